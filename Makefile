@@ -1,0 +1,51 @@
+# make demo and make test do everything on a fresh machine with Python 3.11 or newer; make help lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+DEMO := --configfile config/demo.yaml
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
+	@echo "make test    install, run the tests"
+	@echo "make check   install, check format, lint and types"
+	@echo "make format  install, format the code"
+	@echo "make bench   install, run the benchmarks"
+	@echo "make clean   remove the environment and the demo's results"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev]'
+	@touch $@
+
+demo: $(READY)
+	snakemake $(DEMO)
+	snakemake $(DEMO) --report results/demo/report.html
+	@echo
+	@cat results/demo/tables/main.md
+	@echo
+	@echo "Open results/demo/report.html; tables and figures lie in results/demo/tables and results/demo/figures."
+
+test: $(READY)
+	pytest
+
+check: $(READY)
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check workflow
+	snakemake $(DEMO) --lint
+
+format: $(READY)
+	ruff format .
+	ruff check --fix .
+	snakefmt workflow
+
+bench: $(READY)
+	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
+
+clean:
+	rm -rf $(VENV) results/demo

@@ -1,0 +1,60 @@
+"""Projected gradient descent (Madry et al. 2018)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rift.models.modes import inference
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    step: float,
+    steps: int,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Find images in the Linf ball that raise the cross-entropy.
+
+    The model is attacked in eval mode and without gradients for its weights; both are as before afterwards. Each restart
+    begins at a point drawn uniformly from the ball. A restart attacks only the images that withstood those before it, so
+    that an image is misclassified in the end exactly if any of its restarts succeeded.
+
+    Args:
+        model: gives logits, N×classes, for images in [0, 1].
+        images: N×C×H×W, in [0, 1].
+        labels: N.
+        eps: radius of the ball, in pixel values.
+        step: length of a step, in pixel values.
+        steps: steps of a restart.
+        restarts: how many times to begin anew.
+        generator: of the random starts, on the device of the images.
+
+    Returns:
+        Adversarial images, of the shape of ``images``, within ``eps`` of them and in [0, 1].
+    """
+    lower, upper = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
+    adversarial = images.clone()
+    withstood = torch.arange(len(images), device=images.device)
+    with inference(model):
+        for restart in range(restarts):
+            start, low, high, target = images[withstood], lower[withstood], upper[withstood], labels[withstood]
+            noise = torch.rand(start.shape, generator=generator, device=start.device, dtype=start.dtype)
+            point = (start + (2 * noise - 1) * eps).clamp(low, high)
+            for _ in range(steps):
+                point.requires_grad_()
+                # Summed, so that no image's gradient depends on how many others are attacked with it.
+                loss = F.cross_entropy(model(point), target, reduction="sum")
+                (gradient,) = torch.autograd.grad(loss, point)
+                point = (point.detach() + step * gradient.sign()).clamp(low, high)
+            adversarial[withstood] = point
+            if restart < restarts - 1:
+                with torch.no_grad():
+                    withstood = withstood[model(point).argmax(1) == target]
+                if len(withstood) == 0:
+                    break
+    return adversarial

@@ -1,0 +1,605 @@
+"""The command ``rift``: one subcommand a stage. Each reads artifacts, calls the core, and writes artifacts.
+
+A command is a model: its fields are its flags, and a field that is a section of the configuration takes that section's keys
+(``--train.epochs 110``). What a command computes with is imported when it runs, so that ``--help`` does not wait for torch.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSubCommand,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    get_subcommand,
+)
+
+from rift import artifacts, config
+from rift.config import (
+    ArchitectureName,
+    CorruptionName,
+    DatasetName,
+    FigureName,
+    Grid,
+    RegimeName,
+    Scope,
+    Section,
+    TableName,
+)
+from rift.errors import RiftError
+from rift.progress import display
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from _typeshed import DataclassInstance
+    from torch import nn
+
+    from rift.data import Prepared
+    from rift.models.checkpoint import ModelSpec
+
+Prepared_ = Annotated[Path, Field(description="Prepared set (rift prepare).")]
+Seed = Annotated[int, Field(ge=0, description="Seed of everything drawn at random.")]
+Device = Annotated[
+    str, Field(description="auto (a GPU if there is one, else the CPU), or a torch device such as cuda:1.")
+]
+
+
+class Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
+        """Everything that the result depends on besides the input files."""
+        flags = {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name in type(self).model_fields
+            if not isinstance(value := getattr(self, name), Path | tuple) and name not in ("seed", "device")
+        }
+        settings = {"stage": type(self).__name__.lower(), **flags}
+        return artifacts.provenance(settings, getattr(self, "seed", None), None if device is None else str(device))
+
+
+class Prepare(Command):
+    """Read a data set, check it, and cut it into training, validation and test split."""
+
+    dataset: DatasetName = Field(description="Data set.")
+    data: config.Data = config.Data()
+    output: Path = Field(description="Prepared set to write (.safetensors).")
+    manifest: Path = Field(description="Manifest to write (.json): checksums, counts, mean and deviation.")
+
+    def run(self) -> None:
+        from rift.data import prepare, save
+
+        prepared = prepare(self.dataset, self.data)
+        source = self.provenance()
+        counts = {split: len(labels) for split, labels in prepared.labels.items()}
+        facts = {"classes": prepared.classes, "mean": prepared.mean, "std": prepared.std, "images": counts}
+        save(self.output, prepared, source)
+        artifacts.write_json(self.manifest, {**prepared.facts, **facts}, source)
+        _say(f"{self.dataset}: {', '.join(f'{count} {split}' for split, count in counts.items())} images")
+
+
+class Corrupt(Command):
+    """Corrupt the test split at five severities."""
+
+    data: Prepared_
+    corruption: CorruptionName = Field(description="Corruption.")
+    corrupt: config.Corrupt = config.Corrupt()
+    output: Path = Field(description="Corrupted images to write (.safetensors).")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.corruptions import corrupt
+
+        prepared = load(self.data, ("test",))
+        images = corrupt(prepared.images["test"], self.corruption, self.corrupt.seed)
+        artifacts.write_arrays(self.output, {"images": images}, self.provenance(), corruption=self.corruption)
+        _say(f"{self.corruption}: {images.shape[1]} images at {images.shape[0]} severities")
+
+
+class Train(Command):
+    """Train a base and keep its most robust epoch."""
+
+    data: Prepared_
+    architecture: ArchitectureName = Field(description="Architecture.")
+    regime: RegimeName = Field("pgd", description="Training regime.")
+    seed: Seed = 0
+    train: config.Train = config.Train()
+    attack: config.Attack = config.Attack()
+    augment: config.Augment = config.Augment()
+    device: Device = "auto"
+    output: Path = Field(description="Weights to write (.safetensors).")
+    history: Path = Field(description="Training history to write (.csv), a row an epoch.")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.split import split_of
+        from rift.models import build, checkpoint
+        from rift.training import REGIMES
+        from rift.training.loop import train
+
+        device = _device(self.device)
+        prepared = load(self.data, ("train", "validation"))
+        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), prepared.mean, prepared.std)
+        model = build(spec.architecture, classes=spec.classes, mean=spec.mean, std=spec.std, seed=self.seed).to(device)
+        with display("train") as progress:
+            trained = train(
+                model,
+                split_of(prepared, "train", device),
+                split_of(prepared, "validation", device),
+                REGIMES[self.regime],
+                self.train,
+                self.attack,
+                self.augment,
+                self.seed,
+                progress,
+            )
+        source = self.provenance(device)
+        artifacts.write_csv(self.history, _frame(trained.history), source)
+        checkpoint.save(self.output, trained.state, spec, source)
+        kept = next(epoch for epoch in trained.history if epoch.kept)
+        _say(
+            f"epoch {kept.epoch} kept: accuracy {kept.standard_accuracy:.2f}%, under PGD"
+            f" {kept.adversarial_accuracy:.2f}% on the selection split"
+        )
+
+
+class Criticality(Command):
+    """Measure how critical each module is to robustness (MRC)."""
+
+    base: Path = Field(description="Weights of the adversarially trained base.")
+    data: Prepared_
+    seed: Seed = 0
+    criticality: config.Criticality = config.Criticality()
+    attack: config.Attack = config.Attack()
+    device: Device = "auto"
+    output: Path = Field(description="Table to write (.csv), a row a module.")
+
+    def run(self) -> None:
+        from rift.criticality import adversarial_examples, module_robust_criticality
+        from rift.data import load
+        from rift.data.split import split_of
+
+        device = _device(self.device)
+        prepared = load(self.data, (self.criticality.split,))
+        model, _ = _model(self.base, prepared, self.data, device)
+        data = split_of(prepared, self.criticality.split, device).first(self.criticality.images, "criticality.images")
+        with display("attack") as progress:
+            adversarial = adversarial_examples(model, data, self.attack, self.seed, progress)
+        with display("criticality") as progress:
+            records = module_robust_criticality(model, adversarial, data.labels, self.criticality, progress)
+        artifacts.write_csv(self.output, _frame(records), self.provenance(device))
+        least = min(records, key=lambda record: record.rank)
+        most = max(records, key=lambda record: record.rank)
+        _say(f"least critical: {least.module} ({least.mrc:.3f} nats); most: {most.module} ({most.mrc:.3f} nats)")
+
+
+class Finetune(Command):
+    """Fine-tune one scope of the base on clean images."""
+
+    base: Path = Field(description="Weights of the base.")
+    criticality: Path = Field(description="Criticality table of the base (rift criticality).")
+    data: Prepared_
+    scope: Scope = Field(description="What is fine-tuned: rift, all-layers …, or module-NAME.")
+    seed: Seed = 0
+    finetune: config.Finetune = config.Finetune()
+    augment: config.Augment = config.Augment()
+    device: Device = "auto"
+    output: Path = Field(description="Weights to write (.safetensors).")
+    history: Path = Field(description="Fine-tuning history to write (.csv), a row an epoch.")
+
+    def run(self) -> None:
+        from rift.criticality import ModuleCriticality
+        from rift.data import load
+        from rift.data.split import split_of
+        from rift.finetuning import fine_tune
+        from rift.models import checkpoint
+        from rift.scopes import WHOLE_NETWORK, modules_of
+
+        device = _device(self.device)
+        prepared = load(self.data, ("train", "validation"))
+        model, spec = _model(self.base, prepared, self.data, device)
+        columns = tuple(ModuleCriticality.__dataclass_fields__)
+        table = artifacts.read_csv(self.criticality, columns)
+        modules = modules_of(
+            self.scope, [ModuleCriticality(*row) for row in table[list(columns)].itertuples(index=False)]
+        )
+        own = dict(model.named_modules())
+        foreign = [name for name in modules if name not in own]
+        if foreign:
+            raise RiftError(f"{self.criticality}: names {', '.join(foreign)}, which {self.base} does not have")
+        with display("finetune") as progress:
+            finetuned = fine_tune(
+                model,
+                modules,
+                split_of(prepared, "train", device),
+                split_of(prepared, "validation", device),
+                self.finetune,
+                self.augment,
+                self.seed,
+                progress,
+            )
+        source = self.provenance(device)
+        artifacts.write_csv(self.history, _frame(finetuned.history), source)
+        checkpoint.save(self.output, finetuned.state, spec, source)
+        kept = next(epoch for epoch in finetuned.history if epoch.kept)
+        names = ", ".join("the whole network" if name == WHOLE_NETWORK else name for name in modules)
+        _say(f"{names}: epoch {kept.epoch} kept, accuracy {kept.standard_accuracy:.2f}% on the selection split")
+
+
+class Interpolate(Command):
+    """Sweep from the base to the fine-tuned weights and choose the best point that is as robust as the base."""
+
+    base: Path = Field(description="Weights of the base.")
+    finetuned: Path = Field(description="Fine-tuned weights (rift finetune).")
+    data: Prepared_
+    seed: Seed = 0
+    interpolate: config.Interpolate = config.Interpolate()
+    attack: config.Attack = config.Attack()
+    device: Device = "auto"
+    sweep: Path = Field(description="Sweep to write (.csv), a row an alpha.")
+    output: Path = Field(description="Chosen weights to write (.safetensors).")
+    choice: Path = Field(description="Choice to write (.json).")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.split import split_of
+        from rift.interpolation import interpolate, select, sweep
+        from rift.models import checkpoint
+        from rift.models.modes import snapshot
+
+        device = _device(self.device)
+        split = self.interpolate.selection
+        prepared = load(self.data, (split,))
+        model, spec = _model(self.base, prepared, self.data, device)
+        base = snapshot(model)
+        other, finetuned_spec = checkpoint.load(self.finetuned, device)
+        if finetuned_spec != spec:
+            raise RiftError(f"{self.finetuned}: is a {finetuned_spec.architecture} that does not fit {self.base}")
+        finetuned = snapshot(other)
+        data = split_of(prepared, split, device).first(self.interpolate.images, "interpolate.images")
+        with display("interpolate") as progress:
+            points = sweep(model, base, finetuned, data, self.interpolate, self.attack, self.seed, progress)
+        alpha = select(points, self.interpolate.tolerance)
+        chosen = next(point for point in points if point.alpha == alpha)
+        start = next(point for point in points if point.alpha == 0)
+        source = self.provenance(device)
+        choice = {
+            "alpha": alpha,
+            "selection": split,
+            "images": len(data.labels),
+            "tolerance": self.interpolate.tolerance,
+            "base": {"standard_accuracy": start.standard_accuracy, "adversarial_accuracy": start.adversarial_accuracy},
+            "selected": {
+                "standard_accuracy": chosen.standard_accuracy,
+                "adversarial_accuracy": chosen.adversarial_accuracy,
+            },
+        }
+        artifacts.write_csv(self.sweep, _frame(points), source)
+        artifacts.write_json(self.choice, choice, source)
+        checkpoint.save(self.output, interpolate(base, finetuned, alpha), spec, source)
+        gain = chosen.standard_accuracy - start.standard_accuracy
+        _say(f"alpha {alpha:g} chosen: accuracy {gain:+.2f} points on the {split} split")
+
+
+class EvaluateStandard(Command):
+    """Accuracy on clean test images."""
+
+    class Evaluate(Section):
+        standard: config.Standard = config.Standard()
+
+    weights: Path = Field(description="Weights to evaluate.")
+    data: Prepared_
+    evaluate: Evaluate = Evaluate()
+    device: Device = "auto"
+    output: Path = Field(description="Result to write (.json).")
+    outcomes: Path = Field(description="Per-example outcomes to write (.npz).")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.split import split_of
+        from rift.evaluation.accuracy import correct
+
+        device = _device(self.device)
+        prepared = load(self.data, ("test",))
+        model, _ = _model(self.weights, prepared, self.data, device)
+        data = split_of(prepared, "test", device).first(self.evaluate.standard.images, "evaluate.standard.images")
+        with display("standard") as progress:
+            outcomes = correct(model, data, progress).cpu().numpy()
+        source = self.provenance(device)
+        artifacts.write_outcomes(self.outcomes, {"standard": outcomes}, source)
+        artifacts.write_json(self.output, {"accuracy": 100 * outcomes.mean(), "images": len(outcomes)}, source)
+        _say(f"accuracy {100 * outcomes.mean():.2f}% on {len(outcomes)} test images")
+
+
+class EvaluateOod(Command):
+    """Accuracy on corrupted test images."""
+
+    class Evaluate(Section):
+        ood: config.Ood = config.Ood()
+
+    weights: Path = Field(description="Weights to evaluate.")
+    data: Prepared_
+    corrupted: tuple[Path, ...] = Field(
+        description="Corrupted images, a file for each of the corruptions (rift corrupt)."
+    )
+    evaluate: Evaluate = Evaluate()
+    device: Device = "auto"
+    output: Path = Field(description="Table to write (.csv), a row for each corruption and severity.")
+    outcomes: Path = Field(description="Per-example outcomes to write (.npz): severities × images for each corruption.")
+
+    def run(self) -> None:
+        import numpy as np
+        import pandas as pd
+        import torch
+
+        from rift.data import load
+        from rift.data.split import Split, split_of
+        from rift.evaluation.accuracy import correct
+
+        device = _device(self.device)
+        prepared = load(self.data, ("test",))
+        model, _ = _model(self.weights, prepared, self.data, device)
+        data = split_of(prepared, "test", device).first(self.evaluate.ood.images, "evaluate.ood.images")
+        outcomes: dict[str, artifacts.Array] = {}
+        with display("ood") as progress:
+            for number, path in enumerate(self.corrupted, start=1):
+                arrays, facts = artifacts.read_arrays(path, ("images",))
+                if arrays["images"].shape[1:] != prepared.images["test"].shape:
+                    raise RiftError(f"{path}: was not made from the test split of {self.data}; run rift corrupt again")
+                severities = [
+                    Split(torch.from_numpy(images[: len(data.labels)]).to(device), data.labels)
+                    for images in arrays["images"]
+                ]
+                correct_at = np.stack([correct(model, corrupted).cpu().numpy() for corrupted in severities])
+                outcomes[facts["corruption"]] = correct_at
+                progress(number, len(self.corrupted), accuracy=100 * correct_at.mean())
+        missing = [name for name in self.evaluate.ood.corruptions if name not in outcomes]
+        if missing:
+            raise RiftError(f"--corrupted: no file holds {', '.join(missing)}, named by evaluate.ood.corruptions")
+        outcomes = {name: outcomes[name] for name in self.evaluate.ood.corruptions}
+        source = self.provenance(device)
+        rows = [
+            {"corruption": name, "severity": severity, "accuracy": 100 * row.mean(), "images": len(row)}
+            for name, correct_at in outcomes.items()
+            for severity, row in enumerate(correct_at, start=1)
+        ]
+        artifacts.write_outcomes(self.outcomes, outcomes, source)
+        artifacts.write_csv(self.output, pd.DataFrame(rows), source)
+        mean = 100 * np.mean([correct_at.mean() for correct_at in outcomes.values()])
+        _say(
+            f"accuracy {mean:.2f}%, mean of {len(outcomes)} corruptions × 5 severities on {len(data.labels)} test images"
+        )
+
+
+class EvaluateAdversarial(Command):
+    """Accuracy on attacked test images: PGD, worst of several restarts, and AutoAttack."""
+
+    class Evaluate(Section):
+        pgd: config.Pgd = config.Pgd()
+        autoattack: config.AutoAttack = config.AutoAttack()
+
+    weights: Path = Field(description="Weights to evaluate.")
+    data: Prepared_
+    attacks: tuple[Literal["pgd", "autoattack"], ...] = Field(("pgd", "autoattack"), description="Attacks to run.")
+    seed: Seed = 0
+    attack: config.Attack = config.Attack()
+    evaluate: Evaluate = Evaluate()
+    device: Device = "auto"
+    output: Path = Field(description="Results to write (.json).")
+    outcomes: Path = Field(description="Per-example outcomes to write (.npz).")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.split import split_of
+        from rift.evaluation.accuracy import withstands_pgd
+        from rift.evaluation.autoattack import withstands_autoattack
+        from rift.seeds import generator
+
+        device = _device(self.device)
+        prepared = load(self.data, ("test",))
+        model, _ = _model(self.weights, prepared, self.data, device)
+        test = split_of(prepared, "test", device)
+        outcomes: dict[str, artifacts.Array] = {}
+        results: dict[str, dict[str, Any]] = {}
+        if "pgd" in self.attacks:
+            pgd = self.evaluate.pgd
+            data = test.first(pgd.images, "evaluate.pgd.images")
+            with display("pgd") as progress:
+                starts = generator(self.seed, "evaluation", device)
+                withstood = withstands_pgd(
+                    model, data, self.attack, restarts=pgd.restarts, generator=starts, progress=progress
+                )
+            outcomes["pgd"] = withstood.cpu().numpy()
+            results["pgd"] = {**self.attack.model_dump(), "restarts": pgd.restarts}
+        if "autoattack" in self.attacks:
+            data = test.first(self.evaluate.autoattack.images, "evaluate.autoattack.images")
+            with display("autoattack") as progress:
+                after = withstands_autoattack(
+                    model, data, self.evaluate.autoattack, eps=self.attack.eps, seed=self.seed, progress=progress
+                )
+            outcomes |= {f"autoattack_{name}": withstood.cpu().numpy() for name, withstood in after.items()}
+            outcomes["autoattack"] = outcomes[f"autoattack_{list(after)[-1]}"]
+            left = {name: 100 * withstood.double().mean().item() for name, withstood in after.items()}
+            results["autoattack"] = {"eps": self.attack.eps, "version": "standard", "accuracy_after": left}
+        for name, result in results.items():
+            result |= {"accuracy": 100 * outcomes[name].mean(), "images": len(outcomes[name])}
+        source = self.provenance(device)
+        artifacts.write_outcomes(self.outcomes, outcomes, source)
+        artifacts.write_json(self.output, results, source)
+        for name, result in results.items():
+            _say(f"{name}: accuracy {result['accuracy']:.2f}% on {result['images']} test images")
+
+
+class Evaluate(Command):
+    """Measure a model on test images."""
+
+    standard: CliSubCommand[EvaluateStandard] = Field(description=EvaluateStandard.__doc__)
+    ood: CliSubCommand[EvaluateOod] = Field(description=EvaluateOod.__doc__)
+    adversarial: CliSubCommand[EvaluateAdversarial] = Field(description=EvaluateAdversarial.__doc__)
+
+    def run(self) -> None:
+        cast("Command", get_subcommand(self)).run()
+
+
+class Table(Command):
+    """Make a table from evaluated runs, in every format that an output's ending asks for."""
+
+    name: CliPositionalArg[TableName] = Field(description="Table.")
+    results: Path = Field(description="Folder of the experiment (results/NAME).")
+    grid: Grid
+    output: tuple[Path, ...] = Field(description="Files to write: .csv, .md, .tex, .html.")
+
+    def run(self) -> None:
+        from rift.reporting.formats import write_table
+        from rift.reporting.tables import TABLES
+
+        table = TABLES[self.name](self.results, self.grid)
+        for path in self.output:
+            write_table(table, path)
+
+
+class Figure(Command):
+    """Draw a figure from the runs of one grid cell, in every format that an output's ending asks for."""
+
+    name: CliPositionalArg[FigureName] = Field(description="Figure.")
+    results: Path = Field(description="Folder of the experiment (results/NAME).")
+    grid: Grid
+    output: tuple[Path, ...] = Field(description="Files to write: .png, .pdf.")
+
+    def run(self) -> None:
+        from rift.reporting.figures import draw, save_figure
+
+        figure = draw(self.name, self.results, self.grid)
+        for path in self.output:
+            save_figure(figure, path)
+
+
+class Doctor(Command):
+    """Say what this machine and installation can do, and what to do about what is missing."""
+
+    data: config.Data = config.Data()
+
+    def run(self) -> None:
+        from rift.doctor import examine
+
+        if not examine(Path(self.data.root)):
+            raise SystemExit(1)
+
+
+class Schema(Command):
+    """Print the JSON schema of an experiment file, for editors."""
+
+    def run(self) -> None:
+        import json
+
+        sys.stdout.write(json.dumps(config.schema(), indent=2) + "\n")
+
+
+def _stage(command: type[Command], alias: str | None = None) -> Any:
+    """List a command in the help with the summary that its own help begins with."""
+    return Field(description=command.__doc__, alias=alias)
+
+
+class Rift(BaseSettings):
+    """Robust critical fine-tuning: more accuracy for adversarially trained classifiers, at no cost in robustness."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="rift", cli_avoid_json=True, cli_implicit_flags=False, cli_hide_none_type=True
+    )
+
+    prepare: CliSubCommand[Prepare] = _stage(Prepare)
+    corrupt: CliSubCommand[Corrupt] = _stage(Corrupt)
+    train: CliSubCommand[Train] = _stage(Train)
+    criticality: CliSubCommand[Criticality] = _stage(Criticality)
+    finetune: CliSubCommand[Finetune] = _stage(Finetune)
+    interpolate: CliSubCommand[Interpolate] = _stage(Interpolate)
+    evaluate: CliSubCommand[Evaluate] = _stage(Evaluate)
+    table: CliSubCommand[Table] = _stage(Table)
+    figure: CliSubCommand[Figure] = _stage(Figure)
+    doctor: CliSubCommand[Doctor] = _stage(Doctor)
+    schema_: CliSubCommand[Schema] = _stage(Schema, alias="schema")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read flags only: an environment variable that happens to be called TRAIN is not meant for us."""
+        return (init_settings,)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _frame(records: "Sequence[DataclassInstance]") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame([asdict(record) for record in records])
+
+
+def _device(name: str) -> "torch.device":
+    """Settle ``auto``, and make equal runs equal on whatever it is.
+
+    Raises:
+        RiftError: torch knows no such device, or this machine has none.
+    """
+    import torch
+
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        device = torch.device(chosen)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RiftError(f"--device {name}: cannot be used ({reason}); rift doctor lists what can") from error
+    torch.backends.cudnn.deterministic = True
+    _say(f"computing on {device}, {torch.get_num_threads()} threads")
+    return device
+
+
+def _model(weights: Path, prepared: "Prepared", data: Path, device: "torch.device") -> "tuple[nn.Module, ModelSpec]":
+    """Load a model and make sure that it fits a prepared set.
+
+    Raises:
+        RiftError: it cannot be loaded, or has other classes or channels than the set.
+    """
+    from rift.models import checkpoint
+
+    model, spec = checkpoint.load(weights, device)
+    theirs, ours = (len(prepared.classes), len(prepared.mean)), (spec.classes, len(spec.mean))
+    if theirs != ours:
+        raise RiftError(
+            f"{weights}: is for {ours[0]} classes and {ours[1]} channels, but {data} has {theirs[0]} and {theirs[1]}"
+        )
+    return model, spec
+
+
+def main() -> None:
+    """Run the command line; exit with 2 for wrong flags, 1 for what else the user can mend."""
+    try:
+        cast("Command", get_subcommand(CliApp.run(Rift, cli_args=sys.argv[1:] or ["--help"]))).run()
+    except ValidationError as error:
+        words = error.errors()[0]["loc"][: 2 if "evaluate" in sys.argv[1:2] else 1]
+        print(config.describe(error, f"rift {' '.join(map(str, words))}", "--", len(words)), file=sys.stderr)
+        raise SystemExit(2) from error
+    except RiftError as error:
+        print(f"rift: error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,0 +1,417 @@
+"""Settings of an experiment: one strict schema for every YAML file and for every command's flags.
+
+An experiment file holds the sections below; a command takes the sections it depends on as flags of the same name
+(``train: {epochs: 110}`` in YAML is ``--train.epochs 110`` on the command line). This module does not import torch: the
+Snakefile reads it at every parse.
+
+Images are in [0, 1]; every ``eps`` and ``step`` is a pixel distance in that range, and may be written as a fraction
+(``8/255``). Names that can be chosen are ``Literal`` types here, so that a file is checked and an editor completes them
+without importing what they name; the dicts of functions that they index are typed by them, and a test keeps both equal.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from rift.errors import RiftError
+
+DatasetName = Literal["digits"]
+ArchitectureName = Literal["resnet8", "resnet18"]
+RegimeName = Literal["standard", "pgd"]
+NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
+CorruptionName = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "speckle_noise",
+    "gaussian_blur",
+    "defocus_blur",
+    "contrast",
+    "brightness",
+    "jpeg_compression",
+]
+TableName = Literal["main", "module-ablation", "top-k", "criticality"]
+FigureName = Literal["interpolation", "criticality", "corruptions", "training"]
+
+MODULE_SCOPE = r"^module-[A-Za-z0-9_.]+$"
+ModuleScope = Annotated[str, StringConstraints(pattern=MODULE_SCOPE)]
+Scope = NamedScope | ModuleScope
+Variant = Literal["base"] | Scope
+
+
+T = TypeVar("T")
+
+
+def _number(value: object) -> object:
+    """Read ``8/255`` and ``1e-3``, which YAML hands over as text."""
+    if isinstance(value, str):
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
+    return value
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"named more than once: {', '.join(repeated)}")
+    return values
+
+
+def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
+    if 0.0 not in values:
+        raise ValueError("must contain 0, the base itself: it is what every other point is compared with")
+    if list(values) != sorted(set(values)):
+        raise ValueError("must rise strictly")
+    return values
+
+
+Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | str)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Images = Annotated[int, Field(ge=1)] | Literal["all"]
+Epsilon = Annotated[Number, Field(gt=0, le=1)]
+Share = Annotated[Number, Field(gt=0, lt=0.5)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where data sets lie, and how the prepared set is cut."""
+
+    root: str = Field("data", description="Folder of the data sets on disk; the embedded digits do not need it.")
+    validation: Share = Field(0.1, description="Share of the training images cut off as the selection split.")
+    test: Share = Field(0.2, description="Share cut off as test images where a data set has no official test split.")
+    seed: int = Field(0, ge=0, description="Seed of the stratified cut.")
+
+
+class Corrupt(Section):
+    """Corrupted copies of the test split."""
+
+    seed: int = Field(0, ge=0, description="Seed of the noise.")
+
+
+class Attack(Section):
+    """Threat model (Linf) and the PGD attack used for training, selection and evaluation."""
+
+    eps: Epsilon = Field(8 / 255, description="Radius of the Linf ball.")
+    step: Epsilon = Field(2 / 255, description="Length of a PGD step.")
+    steps: Count = Field(10, description="Number of PGD steps.")
+
+
+class Augment(Section):
+    """Augmentation of training and fine-tuning images."""
+
+    crop: int = Field(4, ge=0, description="Random crop: largest shift in pixels; what it uncovers is reflected.")
+    flip: bool = Field(True, description="Flip half of the images left to right.")
+
+
+class Train(Section):
+    """Adversarial training (Pang et al. 2021)."""
+
+    epochs: Count = Field(110, description="Passes over the training split.")
+    batch_size: Count = Field(128, description="Images a step.")
+    learning_rate: Positive = Field(0.1, description="First learning rate of SGD.")
+    milestones: tuple[Count, ...] = Field((100, 105), description="Epochs after which it is divided by 10.")
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
+    weight_decay: NotNegative = Field(5e-4, description="L2 penalty of SGD.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic of training; auto is bfloat16 on a GPU that has it, else float32."
+    )
+
+
+class Criticality(Section):
+    """Module robust criticality by the published procedure (Zhu et al. 2023, Algorithm 1)."""
+
+    epsilon: Positive = Field(0.1, description="Radius of the weight ball, relative to the norm of the weight.")
+    epochs: Count = Field(10, description="Passes of gradient ascent; the weight is projected after each.")
+    learning_rate: Positive = Field(1.0, description="Step length of gradient ascent.")
+    batch_size: Count = Field(512, description="Images a step.")
+    split: Literal["train", "validation", "test"] = Field("train", description="Split that the images come from.")
+    images: Images = Field("all", description="How many of its images, counted from the first.")
+
+
+class Finetune(Section):
+    """Clean fine-tuning of one scope."""
+
+    epochs: Count = Field(10, description="Passes; the learning rate is divided by 10 halfway.")
+    batch_size: Count = Field(128, description="Images a step.")
+    learning_rate: Positive = Field(1e-3, description="First learning rate of SGD.")
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
+    weight_decay: NotNegative = Field(5e-4, description="L2 penalty of SGD.")
+    batch_norm: Literal["train", "frozen"] = Field(
+        "train", description="train: running statistics of the whole network move, as published; frozen: they stay."
+    )
+
+
+class Interpolate(Section):
+    """Sweep from the base to the fine-tuned weights, and the choice of a point on it."""
+
+    alphas: Annotated[
+        tuple[Annotated[Number, Field(ge=0, le=1)], ...], Field(min_length=1), AfterValidator(_alphas)
+    ] = Field(
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        description="Points of the sweep: 0 is the base, 1 the fine-tuned weights.",
+    )
+    tolerance: NotNegative = Field(0.1, description="Adversarial accuracy that may be lost, in percentage points.")
+    restarts: Count = Field(3, description="Random starts of PGD; an image counts if it withstands all.")
+    selection: Literal["validation", "test"] = Field(
+        "validation", description="Split that decides; test repeats the paper's protocol, and tables say so."
+    )
+    images: Images = Field("all", description="How many of its images, counted from the first.")
+
+
+class Standard(Section):
+    """Accuracy on clean test images."""
+
+    images: Images = Field("all", description="How many test images, counted from the first.")
+
+
+class Ood(Section):
+    """Accuracy on corrupted test images."""
+
+    corruptions: Annotated[tuple[CorruptionName, ...], Field(min_length=1), AfterValidator(_distinct)] = Field(
+        get_args(CorruptionName), description="Corruptions that are averaged, five severities each."
+    )
+    images: Images = Field("all", description="How many test images of each, counted from the first.")
+
+
+class Pgd(Section):
+    """PGD evaluation with the attack of the threat model."""
+
+    images: Images = Field("all", description="How many test images, counted from the first.")
+    restarts: Count = Field(3, description="Random starts; an image counts if it withstands all.")
+
+
+class AutoAttack(Section):
+    """AutoAttack, standard version (Croce and Hein 2020): apgd-ce, apgd-t, fab-t, square."""
+
+    images: Images = Field("all", description="How many test images, counted from the first.")
+    batch_size: Count = Field(250, description="Images attacked at once.")
+
+
+class Evaluate(Section):
+    """What is measured on test images."""
+
+    standard: Standard = Standard()
+    ood: Ood = Ood()
+    pgd: Pgd = Pgd()
+    autoattack: AutoAttack = AutoAttack()
+
+
+class Settings(Section):
+    """The sections that stages depend on, for one data set and architecture."""
+
+    data: Data = Data()
+    corrupt: Corrupt = Corrupt()
+    attack: Attack = Attack()
+    augment: Augment = Augment()
+    train: Train = Train()
+    criticality: Criticality = Criticality()
+    finetune: Finetune = Finetune()
+    interpolate: Interpolate = Interpolate()
+    evaluate: Evaluate = Evaluate()
+
+    def section(self, path: str) -> Section:
+        """Return the section at a dotted path such as ``evaluate.pgd``."""
+        found: Section = self
+        for key in path.split("."):
+            found = getattr(found, key)
+        return found
+
+
+Names = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Grid(Section):
+    """What is run: every combination of data set, architecture, regime and seed, each with every scope."""
+
+    datasets: Names[DatasetName] = Field(description="Data sets.")
+    architectures: Names[ArchitectureName] = Field(description="Architectures.")
+    regimes: Names[RegimeName] = Field(("pgd",), description="Training regimes of the base.")
+    seeds: Names[Annotated[int, Field(ge=0)]] = Field((0, 1, 2), description="Seeds; each is a run of its own.")
+    scopes: Names[Scope] = Field(("rift",), description="What is fine-tuned.")
+    autoattack: Annotated[tuple[Variant, ...], AfterValidator(_distinct)] = Field(
+        ("base", "rift"), description="Variants (base or a scope) that AutoAttack is run on, besides PGD."
+    )
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        return ("base", *self.scopes)
+
+    def only(self, **cell: str) -> "Grid":
+        """Leave of the grid what belongs to a cell: ``dataset``, ``architecture``, ``regime``, or some of them."""
+        return self.model_copy(update={f"{kind}s": (name,) for kind, name in cell.items()})
+
+
+class Report(Section):
+    """What the report shows."""
+
+    tables: Names[TableName] = Field(get_args(TableName), description="Tables.")
+    figures: Names[FigureName] = Field(get_args(FigureName), description="Figures, one of each per grid cell.")
+
+
+class Overrides(Section):
+    """Settings for some data sets or architectures only; an architecture's go over a data set's."""
+
+    datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
+    architectures: Mapping[ArchitectureName, Settings] = Field({}, description="Settings by architecture.")
+
+
+class Experiment(Settings):
+    """An experiment file."""
+
+    experiment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="Name; all it makes lies in results/NAME."
+    )
+    grid: Grid
+    report: Report = Report()
+    overrides: Overrides = Overrides()
+
+    def settings(self, dataset: str | None = None, architecture: str | None = None) -> Settings:
+        """Settings that hold for a data set and an architecture, overrides applied."""
+        merged = self.model_dump(include=set(Settings.model_fields))
+        for overrides, name in ((self.overrides.datasets, dataset), (self.overrides.architectures, architecture)):
+            for key, settings in overrides.items():
+                if key == name:
+                    merged = _merge(merged, settings.model_dump(exclude_unset=True))
+        return Settings.model_validate(merged)
+
+    @property
+    def corruptions(self) -> tuple[CorruptionName, ...]:
+        """Every corruption that some cell of the grid is evaluated on."""
+        cells = product(self.grid.datasets, self.grid.architectures)
+        return tuple(dict.fromkeys(name for cell in cells for name in self.settings(*cell).evaluate.ood.corruptions))
+
+    def flags(self, *sections: str, **cell: str) -> str:
+        """Flags that hand sections to a command, quoted for the shell.
+
+        Args:
+            sections: dotted paths such as ``evaluate.pgd``, or ``grid``.
+            cell: the ``dataset``, ``architecture`` and ``regime`` of a job, as far as it has them; overrides for them are
+                applied, and ``grid`` shrinks to them.
+        """
+        settings = self.settings(cell.get("dataset"), cell.get("architecture"))
+        tree = {path: self.grid.only(**cell) if path == "grid" else settings.section(path) for path in sections}
+        return " ".join(
+            f"--{path}.{key} {shlex.quote(_flag(value))}"
+            for path, section in tree.items()
+            for key, value in section.model_dump(mode="json").items()
+        )
+
+
+def _flag(value: object) -> str:
+    """Write a value as a command reads it: the entries of a list with commas between them, the rest as in YAML."""
+    if isinstance(value, list):
+        return ",".join(_flag(entry) for entry in value) or "[]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        merged[key] = _merge(merged[key], value) if isinstance(value, Mapping) else value
+    return merged
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A loader that refuses a key given twice, which YAML would settle in silence for the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        RiftError: the file cannot be read or is not YAML, or, in one message with their paths, everything in it that the
+            schema does not allow.
+    """
+    try:
+        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise RiftError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RiftError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    return parse(content, str(path))
+
+
+def parse(content: object, source: str) -> Experiment:
+    """Check the content of an experiment file; ``source`` names it in messages.
+
+    Raises:
+        RiftError: everything that the schema does not allow, in one message with the paths.
+    """
+    if not isinstance(content, Mapping):
+        raise RiftError(f"{source}: must be a mapping with the keys {', '.join(Experiment.model_fields)}")
+    try:
+        # Through JSON, where "strict" still takes a list for a tuple, but neither "10" nor 10.0 nor true for 10.
+        return Experiment.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        raise RiftError(describe(error, source)) from error
+
+
+def describe(error: ValidationError, source: str, prefix: str = "", within: int = 0) -> str:
+    """Say in one message what a validation found: a line a problem, each with its path.
+
+    Args:
+        error: what pydantic raised.
+        source: file or command that was checked.
+        prefix: put before each path (``--`` makes flags of them).
+        within: how many first parts of every path to leave out.
+    """
+    problems: dict[str, str] = {}
+    for path, message in _problems(error, within):
+        problems[path] = f"{problems[path]}, or: {message}" if path in problems else message
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return "\n  ".join([f"{source}: {count}", *(f"{prefix}{path}: {message}" for path, message in problems.items())])
+
+
+def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
+    for problem in error.errors(include_url=False):
+        found = problem["input"]
+        # Members of a union are part of pydantic's path, but of no path in the file.
+        path = ".".join(str(part) for part in problem["loc"][within:] if not _is_union_member(part))
+        match problem["type"]:
+            case "extra_forbidden":
+                message = "is not a key of this section"
+            case "missing":
+                message = "is missing"
+            case "literal_error":
+                message = f"{found!r} is not available; available: {problem['ctx']['expected']}"
+            case "too_short" if found:
+                continue  # some of its entries were refused, which is said at each of them
+            case "too_short":
+                message = "must not be empty"
+            case "model_type" | "model_attributes_type":
+                message = f"must be a section of keys (found {found!r})"
+            case "string_pattern_mismatch" if problem["ctx"]["pattern"] == MODULE_SCOPE:
+                message = "module-NAME for a module of the network"
+            case _:
+                message = f"{problem['msg'].removeprefix('Value error, ')} (found {found!r})"
+        yield path, message
+
+
+def _is_union_member(part: int | str) -> bool:
+    return isinstance(part, str) and (part in ("int", "str") or part.startswith(("literal[", "constrained-")))
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of an experiment file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}

@@ -1,0 +1,113 @@
+"""Data sets by name, and the prepared form in which every stage reads them.
+
+A data set is one function that takes the data root and returns what lies on disk (or in a package) as a ``Source``;
+``prepare`` cuts it into splits. Add yours to ``DATASETS`` and its name to ``rift.config.DatasetName``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rift.artifacts import Array, Provenance, read_arrays, write_arrays
+from rift.config import Data, DatasetName
+from rift.data.digits import digits
+from rift.data.source import Source
+
+DATASETS: dict[DatasetName, Callable[[Path], Source]] = {
+    "digits": digits,
+}
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set cut into splits.
+
+    Attributes:
+        images: by split, uint8, N×C×H×W.
+        labels: by split, int64, N, in 0 … len(classes) - 1.
+        classes: names of the classes in the order of their labels.
+        mean: of each channel over the training split, images in [0, 1].
+        std: standard deviation of each channel, likewise.
+        facts: name, checksums of the source files, split seed, and counts.
+    """
+
+    images: dict[str, Array]
+    labels: dict[str, Array]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    facts: dict[str, Any]
+
+
+def prepare(name: DatasetName, settings: Data) -> Prepared:
+    """Read a data set and cut it into training, validation and test split.
+
+    The official test split stays whole; where there is none, a share is cut from the images first. The validation split
+    is cut from what is left for training. Both cuts are stratified by class and depend on nothing but the seed.
+    """
+    source = DATASETS[name](Path(settings.root))
+    rng = np.random.default_rng(settings.seed)
+    images, labels = {"train": source.images}, {"train": source.labels}
+    if source.test_images is None or source.test_labels is None:
+        _cut(images, labels, "test", settings.test, rng)
+    else:
+        images["test"], labels["test"] = source.test_images, source.test_labels
+    _cut(images, labels, "validation", settings.validation, rng)
+
+    # From the histogram of each channel: exact, and without a copy of the images in floating point.
+    levels = np.arange(256) / 255
+    channels = np.moveaxis(images["train"], 1, 0)
+    shares = np.stack([np.bincount(channel.ravel(), minlength=256) / channel.size for channel in channels])
+    mean = shares @ levels
+    std = np.sqrt(shares @ levels**2 - mean**2)
+    counts = {split: np.bincount(labels[split], minlength=len(source.classes)).tolist() for split in SPLITS}
+    return Prepared(
+        images,
+        labels,
+        source.classes,
+        tuple(mean.round(6).tolist()),
+        tuple(std.round(6).tolist()),
+        {"dataset": name, "sources": source.checksums, "split_seed": settings.seed, "images_per_class": counts},
+    )
+
+
+def _cut(
+    images: dict[str, Array], labels: dict[str, Array], split: str, share: float, rng: np.random.Generator
+) -> None:
+    """Move a share of every class from the training split to ``split``, both in their old order."""
+    taken = np.zeros(len(labels["train"]), dtype=bool)
+    for label in np.unique(labels["train"]):
+        members = np.flatnonzero(labels["train"] == label)
+        taken[rng.choice(members, size=max(1, round(share * len(members))), replace=False)] = True
+    images[split], labels[split] = images["train"][taken], labels["train"][taken]
+    images["train"], labels["train"] = images["train"][~taken], labels["train"][~taken]
+
+
+def save(path: Path, prepared: Prepared, source: Provenance) -> None:
+    """Write a prepared set as safetensors: ``{split}_images`` and ``{split}_labels``."""
+    arrays = {f"{split}_images": np.ascontiguousarray(prepared.images[split]) for split in SPLITS}
+    arrays |= {f"{split}_labels": prepared.labels[split] for split in SPLITS}
+    facts = {"classes": prepared.classes, "mean": prepared.mean, "std": prepared.std, "facts": prepared.facts}
+    write_arrays(path, arrays, source, **facts)
+
+
+def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
+    """Read the named splits of a prepared set.
+
+    Raises:
+        RiftError: the file cannot be read or is no prepared set.
+    """
+    names = tuple(f"{split}_{kind}" for split in splits for kind in ("images", "labels"))
+    arrays, facts = read_arrays(path, names)
+    return Prepared(
+        {split: arrays[f"{split}_images"] for split in splits},
+        {split: arrays[f"{split}_labels"] for split in splits},
+        tuple(facts["classes"]),
+        tuple(facts["mean"]),
+        tuple(facts["std"]),
+        facts["facts"],
+    )

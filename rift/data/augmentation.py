@@ -1,0 +1,35 @@
+"""Augmentation of a whole batch at once, on its device."""
+
+import torch
+
+from rift.config import Augment
+
+
+def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator) -> torch.Tensor:
+    """Crop and flip every image on its own.
+
+    Args:
+        images: uint8, N×C×H×W.
+        settings: largest shift (smaller than the images) and whether to flip.
+        generator: on the device of the images.
+
+    Returns:
+        Images of the same shape and type: each shifted by up to ``crop`` pixels in both directions, what that uncovers
+        filled with the reflection (as padding by ``crop`` with reflection and cropping at random), half of them mirrored.
+    """
+    count, _, height, width = images.shape
+    device = images.device
+
+    def source(length: int) -> torch.Tensor:
+        """For each image and each pixel along one side: which pixel it is taken from, N×length."""
+        shift = torch.randint(-settings.crop, settings.crop + 1, (count, 1), generator=generator, device=device)
+        index = (torch.arange(length, device=device) + shift).abs()  # reflected at the first pixel …
+        return (length - 1) - ((length - 1) - index).abs()  # … and at the last
+
+    rows, columns = source(height), source(width)
+    if settings.flip:
+        mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    which = torch.arange(count, device=device)[:, None, None]
+    # Advanced indices around the channel slice put it last.
+    return images[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

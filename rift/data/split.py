@@ -1,0 +1,58 @@
+"""One split on a device, and the order in which it is gone through."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rift.data import Prepared
+from rift.errors import RiftError
+
+BATCH_SIZE = 500  # images at once where the result does not depend on it
+
+
+class Split(NamedTuple):
+    """Images (uint8, N×C×H×W) and their labels (int64, N), both on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def first(self, images: int | Literal["all"], setting: str) -> "Split":
+        """Return the first images only.
+
+        Raises:
+            RiftError: there are fewer; ``setting`` names the key that asked for them.
+        """
+        if images == "all":
+            return self
+        if images > len(self.labels):
+            raise RiftError(f"{setting}: {images} images asked for, but the split has {len(self.labels)}")
+        return Split(self.images[:images], self.labels[:images])
+
+
+def split_of(prepared: Prepared, name: str, device: str | torch.device = "cpu") -> Split:
+    """Put a split of a prepared set on a device."""
+    return Split(torch.from_numpy(prepared.images[name]).to(device), torch.from_numpy(prepared.labels[name]).to(device))
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turn uint8 images into float32 in [0, 1], channels last in memory: convolutions are faster so."""
+    return images.to(torch.float32, memory_format=torch.channels_last) / 255
+
+
+def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Draw one pass in random order: the indices of every batch.
+
+    A last batch of a single image joins the one before it: batch norm cannot normalise one value.
+    """
+    batches = list(torch.randperm(count, generator=generator, device=generator.device).split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def in_order(data: Split, batch_size: int = BATCH_SIZE) -> Iterator[Split]:
+    """Go through a split in its own order."""
+    for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+        yield Split(images, labels)

@@ -1,0 +1,75 @@
+"""Models as artifacts: weights with what is needed to rebuild the model around them."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import nn
+
+from rift.artifacts import Provenance, read_weights, write_weights
+from rift.config import ArchitectureName
+from rift.errors import RiftError
+from rift.models import build
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What ``rift.models.build`` needs, besides the weights."""
+
+    architecture: ArchitectureName
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def save(path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance) -> None:
+    """Write a state dict and its specification."""
+    write_weights(path, state, source, model=asdict(spec))
+
+
+def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelSpec]:
+    """Rebuild a model from its file, in eval mode.
+
+    Raises:
+        RiftError: the file cannot be read, names no model, or its weights are those of another architecture.
+    """
+    state, facts = read_weights(path)
+    model_facts = facts.get("model")
+    if model_facts is None:
+        raise RiftError(
+            f"{path}: does not say which architecture its weights belong to; is it one of rift's checkpoints?"
+        )
+    spec = ModelSpec(
+        model_facts["architecture"], model_facts["classes"], tuple(model_facts["mean"]), tuple(model_facts["std"])
+    )
+    if spec.architecture not in get_args(ArchitectureName):
+        raise RiftError(
+            f"{path}: architecture {spec.architecture!r} is not available;"
+            f" available: {', '.join(get_args(ArchitectureName))}"
+        )
+    model = build(spec.architecture, classes=spec.classes, mean=spec.mean, std=spec.std)
+    load_state(model, state, f"{path}: weights are not those of {spec.architecture}")
+    return model.to(device).eval(), spec
+
+
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], otherwise: str) -> None:
+    """Load a state dict whole, or say how it differs.
+
+    Raises:
+        RiftError: ``otherwise``, and the first entries that are missing, foreign or of another shape.
+    """
+    expected = model.state_dict()
+    differing = [
+        *(f"{name} is missing" for name in expected if name not in state),
+        *(f"{name} is foreign" for name in state if name not in expected),
+        *(
+            f"{name} is {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected
+            if name in state and state[name].shape != expected[name].shape
+        ),
+    ]
+    if differing:
+        more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise RiftError(f"{otherwise}: {', '.join(differing[:3])}{more}")
+    model.load_state_dict(state)

@@ -1,0 +1,69 @@
+"""Residual networks for small images (He et al. 2016), with the module names of the common CIFAR implementations."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Normalize(nn.Module):
+    """Subtract the mean of each channel and divide by its standard deviation; both are kept with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out)) + self.shortcut(x)
+        return F.relu(out)
+
+
+class ResNet(nn.Module):
+    """Stages ``layer1``, ``layer2`` … of basic blocks; each but the first halves the image and doubles the channels."""
+
+    def __init__(self, classes: int, channels: int, *, blocks: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.normalize = Normalize(channels)
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stages = [f"layer{number}" for number in range(1, len(blocks) + 1)]
+        channels_in = width
+        for stage, (name, count) in enumerate(zip(self.stages, blocks, strict=True)):
+            channels_out = width * 2**stage
+            strides = [1 if stage == 0 else 2, *[1] * (count - 1)]
+            layers = [
+                BasicBlock(channels_in if first else channels_out, channels_out, stride)
+                for first, stride in zip([True, *[False] * (count - 1)], strides, strict=True)
+            ]
+            self.add_module(name, nn.Sequential(*layers))
+            channels_in = channels_out
+        self.linear = nn.Linear(channels_in, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(self.normalize(images))))
+        for name in self.stages:
+            x = self.get_submodule(name)(x)
+        return cast("Tensor", self.linear(x.mean(dim=(2, 3))))

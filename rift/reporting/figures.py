@@ -1,0 +1,238 @@
+"""Figures by name, each of one grid cell. Add yours to ``FIGURES`` and its name to ``rift.config.FigureName``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rift.artifacts import replacing
+from rift.config import FigureName, Grid, Scope
+from rift.errors import RiftError
+from rift.reporting.results import Cell, Results, cells
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; each scope keeps its own in all figures.
+COLOURS: dict[Scope, str] = {
+    "rift": "#0072B2",
+    "robust-critical": "#D55E00",
+    "all-layers": "#009E73",
+    "last-layer": "#CC79A7",
+    "top2": "#56B4E9",
+    "top3": "#E69F00",
+    "top5": "#999999",
+}
+INK, GREY = "#222222", "#888888"
+LABELS: dict[Scope, str] = {
+    "rift": "least critical module (RiFT)",
+    "robust-critical": "most critical module",
+    "all-layers": "all layers",
+    "last-layer": "last layer",
+    "top2": "2 least critical",
+    "top3": "3 least critical",
+    "top5": "5 least critical",
+}
+MARKERS = "osD^vP"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "rift",
+}
+
+
+def interpolation(results: Results, cell: Cell) -> Figure:
+    """Std against Adv on the selection split from base to fine-tuned weights, a panel a seed, a line a scope."""
+    scopes = [scope for scope in results.grid.scopes if not scope.startswith("top")]
+    seeds = results.grid.seeds
+    figure = Figure(figsize=(1.0 + 3.1 * len(seeds), 3.9), layout="constrained")
+    axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(seeds), sharex=True, sharey=True)))
+    for number, scope in enumerate(scopes):
+        sweep, choices = results.sweep(cell, scope), results.selections(cell, scope)
+        colour = COLOURS.get(scope, INK)
+        for axis, seed, choice in zip(axes, seeds, choices, strict=True):
+            line = sweep[sweep["seed"] == seed]
+            x, y = line["adversarial_accuracy"], line["standard_accuracy"]
+            axis.plot(x, y, color=colour, marker=MARKERS[number % len(MARKERS)], markersize=3, linewidth=1, alpha=0.8)
+            chosen = line[line["alpha"] == choice["alpha"]].iloc[0]
+            where = (chosen["adversarial_accuracy"], chosen["standard_accuracy"])
+            axis.plot(*where, "*", color=colour, markersize=13, markeredgecolor="white", markeredgewidth=0.8, zorder=5)
+            if scope == "rift":
+                axis.annotate(
+                    f"α = {choice['alpha']:g}", where, xytext=(8, 6), textcoords="offset points", color=colour, zorder=6
+                )
+            if number == 0:
+                start = choice["base"]
+                floor = start["adversarial_accuracy"] - choice["tolerance"]
+                axis.axvline(floor, color=GREY, linestyle=":", linewidth=1)
+                axis.plot(
+                    start["adversarial_accuracy"], start["standard_accuracy"], "o", color=INK, markersize=7, zorder=4
+                )
+                axis.set_title(f"seed {seed}, {choice['selection']} split")
+    for axis in axes:
+        axis.set_xlabel("accuracy under PGD (%)")
+    axes[0].set_ylabel("accuracy on clean images (%)")
+    handles = [
+        Line2D([], [], color=COLOURS.get(scope, INK), marker=MARKERS[number % len(MARKERS)], markersize=3)
+        for number, scope in enumerate(scopes)
+    ]
+    handles += [
+        Line2D([], [], color=INK, marker="o", linestyle="none", markersize=7),
+        Line2D([], [], color=GREY, marker="*", linestyle="none", markersize=10),
+        Line2D([], [], color=GREY, linestyle=":"),
+    ]
+    texts = [_label(scope) for scope in scopes]
+    texts += ["base (α = 0)", "chosen α", "least robustness allowed"]
+    figure.legend(handles, texts, loc="outside lower center", ncols=2 if len(seeds) == 1 else 4)
+    return figure
+
+
+def criticality(results: Results, cell: Cell) -> Figure:
+    """MRC and drop of robust accuracy of every module in the network's order; means over seeds, and every seed."""
+    table = results.criticality(cell)
+    modules = list(table["module"].unique())
+    figure = Figure(figsize=(max(4.5, 1.2 + 0.42 * len(modules)), 4.6), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(2, 1, sharex=True))
+    shown = {"mrc": "MRC (nats)", "robust_accuracy_drop": "drop of accuracy\nunder PGD (points)"}
+    positions = np.arange(len(modules))
+    for axis, (column, label) in zip(panels, shown.items(), strict=True):
+        mean = table.groupby("module")[column].mean().reindex(modules)
+        axis.bar(positions, mean, color="#c9d7e3", width=0.7)
+        for number, (seed, rows) in enumerate(table.groupby("seed")):
+            values = rows.set_index("module")[column].reindex(modules)
+            offset = 0.12 * (number - (len(results.grid.seeds) - 1) / 2)
+            axis.plot(positions + offset, values, MARKERS[number % len(MARKERS)], color=INK, markersize=3)
+            by_rank = rows.sort_values("rank")
+            for scope, row in {"rift": by_rank.iloc[0], "robust-critical": by_rank.iloc[-1]}.items():
+                axis.plot(
+                    modules.index(row["module"]) + offset,
+                    row[column],
+                    MARKERS[number % len(MARKERS)],
+                    color=COLOURS[scope],
+                    markersize=7,
+                    label=f"{_label(scope)}, seed {seed}",
+                )
+        axis.set_ylabel(label)
+        axis.grid(visible=False, axis="x")
+    panels[1].set_xticks(positions, modules, rotation=45, ha="right", rotation_mode="anchor")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def corruptions(results: Results, cell: Cell) -> Figure:
+    """Accuracy of base and RiFT on every corruption, mean over severities and seeds."""
+    grid = results.grid
+    variants = ["base", *(["rift"] if "rift" in grid.scopes else [])]
+    means = pd.DataFrame({name: results.ood(cell, name).groupby("corruption")["accuracy"].mean() for name in variants})
+    means = means.sort_values("base")
+    figure = Figure(figsize=(5.5, 1.3 + 0.27 * len(means)), layout="constrained")
+    axis = figure.subplots()
+    rows = np.arange(len(means))
+    axis.plot(means["base"], rows, "o", color=INK, label="base")
+    if "rift" in means:
+        axis.hlines(rows, means["base"], means["rift"], color=GREY, linewidth=1.2, zorder=1)
+        axis.plot(means["rift"], rows, "D", color=COLOURS["rift"], markersize=5, label="base + RiFT")
+        for row, (before, after) in enumerate(means[["base", "rift"]].to_numpy()):
+            text = f"{after - before:+.2f}".replace("-", "−")
+            axis.annotate(text, (1.0, row), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=8)
+        axis.annotate(
+            "Δ (points)",
+            (1.0, len(means) - 0.4),
+            xycoords=("axes fraction", "data"),
+            ha="left",
+            va="bottom",
+            fontsize=8,
+        )
+    axis.set_yticks(rows, [name.replace("_", " ") for name in means.index])
+    axis.set_xlabel("accuracy on corrupted test images (%), mean over severities and seeds")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def training(results: Results, cell: Cell) -> Figure:
+    """Training history of every seed and the epoch that was kept."""
+    table = results.training(cell)
+    seeds = results.grid.seeds
+    figure = Figure(figsize=(1.0 + 3.1 * len(seeds), 3.4), layout="constrained")
+    axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(seeds), sharey=True)))
+    lines = {
+        "standard_accuracy": ("selection split, clean", COLOURS["rift"], "-"),
+        "adversarial_accuracy": ("selection split, under PGD", COLOURS["robust-critical"], "-"),
+        "train_accuracy": ("training images as trained on", GREY, "--"),
+    }
+    for axis, seed in zip(axes, seeds, strict=True):
+        rows = table[table["seed"] == seed]
+        for column, (label, colour, style) in lines.items():
+            axis.plot(rows["epoch"], rows[column], style, color=colour, linewidth=1.3, label=label)
+        kept = rows[rows["kept"]].iloc[0]
+        for column in ("standard_accuracy", "adversarial_accuracy"):
+            axis.plot(kept["epoch"], kept[column], "o", color=lines[column][1], markersize=7)
+        for epoch in rows["epoch"][rows["learning_rate"].diff() < 0]:
+            axis.axvline(epoch - 0.5, color=GREY, linestyle=":", linewidth=1)
+        axis.set_title(f"seed {seed}: epoch {kept['epoch']} kept")
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    axes[0].set_ylabel("accuracy (%)")
+    handles, texts = axes[0].get_legend_handles_labels()
+    handles += [Line2D([], [], color=GREY, marker="o", linestyle="none"), Line2D([], [], color=GREY, linestyle=":")]
+    figure.legend(handles, [*texts, "epoch kept", "learning rate ÷ 10"], loc="outside lower center", ncols=3)
+    return figure
+
+
+FIGURES: dict[FigureName, Callable[[Results, Cell], Figure]] = {
+    "interpolation": interpolation,
+    "criticality": criticality,
+    "corruptions": corruptions,
+    "training": training,
+}
+
+
+def draw(name: FigureName, folder: Path, grid: Grid) -> Figure:
+    """Draw a figure in the one style that all share.
+
+    Raises:
+        RiftError: the grid has more than one cell, or an artifact is missing or damaged.
+    """
+    cell, *others = cells(grid)
+    if others:
+        raise RiftError("--grid: a figure shows one data set, architecture and regime; name one of each")
+    with mpl.rc_context(STYLE):
+        figure = FIGURES[name](Results(folder, grid), cell)
+        figure.suptitle(", ".join(cell), x=0.01, ha="left", fontsize=9, color=GREY)
+        # Ticks, texts and layout settle while the style holds.
+        figure.draw_without_rendering()
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or PDF.
+
+    Raises:
+        RiftError: the ending stands for neither, or the file cannot be written.
+    """
+    # Without the date, so that equal figures are equal files.
+    metadata = {".png": {}, ".pdf": {"CreationDate": None}}
+    if path.suffix not in metadata:
+        raise RiftError(f"{path}: figures are written as .png or .pdf, not {path.suffix or 'without an ending'}")
+    with mpl.rc_context(STYLE), replacing(path) as beside:
+        figure.savefig(beside, format=path.suffix[1:], dpi=200, metadata=metadata[path.suffix])
+
+
+def _label(scope: Scope) -> str:
+    return LABELS.get(scope, scope.removeprefix("module-"))

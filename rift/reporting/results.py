@@ -1,0 +1,88 @@
+"""What the stages of an experiment left behind, by grid cell, variant and metric."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rift.artifacts import Array, read_csv, read_json, read_outcomes
+from rift.config import Grid, Scope, Variant
+
+Metric = Literal["std", "ood", "pgd", "autoattack"]
+METRICS: dict[Metric, str] = {"std": "Std", "ood": "OOD", "pgd": "Adv (PGD)", "autoattack": "Adv (AutoAttack)"}
+
+
+class Cell(NamedTuple):
+    """A data set, an architecture and a training regime: what is averaged over seeds."""
+
+    dataset: str
+    architecture: str
+    regime: str
+
+
+def cells(grid: Grid) -> Iterator[Cell]:
+    for values in product(grid.datasets, grid.architectures, grid.regimes):
+        yield Cell(*values)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of an experiment, and the part of its grid that is asked about."""
+
+    folder: Path
+    grid: Grid
+
+    def run(self, cell: Cell, seed: int) -> Path:
+        return self.folder.joinpath("runs", *cell, f"seed{seed}")
+
+    def scores(self, cell: Cell, variant: Variant, metric: Metric) -> "Array | None":
+        """Share of trials that each test image passed: seeds × images, in 0 … 1; None where AutoAttack was not run.
+
+        On clean and on attacked images there is one trial, so a score is 0 or 1; OOD takes the mean over all corruptions
+        and severities.
+
+        Raises:
+            RiftError: an artifact is missing or damaged, or the seeds were not evaluated on equally many images.
+        """
+        if metric == "autoattack" and variant not in self.grid.autoattack:
+            return None
+        file, key = {"std": ("standard", "standard"), "ood": ("ood", None)}.get(metric, ("adversarial", metric))
+        rows = []
+        for seed in self.grid.seeds:
+            outcomes = read_outcomes(self.run(cell, seed) / "evaluation" / variant / f"{file}.npz")
+            trials = [outcomes[key][None]] if key else list(outcomes.values())
+            rows.append(np.concatenate(trials).mean(axis=0))
+        return np.stack(rows)
+
+    def adversarial(self, cell: Cell, variant: Variant) -> dict[str, Any]:
+        return read_json(self.run(cell, self.grid.seeds[0]) / "evaluation" / variant / "adversarial.json")
+
+    def ood(self, cell: Cell, variant: Variant) -> pd.DataFrame:
+        """Accuracy by corruption, severity and seed."""
+        columns = ("corruption", "severity", "accuracy")
+        return self._by_seed(cell, f"evaluation/{variant}/ood.csv", columns)
+
+    def criticality(self, cell: Cell) -> pd.DataFrame:
+        """Criticality table of every seed, modules in the network's order."""
+        columns = ("module", "kind", "parameters", "mrc", "robust_accuracy_drop", "rank")
+        return self._by_seed(cell, "criticality.csv", columns)
+
+    def training(self, cell: Cell) -> pd.DataFrame:
+        columns = ("epoch", "learning_rate", "train_accuracy", "standard_accuracy", "adversarial_accuracy", "kept")
+        return self._by_seed(cell, "training.csv", columns)
+
+    def sweep(self, cell: Cell, scope: Scope) -> pd.DataFrame:
+        columns = ("alpha", "standard_accuracy", "adversarial_accuracy")
+        return self._by_seed(cell, f"{scope}/sweep.csv", columns)
+
+    def selections(self, cell: Cell, scope: Scope) -> list[dict[str, Any]]:
+        """What was chosen on the sweep, by seed in the grid's order."""
+        return [read_json(self.run(cell, seed) / scope / "selection.json") for seed in self.grid.seeds]
+
+    def _by_seed(self, cell: Cell, file: str, columns: tuple[str, ...]) -> pd.DataFrame:
+        tables = [read_csv(self.run(cell, seed) / file, columns).assign(seed=seed) for seed in self.grid.seeds]
+        return pd.concat(tables, ignore_index=True)

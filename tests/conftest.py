@@ -1,0 +1,49 @@
+"""What tests share: a small trained experiment's building blocks on real digits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rift import data, models
+from rift.config import Data
+from rift.data.split import Split, split_of, to_float
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prepared() -> data.Prepared:
+    return data.prepare("digits", Data(validation=0.2, test=0.2))
+
+
+@pytest.fixture(scope="session")
+def digits(prepared: data.Prepared) -> Split:
+    """The training split."""
+    return split_of(prepared, "train")
+
+
+@pytest.fixture
+def resnet8(prepared: data.Prepared) -> nn.Module:
+    return models.build("resnet8", classes=10, mean=prepared.mean, std=prepared.std).eval()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def prepared_model(prepared: data.Prepared, digits: Split) -> nn.Module:
+    """A network that has learnt something, so that its weights and running statistics are no longer those of the start."""
+    model = models.build("resnet8", classes=10, mean=prepared.mean, std=prepared.std)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    model.train()
+    for step in range(60):
+        part = slice(64 * (step % 16), 64 * (step % 16) + 64)
+        loss = torch.nn.functional.cross_entropy(model(to_float(digits.images[part])), digits.labels[part])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()

@@ -1,0 +1,41 @@
+import re
+
+import rift.config
+from rift.errors import RiftError
+
+try:
+    experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
+except RiftError as error:
+    raise WorkflowError(str(error)) from None
+
+grid = experiment.grid
+
+
+def names(values):
+    """Constrain a wildcard to these values."""
+    return "|".join(re.escape(str(value)) for value in values)
+
+
+def flags(*sections):
+    """Settings of a job as flags of its command: a function for `params`, so that a changed setting re-runs the job."""
+    return lambda wildcards: experiment.flags(
+        *sections,
+        **{key: wildcards.get(key) for key in ("dataset", "architecture", "regime") if key in wildcards.keys()},
+    )
+
+
+cells = {
+    "dataset": grid.datasets,
+    "architecture": grid.architectures,
+    "regime": grid.regimes,
+    "seed": grid.seeds,
+}
+
+
+wildcard_constraints:
+    **{name: names(values) for name, values in cells.items()},
+    corruption=names(experiment.corruptions),
+    scope=names(grid.scopes),
+    variant=names(grid.variants),
+    table=names(experiment.report.tables),
+    figure=names(experiment.report.figures),

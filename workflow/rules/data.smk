@@ -1,0 +1,39 @@
+rule prepare:
+    output:
+        data="<results>/data/{dataset}/prepared.safetensors",
+        manifest="<results>/data/{dataset}/manifest.json",
+    log:
+        "<logs>/data/{dataset}/prepare.log",
+    benchmark:
+        "<benchmarks>/data/{dataset}/prepare.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime="30m",
+    params:
+        settings=flags("data"),
+    shell:
+        "rift prepare --dataset {wildcards.dataset} {params.settings} --output {output.data} --manifest {output.manifest} > {log} 2>&1"
+
+
+rule corrupt:
+    input:
+        data=rules.prepare.output.data,
+    output:
+        "<results>/data/{dataset}/corrupted/{corruption}.safetensors",
+    log:
+        "<logs>/data/{dataset}/corrupted/{corruption}.log",
+    benchmark:
+        "<benchmarks>/data/{dataset}/corrupted/{corruption}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        settings=flags("corrupt"),
+    shell:
+        "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output} > {log} 2>&1"

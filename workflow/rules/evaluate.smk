@@ -1,0 +1,88 @@
+# A variant is the base, or the selected point of a scope.
+variant_weights = branch(
+    lambda wildcards: wildcards.variant == "base",
+    then=rules.train.output.weights,
+    otherwise=collect(rules.interpolate.output.weights, scope="{variant}", allow_missing=True),
+)
+
+
+rule evaluate_standard:
+    input:
+        weights=variant_weights,
+        data="<results>/data/{dataset}/prepared.safetensors",
+    output:
+        result="<results>/<run>/evaluation/{variant}/standard.json",
+        outcomes="<results>/<run>/evaluation/{variant}/standard.npz",
+    log:
+        "<logs>/<run>/evaluation/{variant}/standard.log",
+    benchmark:
+        "<benchmarks>/<run>/evaluation/{variant}/standard.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="30m",
+    params:
+        settings=flags("evaluate.standard"),
+    shell:
+        "rift evaluate standard --weights {input.weights} --data {input.data} {params.settings}"
+        " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
+
+
+rule evaluate_ood:
+    input:
+        weights=variant_weights,
+        data="<results>/data/{dataset}/prepared.safetensors",
+        corrupted=lambda wildcards: collect(
+            rules.corrupt.output,
+            dataset=wildcards.dataset,
+            corruption=experiment.settings(wildcards.dataset, wildcards.architecture).evaluate.ood.corruptions,
+        ),
+    output:
+        result="<results>/<run>/evaluation/{variant}/ood.csv",
+        outcomes="<results>/<run>/evaluation/{variant}/ood.npz",
+    log:
+        "<logs>/<run>/evaluation/{variant}/ood.log",
+    benchmark:
+        "<benchmarks>/<run>/evaluation/{variant}/ood.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        settings=flags("evaluate.ood"),
+        corrupted=lambda wildcards, input: ",".join(input.corrupted),
+    shell:
+        "rift evaluate ood --weights {input.weights} --data {input.data} --corrupted {params.corrupted} {params.settings}"
+        " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
+
+
+rule evaluate_adversarial:
+    input:
+        weights=variant_weights,
+        data="<results>/data/{dataset}/prepared.safetensors",
+    output:
+        result="<results>/<run>/evaluation/{variant}/adversarial.json",
+        outcomes="<results>/<run>/evaluation/{variant}/adversarial.npz",
+    log:
+        "<logs>/<run>/evaluation/{variant}/adversarial.log",
+    benchmark:
+        "<benchmarks>/<run>/evaluation/{variant}/adversarial.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="12h",
+    params:
+        settings=flags("attack", "evaluate.pgd", "evaluate.autoattack"),
+        attacks=branch(lambda wildcards: wildcards.variant in grid.autoattack, then="pgd,autoattack", otherwise="pgd"),
+    shell:
+        "rift evaluate adversarial --weights {input.weights} --data {input.data} --attacks {params.attacks} --seed {wildcards.seed}"
+        " {params.settings} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"

@@ -1,0 +1,82 @@
+rule table:
+    input:
+        collect(rules.criticality.output, **cells),
+        collect(rules.interpolate.output.selection, **cells, scope=grid.scopes),
+        collect(rules.evaluate_standard.output, **cells, variant=grid.variants),
+        collect(rules.evaluate_ood.output, **cells, variant=grid.variants),
+        collect(rules.evaluate_adversarial.output, **cells, variant=grid.variants),
+    output:
+        html=report(
+            "<results>/tables/{table}.html",
+            caption="../report/table.rst",
+            category="1. Tables",
+            labels={"table": "{table}"},
+        ),
+        csv="<results>/tables/{table}.csv",
+        markdown="<results>/tables/{table}.md",
+        latex="<results>/tables/{table}.tex",
+    log:
+        "<logs>/tables/{table}.log",
+    benchmark:
+        "<benchmarks>/tables/{table}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        settings=flags("grid"),
+        results=subpath(output.html, ancestor=2),
+        output=lambda wildcards, output: ",".join(output),
+    shell:
+        "rift table {wildcards.table} --results {params.results} {params.settings} --output {params.output} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        collect(rules.train.output.history, seed=grid.seeds, allow_missing=True),
+        collect(rules.criticality.output, seed=grid.seeds, allow_missing=True),
+        collect(rules.interpolate.output, seed=grid.seeds, scope=grid.scopes, allow_missing=True),
+        collect(rules.evaluate_ood.output, seed=grid.seeds, variant=grid.variants, allow_missing=True),
+    output:
+        png=report(
+            "<results>/figures/{dataset}/{architecture}/{regime}/{figure}.png",
+            caption="../report/figure.rst",
+            category="2. Figures",
+            subcategory="{dataset}, {architecture}, {regime}",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="<results>/figures/{dataset}/{architecture}/{regime}/{figure}.pdf",
+    log:
+        "<logs>/figures/{dataset}/{architecture}/{regime}/{figure}.log",
+    benchmark:
+        "<benchmarks>/figures/{dataset}/{architecture}/{regime}/{figure}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        settings=flags("grid"),
+        results=subpath(output.png, ancestor=5),
+        output=lambda wildcards, output: ",".join(output),
+    shell:
+        "rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output} > {log} 2>&1"
+
+
+rule tables:
+    input:
+        collect(rules.table.output, table=experiment.report.tables),
+
+
+rule figures:
+    input:
+        collect(
+            rules.figure.output,
+            dataset=grid.datasets,
+            architecture=grid.architectures,
+            regime=grid.regimes,
+            figure=experiment.report.figures,
+        ),
