@@ -187,7 +187,8 @@ def read_weights(path: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]
 
 
 def _metadata(source: Provenance, facts: Mapping[str, object]) -> dict[str, str]:
-    return {name: json.dumps(fact, sort_keys=True) for name, fact in {**facts, "provenance": source}.items()}
+    # One entry: safetensors writes several in an order of its own, and equal runs would differ in their bytes.
+    return {"rift": json.dumps({**facts, "provenance": source}, sort_keys=True)}
 
 
 def _read_safetensors(path: Path, framework: str, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -198,7 +199,7 @@ def _read_safetensors(path: Path, framework: str, names: tuple[str, ...]) -> tup
             missing = [name for name in names if name not in set(content.keys())]
             if missing:
                 raise RiftError(f"{path}: holds no {', '.join(missing)}; is it the right file?")
-            facts = {name: json.loads(fact) for name, fact in (content.metadata() or {}).items()}
+            facts = json.loads((content.metadata() or {}).get("rift", "{}"))
             return {name: content.get_tensor(name) for name in names or content.keys()}, facts
 
     return _reading(path, load)

@@ -18,6 +18,7 @@ from pydantic_settings import (
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     get_subcommand,
 )
 
@@ -449,7 +450,7 @@ class Evaluate(Command):
     adversarial: CliSubCommand[EvaluateAdversarial] = Field(description=EvaluateAdversarial.__doc__)
 
     def run(self) -> None:
-        cast("Command", get_subcommand(self)).run()
+        cast("Command", get_subcommand(self, cli_exit_on_error=False)).run()
 
 
 class Table(Command):
@@ -593,10 +594,14 @@ def _model(weights: Path, prepared: "Prepared", data: Path, device: "torch.devic
 def main() -> None:
     """Run the command line; exit with 2 for wrong flags, 1 for what else the user can mend."""
     try:
-        cast("Command", get_subcommand(CliApp.run(Rift, cli_args=sys.argv[1:] or ["--help"]))).run()
+        rift = CliApp.run(Rift, cli_args=sys.argv[1:] or ["--help"])
+        cast("Command", get_subcommand(rift, cli_exit_on_error=False)).run()
     except ValidationError as error:
         words = error.errors()[0]["loc"][: 2 if "evaluate" in sys.argv[1:2] else 1]
         print(config.describe(error, f"rift {' '.join(map(str, words))}", "--", len(words)), file=sys.stderr)
+        raise SystemExit(2) from error
+    except SettingsError as error:
+        print(f"rift: {error}; see --help", file=sys.stderr)
         raise SystemExit(2) from error
     except RiftError as error:
         print(f"rift: error: {error}", file=sys.stderr)

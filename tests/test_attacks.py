@@ -39,9 +39,7 @@ def test_pgd_stays_in_the_ball_and_in_the_image_range(
     images[0], images[1] = 0.0, 1.0
     model = Linear(torch.randn((1, 4, 4), generator=seeded(seed + 1)))
     labels = torch.tensor([0, 1, 0, 1, 0])
-    adversarial = pgd(
-        model, images, labels, eps=eps, step=step, steps=steps, restarts=restarts, generator=seeded(seed)
-    )
+    adversarial = pgd(model, images, labels, eps=eps, step=step, steps=steps, restarts=restarts, generator=seeded(seed))
     assert adversarial.shape == images.shape
     assert (adversarial - images).abs().max() <= eps + 1e-6
     assert adversarial.min() >= 0
@@ -62,9 +60,7 @@ def test_restarts_only_take_images_away(resnet8: nn.Module) -> None:
     labels = resnet8(images).argmax(1)
 
     def withstood(restarts: int) -> torch.Tensor:
-        adversarial = pgd(
-            resnet8, images, labels, eps=0.02, step=0.01, steps=3, restarts=restarts, generator=seeded(0)
-        )
+        adversarial = pgd(resnet8, images, labels, eps=0.02, step=0.01, steps=3, restarts=restarts, generator=seeded(0))
         return resnet8(adversarial).argmax(1) == labels
 
     once, often = withstood(1), withstood(5)

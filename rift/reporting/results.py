@@ -11,6 +11,7 @@ import pandas as pd
 
 from rift.artifacts import Array, read_csv, read_json, read_outcomes
 from rift.config import Grid, Scope, Variant
+from rift.errors import RiftError
 
 Metric = Literal["std", "ood", "pgd", "autoattack"]
 METRICS: dict[Metric, str] = {"std": "Std", "ood": "OOD", "pgd": "Adv (PGD)", "autoattack": "Adv (AutoAttack)"}
@@ -51,11 +52,14 @@ class Results:
         if metric == "autoattack" and variant not in self.grid.autoattack:
             return None
         file, key = {"std": ("standard", "standard"), "ood": ("ood", None)}.get(metric, ("adversarial", metric))
-        rows = []
+        rows: list[Array] = []
         for seed in self.grid.seeds:
-            outcomes = read_outcomes(self.run(cell, seed) / "evaluation" / variant / f"{file}.npz")
+            path = self.run(cell, seed) / "evaluation" / variant / f"{file}.npz"
+            outcomes = read_outcomes(path)
             trials = [outcomes[key][None]] if key else list(outcomes.values())
             rows.append(np.concatenate(trials).mean(axis=0))
+            if len(rows[-1]) != len(rows[0]):
+                raise RiftError(f"{path}: holds {len(rows[-1])} images, but that of another seed {len(rows[0])}")
         return np.stack(rows)
 
     def adversarial(self, cell: Cell, variant: Variant) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from rift.artifacts import Array
+from rift.errors import RiftError
 
 RESAMPLES = 9999
 
@@ -48,7 +49,12 @@ def paired_delta(base: Array, variant: Array) -> Delta:
     Args:
         base: scores, seeds × images, in 0 … 1.
         variant: scores of the same seeds and images.
+
+    Raises:
+        RiftError: they are not of equally many seeds and images.
     """
+    if base.shape != variant.shape:
+        raise RiftError(f"outcomes of {base.shape} and {variant.shape} seeds × images cannot be compared in pairs")
     difference = 100 * (variant - base).mean(axis=0)
     result = stats.bootstrap(
         (difference,), np.mean, n_resamples=RESAMPLES, batch=500, method="percentile", rng=np.random.default_rng(0)

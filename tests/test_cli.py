@@ -1,0 +1,219 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from rift import cli, data
+from rift.artifacts import provenance
+
+RIFT = (sys.executable, "-c", "from rift.cli import main; main()")
+
+
+def rift(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*RIFT, *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prepared) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    data.save(folder / "digits.safetensors", prepared, provenance({}))
+    return folder
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys\n"
+        "from rift.cli import main\n"
+        "for words in (['--help'], ['train', '--help'], ['evaluate', 'adversarial', '--help'], ['table', '--help']):\n"
+        "    sys.argv = ['rift', *words]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'help imports what it does not need'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def commands(model: type[BaseModel], *path: str) -> list[tuple[tuple[str, ...], type[cli.Command]]]:
+    found = []
+    for name, field in model.model_fields.items():
+        kinds = [kind for kind in getattr(field.annotation, "__args__", ()) if isinstance(kind, type)]
+        kinds = [kind for kind in kinds if issubclass(kind, cli.Command)]
+        word = field.alias or name
+        found += [((*path, word), kind) for kind in kinds]
+        found += [entry for kind in kinds for entry in commands(kind, *path, word)]
+    return found
+
+
+@pytest.mark.parametrize(("words", "command"), commands(cli.Rift))
+def test_every_field_of_every_command_is_a_flag_with_a_description(
+    words: tuple[str, ...], command: type[cli.Command]
+) -> None:
+    text = rift(*words, "--help").stdout
+    assert " ".join((command.__doc__ or "").split()) in " ".join(text.split())
+    for name, field in command.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            assert f"--{name}." in text
+        elif words != ("evaluate",):
+            assert f"--{name} " in text or f"\n  {{{name}" in text or command in (cli.Table, cli.Figure)
+            assert field.description or field.metadata
+
+
+def test_wrong_flags_are_all_said_at_once(tmp_path: Path) -> None:
+    answer = rift(
+        "train", "--data", "d", "--train.epochs", "0", "--attack.eps", "2", "--output", tmp_path / "o", cwd=tmp_path
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines() == [
+        "rift train: 4 problems",
+        "  --architecture: is missing",
+        "  --train.epochs: Input should be greater than or equal to 1 (found '0')",
+        "  --attack.eps: Input should be less than or equal to 1 (found '2')",
+        "  --history: is missing",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["tain"], ["evaluate"], ["evaluate", "odd"], ["train", "--train.epoch", "3"]])
+def test_unknown_words_are_refused_without_a_traceback(words: list[str]) -> None:
+    answer = rift(*words)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert answer.stderr.strip()
+
+
+def train_words(folder: Path, to: Path, *more: object) -> list[object]:
+    where = [
+        "--data",
+        folder / "digits.safetensors",
+        "--output",
+        to / "base.safetensors",
+        "--history",
+        to / "training.csv",
+    ]
+    small = [
+        "--train.epochs",
+        1,
+        "--attack.steps",
+        1,
+        "--attack.eps",
+        0.1,
+        "--augment.crop",
+        1,
+        "--augment.flip",
+        "false",
+    ]
+    return ["train", "--architecture", "resnet8", *where, *small, *more]
+
+
+def test_the_same_seed_gives_the_same_bytes_twice(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        answer = rift(*train_words(folder, tmp_path / name, "--seed", 3))
+        assert answer.returncode == 0, answer.stderr
+    for file in ("base.safetensors", "training.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert "epoch 1 kept: accuracy" in answer.stderr
+    assert "train: 1/1 " in answer.stderr
+
+
+def test_a_killed_training_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+    words = train_words(folder, tmp_path / "run", "--train.epochs", 500)
+    with subprocess.Popen([*RIFT, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "train: 2/500" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda content: content[:-1000], "is damaged or not of the expected format"),
+        (lambda _: b"<!DOCTYPE html><html>Not found</html>", "is damaged or not of the expected format"),
+        (lambda _: None, "does not exist; run the stage that writes it first"),
+    ],
+)
+def test_damaged_input_stops_a_stage_before_it_writes(damage, problem: str, folder: Path, tmp_path: Path) -> None:
+    content = damage((folder / "digits.safetensors").read_bytes())
+    if content is not None:
+        (tmp_path / "digits.safetensors").write_bytes(content)
+    answer = rift(*train_words(tmp_path, tmp_path / "run"))
+    assert answer.returncode == 1
+    (message,) = [line for line in answer.stderr.splitlines() if "error" in line]
+    assert message.startswith(f"rift: error: {tmp_path / 'digits.safetensors'}: {problem}")
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    answer = rift(*train_words(folder, tmp_path / "run"))
+    assert answer.returncode == 1
+    assert f"rift: error: {tmp_path / 'run' / 'training.csv'}: cannot be written: " in answer.stderr
+
+
+def test_a_model_for_other_data_is_refused(folder: Path, tmp_path: Path) -> None:
+    from rift import models
+    from rift.models import checkpoint
+
+    model = models.build("resnet8", classes=7, mean=(0.5,), std=(0.5,))
+    spec = checkpoint.ModelSpec("resnet8", 7, (0.5,), (0.5,))
+    checkpoint.save(tmp_path / "seven.safetensors", model.state_dict(), spec, provenance({}))
+    out = ["--output", tmp_path / "o.json", "--outcomes", tmp_path / "o.npz"]
+    answer = rift(
+        "evaluate",
+        "standard",
+        "--weights",
+        tmp_path / "seven.safetensors",
+        "--data",
+        folder / "digits.safetensors",
+        *out,
+    )
+    assert answer.returncode == 1
+    assert "is for 7 classes and 1 channels, but" in answer.stderr
+    assert not (tmp_path / "o.json").exists()
+
+
+def test_a_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
+    answer = rift(*train_words(folder, tmp_path / "run", "--device", "cuda:17"))
+    assert answer.returncode == 1
+    assert "rift: error: --device cuda:17: cannot be used" in answer.stderr
+
+
+def test_doctor_says_what_is_there_and_what_to_do(tmp_path: Path) -> None:
+    answer = rift("doctor", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stdout
+    for word in ("Python", "torch", "pyautoattack", "snakemake", "precision", "data root"):
+        assert word in answer.stdout
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    from rift.progress import display
+
+    with display("stage") as progress:
+        for number in range(5):
+            progress(number + 1, 5, loss=0.25)
+        progress(5, 5, "all done", accuracy=81.46)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == ["stage: 5/5  0 s  all done  accuracy 81.46"]
+
+    import pty
+
+    program = (
+        "from rift.progress import display\n"
+        "with display('stage') as progress:\n"
+        "    progress(1, 2, loss=0.25); progress(2, 2, 'epoch 1', loss=0.125)\n"
+    )
+    terminal, child = pty.openpty()
+    subprocess.run([sys.executable, "-c", program], stderr=child, check=True)
+    time.sleep(0.2)
+    import os
+
+    shown = os.read(terminal, 100_000).decode()
+    assert "stage: epoch 1" in shown
+    assert "━" in shown
+    assert "loss 0.125" in shown

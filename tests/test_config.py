@@ -1,0 +1,223 @@
+import json
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from pydantic_settings import CliApp, get_subcommand
+
+from rift import cli, config, data, models, scopes, training
+from rift.data.corruptions import CORRUPTIONS, severities
+from rift.errors import RiftError
+from rift.reporting.figures import FIGURES
+from rift.reporting.tables import TABLES
+
+GRID = {"datasets": ["digits"], "architectures": ["resnet8"]}
+
+
+def experiment(**sections: Any) -> config.Experiment:
+    return config.parse({"experiment": "x", "grid": GRID, **sections}, "x.yaml")
+
+
+def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        """
+        experiment: x
+        grid: {datasets: [cifar11], architectures: [resnet8, vgg], seeds: [], scopes: [rift, top9]}
+        attack: {eps: 0, steps: ten, norm: l2}
+        interpolate: {alphas: [0, 0.5, 1.5], tolerance: 1/0}
+        evaluate: {ood: {corruptions: []}}
+        overrides: {datasets: {digits: {train: {epochs: -1}}}}
+        train: fast
+        """
+    )
+    with pytest.raises(RiftError) as caught:
+        config.read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: 12 problems\n")
+    for problem in (
+        "grid.datasets.0: 'cifar11' is not available; available: 'digits'",
+        "grid.architectures.1: 'vgg' is not available; available: 'resnet8' or 'resnet18'",
+        "grid.seeds: must not be empty",
+        "grid.scopes.1: 'top9' is not available",
+        "attack.eps: Input should be greater than 0",
+        "attack.steps: Input should be a valid integer",
+        "attack.norm: is not a key of this section",
+        "interpolate.alphas.2: Input should be less than or equal to 1",
+        "interpolate.tolerance: '1/0' is neither a number nor a fraction",
+        "evaluate.ood.corruptions: must not be empty",
+        "overrides.datasets.digits.train.epochs: Input should be greater than or equal to 1",
+        "train: must be a section of keys",
+    ):
+        assert f"\n  {problem}" in message, message
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("experiment: [", "is not valid YAML"),
+        ("train: {epochs: 1}\ntrain: {epochs: 2}", "key 'train' stands twice"),
+        ("- a list", "must be a mapping with the keys"),
+        ("experiment: ../up\ngrid: {datasets: [digits], architectures: [resnet8]}", "experiment: String should match"),
+        ("grid: {datasets: [digits], architectures: [resnet8], seeds: [1, 1]}", "grid.seeds: named more than once: 1"),
+    ],
+)
+def test_other_mistakes_in_a_file_get_a_message(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(RiftError, match=problem):
+        config.read(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [("3", "valid integer"), (3.0, "valid integer"), (True, "valid integer")]
+)
+def test_types_are_not_guessed(value: object, problem: str) -> None:
+    with pytest.raises(RiftError, match=problem):
+        experiment(train={"epochs": value})
+
+
+def test_fractions_and_powers_may_be_written_as_such() -> None:
+    found = experiment(attack={"eps": "8/255", "step": "2 / 255"}, finetune={"learning_rate": "1e-3"})
+    assert found.attack == config.Attack(eps=8 / 255, step=2 / 255)
+    assert found.finetune.learning_rate == 0.001
+
+
+def test_the_defaults_are_those_of_the_paper() -> None:
+    found = experiment()
+    assert (found.attack.eps, found.attack.step, found.attack.steps) == (8 / 255, 2 / 255, 10)
+    assert (found.train.epochs, found.train.milestones) == (110, (100, 105))
+    assert (found.criticality.epsilon, found.criticality.epochs, found.criticality.learning_rate) == (0.1, 10, 1.0)
+    assert found.interpolate.alphas == pytest.approx([number / 10 for number in range(11)])
+
+
+def test_overrides_hold_for_their_data_set_and_architecture_and_the_latter_wins() -> None:
+    found = experiment(
+        train={"epochs": 9, "batch_size": 32},
+        overrides={
+            "datasets": {"digits": {"train": {"epochs": 5, "momentum": 0.8}}},
+            "architectures": {"resnet8": {"train": {"epochs": 7}}},
+        },
+    )
+    both = found.settings("digits", "resnet8").train
+    assert (both.epochs, both.momentum, both.batch_size) == (7, 0.8, 32)
+    assert found.settings("digits", "resnet18").train.epochs == 5
+    assert found.settings().train.epochs == 9
+    assert "--train.epochs 7" in found.flags("train", dataset="digits", architecture="resnet8")
+
+
+def test_registries_hold_exactly_the_names_that_a_file_may_use() -> None:
+    for names, registry in (
+        (config.DatasetName, data.DATASETS),
+        (config.ArchitectureName, models.ARCHITECTURES),
+        (config.RegimeName, training.REGIMES),
+        (config.NamedScope, scopes.SCOPES),
+        (config.CorruptionName, CORRUPTIONS),
+        (config.CorruptionName, severities()),
+        (config.TableName, TABLES),
+        (config.FigureName, FIGURES),
+    ):
+        assert set(get_args(names)) == set(registry)
+
+
+def parse_flags(*words: str) -> BaseModel:
+    command = get_subcommand(CliApp.run(cli.Rift, cli_args=[*words], cli_cmd_method_name="none"))
+    assert isinstance(command, BaseModel)
+    return command
+
+
+@given(
+    train=st.builds(
+        config.Train,
+        epochs=st.integers(1, 500),
+        learning_rate=st.floats(1e-6, 10),
+        milestones=st.lists(st.integers(1, 200), max_size=4).map(tuple),
+        precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    ),
+    attack=st.builds(config.Attack, eps=st.floats(1e-4, 1), steps=st.integers(1, 50)),
+    augment=st.builds(config.Augment, crop=st.integers(0, 9), flip=st.booleans()),
+)
+def test_a_command_reads_the_flags_that_the_workflow_writes(
+    train: config.Train, attack: config.Attack, augment: config.Augment
+) -> None:
+    sections = {"train": train, "attack": attack, "augment": augment}
+    flags = experiment(**{name: section.model_dump() for name, section in sections.items()}).flags(*sections)
+    words = ["train", "--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h"] + flags.replace(
+        "'", ""
+    ).split()
+    command = parse_flags(*words)
+    assert isinstance(command, cli.Train)
+    assert (command.train, command.attack, command.augment) == (train, attack, augment)
+
+
+def test_the_grid_survives_as_flags() -> None:
+    grid = {**GRID, "seeds": [3, 1], "scopes": ["rift", "module-layer1.0.conv1"], "autoattack": []}
+    found = experiment(grid=grid)
+    words = ["table", "main", "--results", "r", "--output", "a.csv,b.md", *found.flags("grid").replace("'", "").split()]
+    command = parse_flags(*words)
+    assert isinstance(command, cli.Table)
+    assert command.grid == found.grid
+    assert command.output == (Path("a.csv"), Path("b.md"))
+
+
+def test_the_schema_is_current_and_the_demo_is_valid(repository: Path) -> None:
+    schema = json.loads((repository / "config/schema.json").read_text())
+    assert schema == config.schema(), "config/schema.json is stale: rift schema > config/schema.json"
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert config.read(repository / "config/demo.yaml").experiment == "demo"
+    jsonschema.validate(yaml.safe_load((repository / "config/demo.yaml").read_text()), schema)
+
+
+def test_the_paper_s_grid_is_refused_only_for_what_is_not_built_yet(repository: Path) -> None:
+    with pytest.raises(RiftError) as caught:
+        config.read(repository / "config/config.yaml")
+    _, *problems = str(caught.value).splitlines()
+    assert [problem.strip() for problem in problems] == [
+        "grid.datasets.0: 'cifar10' is not available; available: 'digits'",
+        "grid.datasets.1: 'cifar100' is not available; available: 'digits'",
+        "grid.datasets.2: 'tiny-imagenet' is not available; available: 'digits'",
+        "grid.architectures.1: 'resnet34' is not available; available: 'resnet8' or 'resnet18'",
+        "grid.architectures.2: 'wrn-34-10' is not available; available: 'resnet8' or 'resnet18'",
+    ]
+
+
+def test_the_schema_refuses_what_the_models_refuse(repository: Path) -> None:
+    schema = json.loads((repository / "config/schema.json").read_text())
+    for bad in (
+        {"grid": GRID},
+        {"experiment": "x", "grid": GRID, "trian": {}},
+        {"experiment": "x", "grid": {"datasets": []}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+
+
+def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (repository / "constraints.txt").read_text().splitlines()
+    pins = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if not line.startswith("#")}
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["workflow"]
+    for text in needed + project["optional-dependencies"]["dev"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+    environment = yaml.safe_load((repository / "environment.yml").read_text())
+    *_, pip = environment["dependencies"]
+    listed = dict(line.split("==") for line in pip["pip"])
+    assert {canonicalize_name(name): version for name, version in listed.items()} == {
+        canonicalize_name(Requirement(text).name): pins[canonicalize_name(Requirement(text).name)] for text in needed
+    }
+
+
+def test_reading_a_configuration_does_not_import_torch() -> None:
+    program = "import sys, rift.config, rift.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run(["python", "-c", program], check=False).returncode == 0

@@ -1,0 +1,182 @@
+import colorsys
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
+
+from rift import data
+from rift.config import Augment, Data
+from rift.data.augmentation import augment
+from rift.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, severities
+from rift.data.split import shuffled, split_of, to_float
+
+
+def test_digits_are_cut_whole_stratified_and_apart(prepared: data.Prepared) -> None:
+    images = {split: prepared.images[split] for split in data.SPLITS}
+    assert all(pixels.shape[1:] == (1, 8, 8) and pixels.dtype == np.uint8 for pixels in images.values())
+    assert sum(map(len, images.values())) == 1797
+    assert prepared.classes == tuple("0123456789")
+
+    original = np.round(load_digits().images * 255 / 16).astype(np.uint8)
+    together = np.concatenate([pixels[:, 0] for pixels in images.values()])
+    assert sorted(image.tobytes() for image in together) == sorted(image.tobytes() for image in original)
+
+    whole = np.bincount(load_digits().target)
+    assert np.abs(np.bincount(prepared.labels["test"]) - 0.2 * whole).max() <= 0.5
+    left = whole - np.bincount(prepared.labels["test"])
+    assert np.abs(np.bincount(prepared.labels["validation"]) - 0.2 * left).max() <= 0.5
+
+
+def test_every_image_keeps_its_label(prepared: data.Prepared) -> None:
+    bunch = load_digits()
+    known: dict[bytes, set[int]] = {}
+    for image, label in zip(np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target, strict=True):
+        known.setdefault(image.tobytes(), set()).add(int(label))
+    for split in data.SPLITS:
+        for image, label in zip(prepared.images[split], prepared.labels[split], strict=True):
+            assert int(label) in known[image.tobytes()]
+
+
+def test_mean_and_deviation_are_those_of_the_training_split(prepared: data.Prepared) -> None:
+    pixels = prepared.images["train"].astype(np.float64) / 255
+    assert prepared.mean == pytest.approx((pixels.mean(),), abs=1e-6)
+    assert prepared.std == pytest.approx((pixels.std(),), abs=1e-6)
+
+
+def test_the_cut_depends_on_the_seed_alone() -> None:
+    same, again, other = (data.prepare("digits", Data(seed=seed)) for seed in (1, 1, 2))
+    assert np.array_equal(same.images["test"], again.images["test"])
+    assert not np.array_equal(same.images["test"], other.images["test"])
+
+
+@settings(deadline=None, max_examples=25)
+@given(crop=st.integers(0, 3), flip=st.booleans(), seed=st.integers(0, 2**31))
+def test_augmentation_is_reflected_padding_cropping_and_flipping(crop: int, flip: bool, seed: int) -> None:
+    images = torch.randint(0, 256, (6, 3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    augmented = augment(images, Augment(crop=crop, flip=flip), torch.Generator().manual_seed(seed))
+    assert augmented.shape == images.shape
+    assert augmented.dtype == torch.uint8
+    padded = F.pad(images.float(), (crop,) * 4, mode="reflect").to(torch.uint8) if crop else images
+    for index, image in enumerate(augmented):
+        crops = [
+            padded[index, :, top : top + 5, left : left + 7]
+            for top in range(2 * crop + 1)
+            for left in range(2 * crop + 1)
+        ]
+        crops += [candidate.flip(2) for candidate in crops] if flip else []
+        assert any(torch.equal(image, candidate) for candidate in crops)
+
+
+def test_augmentation_draws_every_shift_and_flips_half() -> None:
+    image = torch.arange(49, dtype=torch.uint8).reshape(1, 1, 7, 7).repeat(4000, 1, 1, 1)
+    augmented = augment(image, Augment(crop=1, flip=True), torch.Generator().manual_seed(0))
+    _, counts = torch.unique(augmented.flatten(1), dim=0, return_counts=True)
+    assert len(counts) == 18  # nine shifts, mirrored or not
+    assert counts.min() > 150
+
+
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 60), seed=st.integers(0, 1000))
+def test_a_pass_visits_every_image_once_and_leaves_no_batch_of_one(count: int, batch_size: int, seed: int) -> None:
+    batches = shuffled(count, batch_size, torch.Generator().manual_seed(seed))
+    assert torch.cat(batches).sort().values.tolist() == list(range(count))
+    if count > 1 and batch_size > 1:
+        assert min(map(len, batches)) > 1
+    assert max(map(len, batches)) <= batch_size + 1
+
+
+def test_asking_for_more_images_than_there_are_is_refused(prepared: data.Prepared) -> None:
+    test = split_of(prepared, "test")
+    assert len(test.first(7, "x").labels) == 7
+    assert len(test.first("all", "x").labels) == len(test.labels)
+    with pytest.raises(data.split.RiftError, match=r"evaluate\.pgd\.images: 9999 images asked for"):
+        test.first(9999, "evaluate.pgd.images")
+
+
+@pytest.fixture(scope="module")
+def colour() -> np.ndarray:
+    """Smooth colour images, so that blur and compression have something to work on."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(30, 226, (12, 3, 4, 4), dtype=np.uint8)
+    return np.stack(
+        [np.asarray(Image.fromarray(x.transpose(1, 2, 0)).resize((16, 16))).transpose(2, 0, 1) for x in coarse]
+    )
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruptions_worsen_with_severity(name: str, colour: np.ndarray, prepared: data.Prepared) -> None:
+    assert len(severities()[name]) == len(SEVERITIES)
+    for images in (colour, prepared.images["test"]):
+        corrupted = corrupt(images, name, seed=0)
+        assert corrupted.shape == (5, *images.shape)
+        assert corrupted.dtype == np.uint8
+        damage = [np.sqrt(((level / 255.0 - images / 255.0) ** 2).mean()) for level in corrupted]
+        assert all(later >= 0.97 * earlier for earlier, later in zip(damage, damage[1:], strict=False)), damage
+        assert damage[-1] > 1.3 * damage[0] > 0
+
+
+def test_corruptions_depend_on_their_seed_and_name_alone(colour: np.ndarray) -> None:
+    assert np.array_equal(corrupt(colour, "gaussian_noise", 1), corrupt(colour, "gaussian_noise", 1))
+    assert not np.array_equal(corrupt(colour, "gaussian_noise", 1), corrupt(colour, "gaussian_noise", 2))
+
+
+def test_noises_have_the_published_strength() -> None:
+    grey = np.full((40, 1, 32, 32), 128, dtype=np.uint8)
+    level = 128 / 255
+    expected = {
+        "gaussian_noise": 0.08,
+        "shot_noise": np.sqrt(level / 100),
+        "speckle_noise": 0.12 * level,
+    }
+    for name, std in expected.items():
+        noise = corrupt(grey, name, 0)[2] / 255.0 - level
+        assert noise.std() == pytest.approx(std, rel=0.03), name
+    salted = corrupt(grey, "impulse_noise", 0)[4]
+    assert (salted == 255).mean() == pytest.approx(0.035, rel=0.1)
+    assert (salted == 0).mean() == pytest.approx(0.035, rel=0.1)
+
+
+def test_contrast_and_brightness_equal_their_definitions(colour: np.ndarray) -> None:
+    pixels = colour / 255.0
+    mean = pixels.mean(axis=(2, 3), keepdims=True)
+    assert np.abs(corrupt(colour, "contrast", 0)[2] / 255.0 - ((pixels - mean) * 0.4 + mean)).max() < 1.5 / 255
+
+    black = np.zeros((1, 3, 1, 1), dtype=np.uint8)
+    for images in (colour[:2, :, :4, :4], black):
+        brighter = corrupt(images, "brightness", 0)[4] / 255.0
+        for image, result in zip(images / 255.0, brighter, strict=True):
+            for red, green, blue, *found in np.concatenate([image, result]).reshape(6, -1).T:
+                hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
+                expected = colorsys.hsv_to_rgb(hue, saturation, min(1, value + 0.3))
+                assert found == pytest.approx(expected, abs=1.5 / 255)
+
+
+def test_jpeg_is_what_pillow_makes_of_the_image(colour: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(colour[3].transpose(1, 2, 0)).save(buffer, "JPEG", quality=58)
+    expected = np.asarray(Image.open(buffer)).transpose(2, 0, 1)
+    assert np.array_equal(corrupt(colour, "jpeg_compression", 0)[2, 3], expected)
+
+
+def test_blurs_keep_the_mean_and_match_a_slow_convolution() -> None:
+    image = np.zeros((1, 1, 17, 17), dtype=np.uint8)
+    image[0, 0, 8, 8] = 255
+    blurred = corrupt(image, "gaussian_blur", 0)[4, 0, 0] / 255.0
+    side = np.exp(-(np.arange(-8, 9) ** 2) / 2.0)
+    side[np.abs(np.arange(-8, 9)) > 4] = 0
+    assert np.abs(blurred - np.outer(side, side) / side.sum() ** 2).max() < 1.5 / 255
+    # Severity 4 of defocus: a disk of radius 1, five pixels, its rim hardly softened.
+    plus = corrupt(image, "defocus_blur", 0)[3, 0, 0] / 255.0
+    assert plus[8, 8] == pytest.approx(0.2, abs=1.5 / 255)
+    assert plus[8, 9] == pytest.approx(0.2, abs=1.5 / 255)
+    assert plus[9, 9] < 0.01
+
+
+def test_to_float_keeps_values() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_float(images), images.float() / 255)

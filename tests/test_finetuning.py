@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch import nn
+
+from rift import scopes
+from rift.config import Augment, Finetune
+from rift.criticality import ModuleCriticality
+from rift.data.split import Split
+from rift.errors import RiftError
+from rift.finetuning import fine_tune
+from rift.models.modes import snapshot
+
+TABLE = [
+    ModuleCriticality(name, kind, 1, mrc, 1.0, 0.0, rank)
+    for name, kind, mrc, rank in (
+        ("conv1", "conv", 0.3, 3),
+        ("layer1.0.conv1", "conv", 0.1, 1),
+        ("layer2.0.conv2", "conv", 0.9, 5),
+        ("layer3.0.shortcut.0", "conv", 0.2, 2),
+        ("linear", "linear", 0.5, 4),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("scope", "modules"),
+    [
+        ("rift", ["layer1.0.conv1"]),
+        ("robust-critical", ["layer2.0.conv2"]),
+        ("all-layers", [""]),
+        ("last-layer", ["linear"]),
+        ("top2", ["layer1.0.conv1", "layer3.0.shortcut.0"]),
+        ("top3", ["layer1.0.conv1", "layer3.0.shortcut.0", "conv1"]),
+        ("top5", ["layer1.0.conv1", "layer3.0.shortcut.0", "conv1", "linear", "layer2.0.conv2"]),
+        ("module-conv1", ["conv1"]),
+    ],
+)
+def test_a_scope_names_its_modules(scope: str, modules: list[str]) -> None:
+    assert scopes.modules_of(scope, TABLE) == modules
+
+
+def test_unknown_scopes_and_modules_are_refused_with_what_there_is() -> None:
+    with pytest.raises(RiftError, match="'top9' is not available; available: rift, "):
+        scopes.modules_of("top9", TABLE)
+    with pytest.raises(RiftError, match=r"no such module; it has: conv1, layer1\.0\.conv1"):
+        scopes.modules_of("module-conv9", TABLE)
+
+
+@pytest.mark.parametrize("batch_norm", ["train", "frozen"])
+@pytest.mark.parametrize("scope", ["rift", "all-layers"])
+def test_only_the_scope_changes(scope: str, batch_norm: str, prepared_model: nn.Module, digits: Split) -> None:
+    before = snapshot(prepared_model)
+    model = prepared_model
+    few = Split(digits.images[:128], digits.labels[:128])
+    try:
+        tuned = fine_tune(
+            model,
+            scopes.modules_of(scope, TABLE),
+            few,
+            few,
+            Finetune(epochs=1, learning_rate=0.01, batch_norm=batch_norm),
+            Augment(crop=1, flip=False),
+            seed=0,
+        )
+    finally:
+        model.load_state_dict(before)
+        model.requires_grad_(True)
+    changed = {name for name, value in tuned.state.items() if not torch.equal(value, before[name])}
+    parameters = {name for name, _ in model.named_parameters()}
+    statistics = {name for name in before if "running_" in name}
+    assert changed & parameters == ({"layer1.0.conv1.weight"} if scope == "rift" else parameters)
+    assert changed & statistics == (statistics if batch_norm == "train" else set())
+
+
+def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digits: Split) -> None:
+    before = snapshot(prepared_model)
+    train, validation = (
+        Split(digits.images[:300], digits.labels[:300]),
+        Split(digits.images[300:500], digits.labels[300:500]),
+    )
+
+    def run() -> tuple[dict[str, torch.Tensor], list[float], int]:
+        prepared_model.load_state_dict(before)
+        tuned = fine_tune(
+            prepared_model, [""], train, validation, Finetune(epochs=4, learning_rate=0.05), Augment(crop=1), 7
+        )
+        prepared_model.requires_grad_(True)
+        prepared_model.load_state_dict(before)
+        (kept,) = (row.epoch for row in tuned.history if row.kept)
+        return tuned.state, [row.standard_accuracy for row in tuned.history], kept
+
+    state, accuracies, kept = run()
+    again, _, _ = run()
+    assert accuracies.index(max(accuracies)) + 1 == kept
+    assert all(torch.equal(state[name], again[name]) for name in state)
+
+
+def test_the_learning_rate_falls_halfway(prepared_model: nn.Module, digits: Split) -> None:
+    before = snapshot(prepared_model)
+    few = Split(digits.images[:64], digits.labels[:64])
+    tuned = fine_tune(prepared_model, ["linear"], few, few, Finetune(epochs=4), Augment(crop=1), 0)
+    prepared_model.requires_grad_(True)
+    prepared_model.load_state_dict(before)
+    assert [row.learning_rate for row in tuned.history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])

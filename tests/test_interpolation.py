@@ -1,0 +1,79 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from rift import models
+from rift.config import Attack, Interpolate
+from rift.data.split import Split
+from rift.interpolation import Point, interpolate, select, sweep
+from rift.models.modes import snapshot
+
+
+def test_the_ends_are_the_base_and_the_fine_tuned_weights_exactly(prepared_model: nn.Module) -> None:
+    other = models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,), seed=5).eval()
+    images = torch.rand(16, 1, 8, 8)
+    blank = models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,)).eval()
+    for alpha, end in ((0.0, prepared_model), (1.0, other)):
+        blank.load_state_dict(interpolate(snapshot(prepared_model), snapshot(other), alpha))
+        assert torch.equal(blank(images), end(images))
+
+
+def test_every_floating_point_entry_is_interpolated_and_no_counter() -> None:
+    base = {
+        "weight": torch.tensor([0.0, 4.0]),
+        "running_mean": torch.tensor([2.0]),
+        "num_batches_tracked": torch.tensor(3),
+    }
+    tuned = {
+        "weight": torch.tensor([1.0, 0.0]),
+        "running_mean": torch.tensor([6.0]),
+        "num_batches_tracked": torch.tensor(9),
+    }
+    middle = interpolate(base, tuned, 0.25)
+    assert middle["weight"].tolist() == [0.25, 3.0]
+    assert middle["running_mean"].tolist() == [3.0]
+    assert middle["num_batches_tracked"] == 3
+
+
+accuracies = st.integers(0, 20).map(lambda hits: 5.0 * hits)
+
+
+@given(
+    points=st.lists(st.tuples(accuracies, accuracies), min_size=1, max_size=11),
+    tolerance=st.sampled_from([0.0, 5.0, 7.5]),
+)
+def test_the_choice_is_the_most_accurate_of_the_robust_points(
+    points: list[tuple[float, float]], tolerance: float
+) -> None:
+    sweep_points = [Point(alpha / 10, standard, adversarial) for alpha, (standard, adversarial) in enumerate(points)]
+    alpha = select(sweep_points, tolerance)
+    chosen = next(point for point in sweep_points if point.alpha == alpha)
+    base = sweep_points[0]
+    assert chosen.adversarial_accuracy >= base.adversarial_accuracy - tolerance
+    assert chosen.standard_accuracy >= base.standard_accuracy
+    for point in sweep_points:
+        if point.adversarial_accuracy >= base.adversarial_accuracy - tolerance:
+            assert point.standard_accuracy <= chosen.standard_accuracy
+
+
+def test_of_equal_points_the_more_robust_then_the_closer_to_the_base_is_chosen() -> None:
+    assert select([Point(0, 80, 50), Point(0.5, 82, 50), Point(1, 82, 51)], 0.1) == 1
+    assert select([Point(0, 80, 50), Point(0.5, 80, 50), Point(1, 80, 49.95)], 0.1) == 0
+    assert select([Point(0, 80, 50.0), Point(0.5, 81, 49.9), Point(1, 82, 49.89)], 0.1) == 0.5
+
+
+def test_the_sweep_measures_the_interpolated_models(prepared_model: nn.Module, digits: Split) -> None:
+    base = snapshot(prepared_model)
+    tuned = snapshot(models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,), seed=5))
+    few = Split(digits.images[:100], digits.labels[:100])
+    settings = Interpolate(alphas=(0, 0.5, 1), restarts=1)
+    points = sweep(prepared_model, base, tuned, few, settings, Attack(eps=0.05, step=0.02, steps=3), seed=0)
+    prepared_model.load_state_dict(base)
+    with torch.no_grad():
+        logits = prepared_model(few.images.float() / 255)
+    assert [point.alpha for point in points] == [0, 0.5, 1]
+    assert points[0].standard_accuracy == pytest.approx(100 * (logits.argmax(1) == few.labels).double().mean().item())
+    assert points[0].adversarial_accuracy < points[0].standard_accuracy
+    assert points[2].standard_accuracy < 40

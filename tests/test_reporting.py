@@ -1,0 +1,295 @@
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, get_args
+
+import jinja2
+import numpy as np
+import pandas as pd
+import pytest
+
+from rift import artifacts
+from rift.config import FigureName, Grid, TableName
+from rift.errors import RiftError
+from rift.reporting.figures import draw, save_figure
+from rift.reporting.formats import write_table
+from rift.reporting.results import Cell, Results
+from rift.reporting.statistics import accuracy, paired_delta
+from rift.reporting.tables import TABLES
+
+SOURCE = artifacts.provenance({})
+
+
+def test_an_interval_is_that_of_the_normal_approximation_where_there_are_many_images() -> None:
+    """The mean of 4,000 independent differences: standard error in closed form."""
+    rng = np.random.default_rng(1)
+    base, variant = rng.random((1, 4000)) < 0.80, rng.random((1, 4000)) < 0.83
+    delta = paired_delta(base.astype(float), variant.astype(float))
+    difference = 100 * (variant.astype(float) - base)
+    half = 1.96 * difference.std() / np.sqrt(4000)
+    assert delta.mean == pytest.approx(difference.mean())
+    assert delta.low == pytest.approx(difference.mean() - half, abs=0.1)
+    assert delta.high == pytest.approx(difference.mean() + half, abs=0.1)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(200):
+        base = (rng.random((2, 300)) < 0.7).astype(float)
+        variant = np.where(rng.random((2, 300)) < 0.1, (rng.random((2, 300)) < 0.9).astype(float), base)
+        delta = paired_delta(base, variant)
+        hits += delta.low <= 100 * 0.1 * (0.9 - 0.7) <= delta.high
+    assert 180 <= hits <= 199  # 95% of 200, within three standard errors
+
+
+def test_pairing_makes_equal_outcomes_differ_by_nothing() -> None:
+    scores = (np.random.default_rng(0).random((2, 50)) < 0.5).astype(float)
+    assert paired_delta(scores, scores) == (0, 0, 0)
+    assert not paired_delta(scores, scores).leaves_out_zero
+
+
+def test_outcomes_of_different_images_are_not_compared() -> None:
+    with pytest.raises(RiftError, match="cannot be compared in pairs"):
+        paired_delta(np.ones((2, 50)), np.ones((2, 49)))
+
+
+def test_accuracy_is_mean_and_deviation_over_seeds() -> None:
+    assert accuracy(np.array([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=float)) == (
+        62.5,
+        pytest.approx(np.std([50, 75], ddof=1)),
+        2,
+        4,
+    )
+    assert np.isnan(accuracy(np.ones((1, 3))).sd)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a made-up grid: two data sets, two architectures, two seeds; the outcome of every image is known."""
+    folder = tmp_path_factory.mktemp("results")
+    rng = np.random.default_rng(0)
+    for run in [
+        Path("runs", dataset, architecture, "pgd", f"seed{seed}")
+        for dataset in ("digits", "letters")
+        for architecture in ("resnet8", "resnet18")
+        for seed in (0, 1)
+    ]:
+        make_run(folder / run, rng)
+    return folder
+
+
+def make_run(run: Path, rng: np.random.Generator) -> None:
+    modules = ["conv1", "layer1.0.conv1", "linear"]
+    mrc = rng.random(3)
+    write = {
+        "criticality.csv": pd.DataFrame(
+            {
+                "module": modules,
+                "kind": ["conv", "conv", "linear"],
+                "parameters": [144, 2304, 640],
+                "mrc": mrc,
+                "robust_loss": 1 + mrc,
+                "robust_accuracy_drop": 20 * mrc,
+                "rank": mrc.argsort().argsort() + 1,
+            }
+        ),
+        "training.csv": pd.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "learning_rate": [0.1, 0.1, 0.01],
+                "train_loss": [2.0, 1.5, 1.2],
+                "train_accuracy": [20.0, 40.0, 50.0],
+                "standard_accuracy": [50.0, 70.0, 80.0],
+                "adversarial_accuracy": [20.0, 45.0, 44.0],
+                "kept": [False, True, False],
+            }
+        ),
+    }
+    for scope in ("rift", "top2"):
+        sweep = {
+            "alpha": [0, 0.5, 1],
+            "standard_accuracy": [80.0, 81.0, 82.0],
+            "adversarial_accuracy": [50.0, 50.0, 47.0],
+        }
+        write[f"{scope}/sweep.csv"] = pd.DataFrame(sweep)
+        base = {"standard_accuracy": 80.0, "adversarial_accuracy": 50.0}
+        choice = {"alpha": 0.5, "selection": "validation", "images": 40, "tolerance": 0.1, "base": base}
+        artifacts.write_json(run / scope / "selection.json", choice, SOURCE)
+    base_outcomes = {"standard": rng.random(50) < 0.8, "pgd": rng.random(50) < 0.5, "autoattack": rng.random(20) < 0.4}
+    for variant in ("base", "rift", "top2"):
+        evaluation = run / "evaluation" / variant
+        better = {name: outcome | (rng.random(len(outcome)) < 0.1) for name, outcome in base_outcomes.items()}
+        outcomes = base_outcomes if variant == "base" else better
+        corrupted = {name: rng.random((5, 50)) < 0.7 for name in ("contrast", "gaussian_noise")}
+        artifacts.write_outcomes(evaluation / "standard.npz", {"standard": outcomes["standard"]}, SOURCE)
+        artifacts.write_outcomes(evaluation / "ood.npz", corrupted, SOURCE)
+        attacked = {name: outcomes[name] for name in (("pgd",) if variant == "top2" else ("pgd", "autoattack"))}
+        artifacts.write_outcomes(evaluation / "adversarial.npz", attacked, SOURCE)
+        pgd = {"eps": 0.2, "step": 0.05, "steps": 10, "restarts": 3}
+        artifacts.write_json(
+            evaluation / "adversarial.json", {"pgd": pgd, "autoattack": {"version": "standard"}}, SOURCE
+        )
+        rows = [
+            {"corruption": name, "severity": number, "accuracy": 100 * row.mean()}
+            for name, levels in corrupted.items()
+            for number, row in enumerate(levels, start=1)
+        ]
+        write[f"evaluation/{variant}/ood.csv"] = pd.DataFrame(rows)
+    for name, table in write.items():
+        artifacts.write_csv(run / name, table, SOURCE)
+
+
+def grid(
+    datasets: tuple[str, ...] = ("digits", "letters"), architectures: tuple[str, ...] = ("resnet8", "resnet18")
+) -> Grid:
+    """Make a grid past the names that exist."""
+    return Grid.model_construct(
+        datasets=datasets,
+        architectures=architectures,
+        regimes=("pgd",),
+        seeds=(0, 1),
+        scopes=("rift", "top2"),
+        autoattack=("base", "rift"),
+    )
+
+
+def test_the_main_table_holds_the_means_of_the_outcomes_and_their_averages(folder: Path) -> None:
+    table = TABLES["main"](folder, grid())
+    shown = table.shown
+    assert list(shown.columns.get_level_values(0).unique()) == ["digits", "letters", "average"]
+    means = {}
+    for dataset in ("digits", "letters"):
+        for architecture in ("resnet8", "resnet18"):
+            files = [
+                folder / "runs" / dataset / architecture / f"pgd/seed{seed}/evaluation/base/standard.npz"
+                for seed in (0, 1)
+            ]
+            seeds = [100 * np.load(file)["standard"].mean() for file in files]
+            means[dataset, architecture] = np.mean(seeds)
+            text = f"{np.mean(seeds):.2f} ± {np.std(seeds, ddof=1):.2f}"
+            assert shown.loc[(f"{architecture}, pgd", "AT"), (dataset, "Std")] == text
+    assert shown.loc[("resnet8, pgd", "AT"), ("average", "Std")] == (
+        f"{np.mean([means['digits', 'resnet8'], means['letters', 'resnet8']]):.2f}"
+    )
+    assert shown.loc[("average, pgd", "AT"), ("average", "Std")] == f"{np.mean(list(means.values())):.2f}"
+    delta = Results(folder, grid())
+    cell = Cell("digits", "resnet8", "pgd")
+    scores = [delta.scores(cell, variant, "pgd") for variant in ("base", "rift")]
+    expected = paired_delta(*scores)
+    text = shown.loc[("resnet8, pgd", "Δ"), ("digits", "Adv (PGD)")].replace("−", "-")
+    assert text.startswith(f"{expected.mean:+.2f}")
+    assert f"[{expected.low:+.2f}, {expected.high:+.2f}]" in text
+    assert ("*" in text) == expected.leaves_out_zero
+    assert any("AutoAttack, standard version, on the first 20" in note for note in table.notes)
+
+
+def test_what_was_not_run_shows_as_such(folder: Path) -> None:
+    shown = TABLES["top-k"](folder, grid(("digits",), ("resnet8",))).shown
+    assert shown.loc[("digits, resnet8, pgd", "top 2"), "Adv (AutoAttack)"] == "–"
+    assert shown.loc[("digits, resnet8, pgd", "top 1 (RiFT)"), "α"] == "0.5, 0.5"
+    assert "top 3" not in shown.index.get_level_values(1)
+
+
+def test_tables_of_test_selected_points_say_so(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "r")
+    for path in (tmp_path / "r").glob("runs/digits/resnet8/pgd/seed*/rift/selection.json"):
+        path.write_text(path.read_text().replace('"validation"', '"test"'))
+    notes = TABLES["main"](tmp_path / "r", grid(("digits",), ("resnet8",))).notes
+    assert any("chosen on test data" in note for note in notes)
+
+
+class Cells(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        assert not {"src", "href"} & {name for name, _ in attrs}, "a table needs no network"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th") and data.strip():
+            self.texts.append(data)
+
+
+@pytest.mark.parametrize("name", get_args(TableName))
+def test_every_format_holds_every_cell(name: TableName, folder: Path, tmp_path: Path) -> None:
+    table = TABLES[name](folder, grid())
+    paths = {suffix: tmp_path / f"table{suffix}" for suffix in (".csv", ".md", ".tex", ".html")}
+    for path in paths.values():
+        write_table(table, path)
+    texts = sorted(table.shown.to_numpy().ravel())
+    parser = Cells()
+    parser.feed(paths[".html"].read_text())
+    assert not parser.open
+    for text in filter(None, set(texts)):
+        assert parser.texts.count(text) >= texts.count(text)
+        assert text in paths[".md"].read_text()
+    pd.testing.assert_frame_equal(pd.read_csv(paths[".csv"]), table.numbers, check_dtype=False)
+
+    latex = paths[".tex"].read_text()
+    assert not re.search(r"[±Δα−×–]", latex)
+    assert len(set(re.findall(r"^.*&.*$", latex, re.MULTILINE))) >= len(table.shown)
+    widths = {len(re.findall("(?<!\\\\)&", line)) for line in latex.splitlines() if "pm" in line and "&" in line}
+    assert widths <= {table.shown.shape[1] + 1}
+    for environment in ("table", "tabular"):
+        assert latex.count(f"\\begin{{{environment}}}") == latex.count(f"\\end{{{environment}}}") == 1
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX installed")
+@pytest.mark.parametrize("name", get_args(TableName))
+def test_latex_compiles(name: TableName, folder: Path, tmp_path: Path) -> None:
+    write_table(TABLES[name](folder, grid()), tmp_path / "table.tex")
+    preamble = r"\documentclass{article}\usepackage{booktabs,multirow}\begin{document}\input{table}\end{document}"
+    (tmp_path / "paper.tex").write_text(preamble)
+    subprocess.run(["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", get_args(FigureName))
+def test_every_figure_is_drawn_twice_alike(name: FigureName, folder: Path, tmp_path: Path) -> None:
+    for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
+        for copy in ("a", "b"):
+            save_figure(draw(name, folder, grid(("digits",), ("resnet8",))), tmp_path / f"{copy}{suffix}")
+        content = (tmp_path / f"a{suffix}").read_bytes()
+        assert content.startswith(magic)
+        assert content == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_figures_and_tables_refuse_what_they_cannot_show(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RiftError, match="a figure shows one data set, architecture and regime"):
+        draw("training", folder, grid())
+    with pytest.raises(RiftError, match="tables are written as .csv, .md, .tex, .html, not .xlsx"):
+        write_table(TABLES["criticality"](folder, grid()), tmp_path / "table.xlsx")
+    with pytest.raises(RiftError, match="figures are written as .png or .pdf"):
+        save_figure(draw("training", folder, grid(("digits",), ("resnet8",))), tmp_path / "a.gif")
+    missing = grid(("kanji",), ("resnet8",))
+    with pytest.raises(RiftError, match=r"kanji/resnet8/pgd/seed0/criticality\.csv: does not exist"):
+        TABLES["criticality"](folder, missing)
+
+
+def test_seeds_evaluated_on_different_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "r")
+    path = tmp_path / "r/runs/digits/resnet8/pgd/seed1/evaluation/rift/standard.npz"
+    artifacts.write_outcomes(path, {"standard": np.ones(49, dtype=bool)}, SOURCE)
+    with pytest.raises(RiftError, match=r"seed1/evaluation/rift/standard\.npz: holds 49 images, .* 50"):
+        TABLES["main"](tmp_path / "r", grid(("digits",), ("resnet8",)))
+
+
+@pytest.mark.parametrize(("kind", "names"), [("table", get_args(TableName)), ("figure", get_args(FigureName))])
+def test_every_table_and_figure_has_a_caption(kind: str, names: tuple[str, ...], repository: Path) -> None:
+    template = jinja2.Template(
+        (repository / f"workflow/report/{kind}.rst").read_text(), undefined=jinja2.StrictUndefined
+    )
+    for name in names:
+        caption: Any = template.render(snakemake={"wildcards": {kind: name}})
+        assert caption.strip().endswith(".")
+        assert json.dumps(caption)

@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rift.config import Attack, Augment, Train
+from rift.data.split import Split
+from rift.errors import RiftError
+from rift.models.modes import snapshot
+from rift.training import REGIMES, Regime
+from rift.training.loop import Trained, train
+
+ATTACK = Attack(eps=0.1, step=0.05, steps=2)
+PLAIN = Augment(crop=0, flip=False)
+
+
+def run(model: nn.Module, data: Split, regime: Regime = REGIMES["pgd"], seed: int = 0, **settings: object) -> Trained:
+    given = Train(**{"epochs": 3, "batch_size": 32, "learning_rate": 0.05, "milestones": (2,), **settings})
+    split = Split(data.images[:96], data.labels[:96]), Split(data.images[96:160], data.labels[96:160])
+    return train(model, *split, regime, given, ATTACK, PLAIN, seed)
+
+
+def test_the_most_robust_epoch_is_kept_and_the_learning_rate_follows_the_milestones(
+    resnet8: nn.Module, digits: Split
+) -> None:
+    trained = run(resnet8, digits)
+    ranks = [(row.adversarial_accuracy, row.standard_accuracy) for row in trained.history]
+    (kept,) = (row for row in trained.history if row.kept)
+    assert ranks.index(max(ranks)) + 1 == kept.epoch
+    assert [row.learning_rate for row in trained.history] == pytest.approx([0.05, 0.05, 0.005])
+
+
+def test_the_state_kept_is_that_of_the_epoch_kept(resnet8: nn.Module, digits: Split) -> None:
+    start = snapshot(resnet8)
+    trained = run(resnet8, digits, epochs=4)
+    (kept,) = (row.epoch for row in trained.history if row.kept)
+    resnet8.load_state_dict(start)
+    run(resnet8, digits, epochs=kept)
+    assert all(torch.equal(value, trained.state[name]) for name, value in resnet8.state_dict().items())
+
+
+def test_standard_training_is_kept_by_standard_accuracy(resnet8: nn.Module, digits: Split) -> None:
+    trained = run(resnet8, digits, REGIMES["standard"], epochs=4)
+    accuracies = [row.standard_accuracy for row in trained.history]
+    (kept,) = (row.epoch for row in trained.history if row.kept)
+    assert accuracies[kept - 1] == max(accuracies)
+
+
+def test_one_step_is_plain_sgd_with_momentum_and_weight_decay(resnet8: nn.Module, digits: Split) -> None:
+    """One epoch of one batch in standard training, recalculated by hand."""
+    start = snapshot(resnet8)
+    data = Split(digits.images[:32], digits.labels[:32])
+    settings = Train(epochs=1, batch_size=32, learning_rate=0.1, weight_decay=0.01)
+    train(resnet8, data, data, REGIMES["standard"], settings, ATTACK, PLAIN, 0)
+    found = resnet8.get_parameter("linear.weight").detach().clone()
+
+    resnet8.load_state_dict(start)
+    resnet8.train()
+    loss = F.cross_entropy(resnet8(data.images.float() / 255), data.labels)
+    (gradient,) = torch.autograd.grad(loss, resnet8.get_parameter("linear.weight"))
+    expected = start["linear.weight"] - 0.1 * (gradient + 0.01 * start["linear.weight"])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(resnet8: nn.Module, digits: Split) -> None:
+    start = snapshot(resnet8)
+    states = []
+    for seed in (0, 0, 1):
+        resnet8.load_state_dict(start)
+        states.append(run(resnet8, digits, seed=seed, epochs=1).state)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in start)
+    assert not torch.equal(states[0]["conv1.weight"], states[2]["conv1.weight"])
+
+
+def test_pgd_trains_on_the_attacked_images_with_the_model_in_training_mode(resnet8: nn.Module, digits: Split) -> None:
+    resnet8.train()
+    seen: list[tuple[bool, Tensor]] = []
+    resnet8.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0].detach())))
+    images = digits.images[:8].float() / 255
+    loss, logits = REGIMES["pgd"].loss(resnet8, images, digits.labels[:8], ATTACK, torch.Generator().manual_seed(0))
+    *attacking, (training, adversarial) = seen
+    assert not any(mode for mode, _ in attacking)
+    assert training
+    assert 0 < (adversarial - images).abs().max() <= ATTACK.eps + 1e-6
+    torch.testing.assert_close(loss, F.cross_entropy(logits, digits.labels[:8]))
+
+
+def test_a_loss_that_is_no_longer_finite_stops_training(resnet8: nn.Module, digits: Split) -> None:
+    broken = Regime(lambda model, images, *_: (model(images).sum() * math.nan, model(images)))
+    with pytest.raises(RiftError, match="the loss became nan in epoch 1"):
+        run(resnet8, digits, broken)
+
+
+def test_bfloat16_trains_too(resnet8: nn.Module, digits: Split) -> None:
+    trained = run(resnet8, digits, epochs=1, precision="bfloat16")
+    assert all(value.dtype != torch.bfloat16 for value in trained.state.values())

@@ -1,0 +1,256 @@
+"""The whole pipeline, small, by Snakemake: real images, every stage, every artifact."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from rift import artifacts
+from rift.interpolation import Point, select
+
+TINY = {
+    "experiment": "tiny",
+    "grid": {
+        "datasets": ["digits"],
+        "architectures": ["resnet8"],
+        "seeds": [0],
+        "scopes": ["rift", "module-linear"],
+        "autoattack": ["rift"],
+    },
+    "attack": {"eps": 0.1, "step": 0.05, "steps": 2},
+    "augment": {"crop": 1, "flip": False},
+    "train": {"epochs": 1, "learning_rate": 0.05},
+    "criticality": {"images": 64, "epochs": 2},
+    "finetune": {"epochs": 1},
+    "interpolate": {"alphas": [0, 0.5, 1], "images": 60, "restarts": 1},
+    "evaluate": {
+        "standard": {"images": 50},
+        "ood": {"corruptions": ["contrast", "gaussian_noise"], "images": 50},
+        "pgd": {"images": 40},
+        "autoattack": {"images": 4},
+    },
+}
+RUN = Path("results/tiny/runs/digits/resnet8/pgd/seed0")
+
+
+class Workflow:
+    """A folder of its own that the repository's workflow runs in."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        self.repository, self.folder = repository, folder
+
+    def __call__(self, configuration: dict, *words: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(configuration))
+        where = ["--snakefile", self.repository / "workflow/Snakefile", "--directory", self.folder]
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                *where,
+                "--configfile",
+                self.folder / "config.yaml",
+                "--cores",
+                "2",
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+        )
+
+    def jobs(self, configuration: dict) -> dict[str, int]:
+        """Say which jobs a dry run lists."""
+        answer = self(configuration, "--dry-run")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", answer.stdout + answer.stderr, re.M)}
+
+
+@pytest.fixture(scope="module")
+def workflow(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    workflow = Workflow(repository, tmp_path_factory.mktemp("workflow"))
+    answer = workflow(TINY)
+    logs = "\n".join(path.read_text() for path in workflow.folder.rglob("*.log"))
+    assert answer.returncode == 0, answer.stdout + answer.stderr + logs
+    return workflow
+
+
+def changed(section: str, **settings: object) -> dict:
+    return {**TINY, section: {**TINY[section], **settings}}
+
+
+def test_every_artifact_is_there_with_its_provenance(workflow: Workflow) -> None:
+    run = workflow.folder / RUN
+    for name in ("base", "rift/finetuned", "rift/selected", "module-linear/selected"):
+        _, facts = artifacts.read_weights(run / f"{name}.safetensors")
+        assert facts["provenance"]["seed"] == 0
+        assert facts["model"]["architecture"] == "resnet8"
+    criticality = artifacts.read_csv(run / "criticality.csv", ("module", "kind", "parameters", "mrc", "rank"))
+    assert len(criticality) == 10
+    assert sorted(criticality["rank"]) == list(range(1, 11))
+    manifest = artifacts.read_json(workflow.folder / "results/tiny/data/digits/manifest.json")
+    assert manifest["images"] == {"train": 1295, "validation": 143, "test": 359}
+    assert list(manifest["sources"]) == ["digits.csv.gz"]
+    for log in (workflow.folder / "results/tiny/logs").rglob("*.log"):
+        assert "Traceback" not in log.read_text()
+    assert len(list((workflow.folder / "results/tiny/benchmarks").rglob("*.tsv"))) == 28
+
+
+def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) -> None:
+    evaluation = workflow.folder / RUN / "evaluation"
+    for variant in ("base", "rift", "module-linear"):
+        standard = artifacts.read_json(evaluation / variant / "standard.json")
+        outcomes = artifacts.read_outcomes(evaluation / variant / "standard.npz")["standard"]
+        assert (standard["accuracy"], standard["images"]) == (100 * outcomes.mean(), 50)
+        ood = artifacts.read_csv(evaluation / variant / "ood.csv", ("corruption", "severity", "accuracy"))
+        correct = artifacts.read_outcomes(evaluation / variant / "ood.npz")
+        assert ood["accuracy"].tolist() == [100 * row.mean() for name in correct for row in correct[name]]
+        adversarial = artifacts.read_json(evaluation / variant / "adversarial.json")
+        assert ("autoattack" in adversarial) == (variant == "rift")
+        assert adversarial["pgd"]["images"] == 40
+        withstood = artifacts.read_outcomes(evaluation / variant / "adversarial.npz")
+        assert not (withstood["pgd"] & ~outcomes[:40]).any()
+    assert np.all(withstood["pgd"].shape == (40,))
+    broken = artifacts.read_outcomes(evaluation / "rift/adversarial.npz")
+    assert adversarial["pgd"]["restarts"] == 3
+    assert broken["autoattack"].sum() <= broken["pgd"][:4].sum()
+
+
+def test_the_selected_weights_are_those_of_the_rule_on_the_sweep(workflow: Workflow) -> None:
+    for scope in ("rift", "module-linear"):
+        folder = workflow.folder / RUN / scope
+        sweep = artifacts.read_csv(folder / "sweep.csv", ("alpha", "standard_accuracy", "adversarial_accuracy"))
+        choice = artifacts.read_json(folder / "selection.json")
+        points = [Point(*row) for row in sweep.itertuples(index=False)]
+        assert choice["alpha"] == select(points, 0.1)
+        base, _ = artifacts.read_weights(workflow.folder / RUN / "base.safetensors")
+        tuned, _ = artifacts.read_weights(folder / "finetuned.safetensors")
+        selected, _ = artifacts.read_weights(folder / "selected.safetensors")
+        alpha = choice["alpha"]
+        for name, theta in base.items():
+            if theta.is_floating_point():
+                torch.testing.assert_close(selected[name], (1 - alpha) * theta + alpha * tuned[name])
+
+
+def test_a_finished_experiment_starts_no_job(workflow: Workflow) -> None:
+    assert workflow.jobs(TINY) == {}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        (
+            changed("interpolate", alphas=[0, 0.25, 1]),
+            {
+                "interpolate": 2,
+                "evaluate_standard": 2,
+                "evaluate_ood": 2,
+                "evaluate_adversarial": 2,
+                "table": 4,
+                "figure": 4,
+            },
+        ),
+        (
+            changed("criticality", epsilon=0.2),
+            {
+                "criticality": 1,
+                "finetune": 2,
+                "interpolate": 2,
+                "evaluate_standard": 2,
+                "evaluate_ood": 2,
+                "evaluate_adversarial": 2,
+                "table": 4,
+                "figure": 4,
+            },
+        ),
+        (changed("evaluate", standard={"images": 45}), {"evaluate_standard": 3, "table": 4}),
+        (
+            {**TINY, "overrides": {"architectures": {"resnet8": {"evaluate": {"pgd": {"images": 30}}}}}},
+            {"evaluate_adversarial": 3, "table": 4},
+        ),
+        (changed("grid", autoattack=["base", "rift"]), {"evaluate_adversarial": 1, "table": 4, "figure": 4}),
+    ],
+    ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "grid.autoattack"],
+)
+def test_a_changed_setting_reruns_its_stage_and_what_follows(
+    configuration: dict, expected: dict[str, int], workflow: Workflow
+) -> None:
+    jobs = workflow.jobs(configuration)
+    assert jobs == {**expected, "all": 1, "total": sum(expected.values()) + 1}
+
+
+def test_printed_commands_can_be_run_by_hand(workflow: Workflow, tmp_path: Path) -> None:
+    answer = workflow(TINY, "--dry-run", "--forcerun", "criticality", "--printshellcmds")
+    (command,) = re.findall(r"rift criticality .*(?= > )", answer.stdout + answer.stderr)
+    before = (workflow.folder / RUN / "criticality.csv").read_bytes()
+    command = command.replace(str(RUN / "criticality.csv"), str(tmp_path / "again.csv"))
+    words = [sys.executable, "-c", "from rift.cli import main; main()", *command.split()[1:]]
+    subprocess.run(words, cwd=workflow.folder, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1"})
+    assert (tmp_path / "again.csv").read_bytes() == before
+
+
+def test_a_damaged_artifact_fails_its_job_with_a_message(workflow: Workflow) -> None:
+    path = workflow.folder / RUN / "rift/finetuned.safetensors"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        target = str(RUN / "rift/selected.safetensors")
+        answer = workflow(TINY, "--forcerun", "interpolate", "--rerun-triggers", "mtime", "--", target)
+        log = (
+            workflow.folder / "results/tiny/logs" / RUN.relative_to("results/tiny") / "rift/interpolate.log"
+        ).read_text()
+    finally:
+        path.write_bytes(whole)
+    assert answer.returncode == 1
+    assert f"{RUN / 'rift/finetuned.safetensors'}: is damaged" in log
+    assert "Traceback" not in log
+    assert not (workflow.folder / RUN / "rift/selected.safetensors").exists()
+
+
+def test_the_report_shows_every_table_and_figure(workflow: Workflow) -> None:
+    assert workflow(TINY).returncode == 0
+    answer = workflow(TINY, "--report", "report.html")
+    assert answer.returncode == 0, answer.stderr
+    page = (workflow.folder / "report.html").read_text()
+    for name in ("main", "module-ablation", "top-k", "criticality"):
+        assert f"{name}.html" in page
+    for name in ("interpolation", "criticality", "corruptions", "training"):
+        assert f"{name}.png" in page
+    assert "Robust critical fine-tuning: experiment tiny" in page
+    table = pd.read_csv(workflow.folder / "results/tiny/tables/main.csv")
+    assert set(table["metric"]) == {"std", "ood", "pgd", "autoattack"}
+
+
+def test_a_wrong_configuration_is_refused_before_anything_is_made(repository: Path, tmp_path: Path) -> None:
+    bad = {**TINY, "atack": {}, "attack": {"eps": -1}, "grid": {**TINY["grid"], "datasets": ["cifar11"]}}
+    answer = Workflow(repository, tmp_path)(bad)
+    assert answer.returncode == 1
+    message = answer.stdout + answer.stderr
+    assert "config.yaml: 3 problems" in message
+    for problem in (
+        "atack: is not a key",
+        "attack.eps: ",
+        "grid.datasets.0: 'cifar11' is not available; available: 'digits'",
+    ):
+        assert problem in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_workflow_is_clean(repository: Path) -> None:
+    assert len((repository / "workflow/Snakefile").read_text().splitlines()) <= 40
+    for path in (repository / "workflow/rules").glob("*.smk"):
+        rules = re.split(r"^rule ", path.read_text(), flags=re.M)[1:]
+        for rule in rules:
+            if "shell:" in rule:
+                assert all(
+                    f"    {directive}:\n" in rule for directive in ("log", "benchmark", "resources", "params")
+                ), rule
+            assert "run:" not in rule
