@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -91,7 +90,7 @@ def test_an_exception_while_writing_leaves_what_was_there(tmp_path: Path) -> Non
         beside.write_text("half")
         raise ValueError("oops")
     assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:

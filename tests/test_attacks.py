@@ -61,7 +61,7 @@ def test_restarts_only_take_images_away(resnet8: nn.Module) -> None:
 
     def withstood(restarts: int) -> torch.Tensor:
         adversarial = pgd(resnet8, images, labels, eps=0.02, step=0.01, steps=3, restarts=restarts, generator=seeded(0))
-        return resnet8(adversarial).argmax(1) == labels
+        return torch.eq(resnet8(adversarial).argmax(1), labels)
 
     once, often = withstood(1), withstood(5)
     assert not (often & ~once).any()

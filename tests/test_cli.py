@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,9 @@ def test_a_killed_training_leaves_no_file(folder: Path, tmp_path: Path) -> None:
         (lambda _: None, "does not exist; run the stage that writes it first"),
     ],
 )
-def test_damaged_input_stops_a_stage_before_it_writes(damage, problem: str, folder: Path, tmp_path: Path) -> None:
+def test_damaged_input_stops_a_stage_before_it_writes(
+    damage: Callable[[bytes], bytes | None], problem: str, folder: Path, tmp_path: Path
+) -> None:
     content = damage((folder / "digits.safetensors").read_bytes())
     if content is not None:
         (tmp_path / "digits.safetensors").write_bytes(content)

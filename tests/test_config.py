@@ -149,10 +149,8 @@ def test_a_command_reads_the_flags_that_the_workflow_writes(
 ) -> None:
     sections = {"train": train, "attack": attack, "augment": augment}
     flags = experiment(**{name: section.model_dump() for name, section in sections.items()}).flags(*sections)
-    words = ["train", "--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h"] + flags.replace(
-        "'", ""
-    ).split()
-    command = parse_flags(*words)
+    given = ["--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h"]
+    command = parse_flags("train", *given, *flags.replace("'", "").split())
     assert isinstance(command, cli.Train)
     assert (command.train, command.attack, command.augment) == (train, attack, augment)
 

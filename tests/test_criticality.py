@@ -15,7 +15,7 @@ def test_mrc_of_one_linear_layer_equals_its_closed_form() -> None:
     """Two classes, one input: the loss depends on w₀ − w₁ alone, so its maximum in the ball is where that moves most."""
     model = nn.Sequential(nn.Linear(1, 2, bias=False))
     weight = torch.tensor([[2.0], [0.5]])
-    model[0].weight.data.copy_(weight)
+    model.load_state_dict({"0.weight": weight})
     images, labels = torch.tensor([[1.0], [0.5], [0.25]]), torch.tensor([0, 0, 1])
 
     def loss(margin: float) -> float:

@@ -1,5 +1,6 @@
 import colorsys
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from rift import data
-from rift.config import Augment, Data
+from rift.config import Augment, CorruptionName, Data
 from rift.data.augmentation import augment
 from rift.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, severities
 from rift.data.split import shuffled, split_of, to_float
+from rift.errors import RiftError
 
 
 def test_digits_are_cut_whole_stratified_and_apart(prepared: data.Prepared) -> None:
@@ -94,7 +96,7 @@ def test_asking_for_more_images_than_there_are_is_refused(prepared: data.Prepare
     test = split_of(prepared, "test")
     assert len(test.first(7, "x").labels) == 7
     assert len(test.first("all", "x").labels) == len(test.labels)
-    with pytest.raises(data.split.RiftError, match=r"evaluate\.pgd\.images: 9999 images asked for"):
+    with pytest.raises(RiftError, match=r"evaluate\.pgd\.images: 9999 images asked for"):
         test.first(9999, "evaluate.pgd.images")
 
 
@@ -109,14 +111,14 @@ def colour() -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruptions_worsen_with_severity(name: str, colour: np.ndarray, prepared: data.Prepared) -> None:
+def test_corruptions_worsen_with_severity(name: CorruptionName, colour: np.ndarray, prepared: data.Prepared) -> None:
     assert len(severities()[name]) == len(SEVERITIES)
     for images in (colour, prepared.images["test"]):
         corrupted = corrupt(images, name, seed=0)
         assert corrupted.shape == (5, *images.shape)
         assert corrupted.dtype == np.uint8
         damage = [np.sqrt(((level / 255.0 - images / 255.0) ** 2).mean()) for level in corrupted]
-        assert all(later >= 0.97 * earlier for earlier, later in zip(damage, damage[1:], strict=False)), damage
+        assert all(later >= 0.97 * earlier for earlier, later in pairwise(damage)), damage
         assert damage[-1] > 1.3 * damage[0] > 0
 
 
@@ -128,7 +130,7 @@ def test_corruptions_depend_on_their_seed_and_name_alone(colour: np.ndarray) -> 
 def test_noises_have_the_published_strength() -> None:
     grey = np.full((40, 1, 32, 32), 128, dtype=np.uint8)
     level = 128 / 255
-    expected = {
+    expected: dict[CorruptionName, float] = {
         "gaussian_noise": 0.08,
         "shot_noise": np.sqrt(level / 100),
         "speckle_noise": 0.12 * level,

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -28,7 +30,7 @@ def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digi
         prepared_model, few, Attack(eps=0.06, step=0.015, steps=10), restarts=3, generator=generator(0, "test")
     )
     stages = [clean, *after.values()]
-    assert all(not (later & ~earlier).any() for earlier, later in zip(stages, stages[1:], strict=False))
+    assert all(not (later & ~earlier).any() for earlier, later in pairwise(stages))
     assert after["square"].sum() <= pgd.sum()
     assert 0 < after["square"].sum() < clean.sum()
 

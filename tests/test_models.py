@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_touched() -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_checkpoint_gives_back_the_model(tmp_path, prepared_model: nn.Module) -> None:
+def test_a_checkpoint_gives_back_the_model(tmp_path: Path, prepared_model: nn.Module) -> None:
     spec = checkpoint.ModelSpec("resnet8", 10, (0.25,), (0.5,))
     checkpoint.save(tmp_path / "m.safetensors", prepared_model.state_dict(), spec, provenance({}))
     model, found = checkpoint.load(tmp_path / "m.safetensors")
@@ -73,7 +74,7 @@ def test_a_checkpoint_gives_back_the_model(tmp_path, prepared_model: nn.Module) 
     assert torch.equal(model(images), prepared_model(images))
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path, prepared_model: nn.Module) -> None:
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, prepared_model: nn.Module) -> None:
     path = tmp_path / "m.safetensors"
     spec = checkpoint.ModelSpec("resnet18", 10, (0.25,), (0.5,))
     checkpoint.save(path, prepared_model.state_dict(), spec, provenance({}))

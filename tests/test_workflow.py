@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ import yaml
 from rift import artifacts
 from rift.interpolation import Point, select
 
-TINY = {
+Configuration = dict[str, Any]
+
+TINY: Configuration = {
     "experiment": "tiny",
     "grid": {
         "datasets": ["digits"],
@@ -45,9 +48,9 @@ class Workflow:
     def __init__(self, repository: Path, folder: Path) -> None:
         self.repository, self.folder = repository, folder
 
-    def __call__(self, configuration: dict, *words: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, configuration: Configuration, *words: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(configuration))
-        where = ["--snakefile", self.repository / "workflow/Snakefile", "--directory", self.folder]
+        where = ["--snakefile", str(self.repository / "workflow/Snakefile"), "--directory", str(self.folder)]
         return subprocess.run(
             [
                 sys.executable,
@@ -66,7 +69,7 @@ class Workflow:
             cwd=self.folder,
         )
 
-    def jobs(self, configuration: dict) -> dict[str, int]:
+    def jobs(self, configuration: Configuration) -> dict[str, int]:
         """Say which jobs a dry run lists."""
         answer = self(configuration, "--dry-run")
         assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -82,7 +85,7 @@ def workflow(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Work
     return workflow
 
 
-def changed(section: str, **settings: object) -> dict:
+def changed(section: str, **settings: object) -> Configuration:
     return {**TINY, section: {**TINY[section], **settings}}
 
 
@@ -180,7 +183,7 @@ def test_a_finished_experiment_starts_no_job(workflow: Workflow) -> None:
     ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "grid.autoattack"],
 )
 def test_a_changed_setting_reruns_its_stage_and_what_follows(
-    configuration: dict, expected: dict[str, int], workflow: Workflow
+    configuration: Configuration, expected: dict[str, int], workflow: Workflow
 ) -> None:
     jobs = workflow.jobs(configuration)
     assert jobs == {**expected, "all": 1, "total": sum(expected.values()) + 1}
