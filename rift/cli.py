@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from rift.data import Prepared
     from rift.models.checkpoint import ModelSpec
+    from rift.training.epoch import Trained
 
 Prepared_ = Annotated[Path, Field(description="Prepared set (rift prepare).")]
 Seed = Annotated[int, Field(ge=0, description="Seed of everything drawn at random.")]
@@ -146,13 +147,9 @@ class Train(Command):
                 progress,
             )
         source = self.provenance(device)
-        artifacts.write_csv(self.history, _frame(trained.history), source)
+        artifacts.write_csv(self.history, _history(trained), source)
         checkpoint.save(self.output, trained.state, spec, source)
-        kept = next(epoch for epoch in trained.history if epoch.kept)
-        _say(
-            f"epoch {kept.epoch} kept: accuracy {kept.standard_accuracy:.2f}%, under PGD"
-            f" {kept.adversarial_accuracy:.2f}% on the selection split"
-        )
+        _say(f"epoch {trained.kept} kept")
 
 
 class Criticality(Command):
@@ -231,11 +228,10 @@ class Finetune(Command):
                 progress,
             )
         source = self.provenance(device)
-        artifacts.write_csv(self.history, _frame(finetuned.history), source)
+        artifacts.write_csv(self.history, _history(finetuned), source)
         checkpoint.save(self.output, finetuned.state, spec, source)
-        kept = next(epoch for epoch in finetuned.history if epoch.kept)
         names = ", ".join("the whole network" if name == WHOLE_NETWORK else name for name in modules)
-        _say(f"{names}: epoch {kept.epoch} kept, accuracy {kept.standard_accuracy:.2f}% on the selection split")
+        _say(f"{names}: epoch {finetuned.kept} kept")
 
 
 class Interpolate(Command):
@@ -552,6 +548,10 @@ def _frame(records: "Sequence[DataclassInstance]") -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame([asdict(record) for record in records])
+
+
+def _history(trained: "Trained") -> "pd.DataFrame":
+    return _frame(trained.history).assign(kept=[row.epoch == trained.kept for row in trained.history])
 
 
 def _device(name: str) -> "torch.device":

@@ -1,7 +1,6 @@
 """Clean fine-tuning of some modules of a network (Zhu et al. 2023, section 4.2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,39 +9,10 @@ from torch.nn import functional as F
 from rift.config import Augment, Finetune
 from rift.data.split import Split
 from rift.evaluation.accuracy import correct, percent
-from rift.models.modes import snapshot
+from rift.models.modes import snapshot, trainable
 from rift.progress import Progress, silent
 from rift.seeds import generator
-from rift.training.epoch import train_epoch
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A row of the fine-tuning history; accuracies in percent.
-
-    Attributes:
-        epoch: counted from 1.
-        learning_rate: of this epoch.
-        train_loss: mean cross-entropy on clean training images.
-        train_accuracy: on them, while training.
-        standard_accuracy: on the clean selection split, at the epoch's end.
-        kept: whether the weights of this epoch are those kept.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    standard_accuracy: float
-    kept: bool = False
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """State dict of the best epoch, and a record of every epoch."""
-
-    state: dict[str, Tensor]
-    history: list[Epoch]
+from rift.training.epoch import Epoch, Trained, train_epoch
 
 
 def fine_tune(
@@ -54,7 +24,7 @@ def fine_tune(
     augmentation: Augment,
     seed: int,
     progress: Progress = silent,
-) -> Finetuned:
+) -> Trained:
     """Fine-tune some modules on clean images with cross-entropy, all other weights fixed, and keep the best epoch.
 
     The epoch kept is the one of best standard accuracy on the selection split, of equal ones the earlier. (The paper keeps
@@ -74,10 +44,7 @@ def fine_tune(
         RiftError: the loss is no longer finite.
     """
     stream = generator(seed, "fine-tuning", data.images.device)
-    model.requires_grad_(False)
     trained = [parameter for name in modules for parameter in model.get_submodule(name).parameters()]
-    for parameter in trained:
-        parameter.requires_grad_(True)
     optimizer = torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
 
     def loss_of(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,28 +52,29 @@ def fine_tune(
         return F.cross_entropy(logits, labels), logits
 
     history: list[Epoch] = []
+    best = -1.0
     state: dict[str, Tensor] = {}
+    kept = 0
     for epoch in range(1, settings.epochs + 1):
         learning_rate = settings.learning_rate * (0.1 if 2 * (epoch - 1) >= settings.epochs else 1)
         model.train(settings.batch_norm == "train")
-        loss, accuracy = train_epoch(
-            loss_of,
-            optimizer,
-            data,
-            settings.batch_size,
-            augmentation,
-            stream,
-            learning_rate,
-            epoch,
-            settings.epochs,
-            progress,
-        )
+        with trainable(model, trained):
+            loss, accuracy = train_epoch(
+                loss_of,
+                optimizer,
+                data,
+                settings.batch_size,
+                augmentation,
+                stream,
+                learning_rate,
+                epoch,
+                settings.epochs,
+                progress,
+            )
         model.eval()
         standard = percent(correct(model, validation))
-        better = all(standard > row.standard_accuracy for row in history)
-        if better:
-            state = snapshot(model)
-            history = [replace(row, kept=False) for row in history]
-        history.append(Epoch(epoch, learning_rate, loss, accuracy, standard, kept=better))
+        if standard > best:
+            best, state, kept = standard, snapshot(model), epoch
+        history.append(Epoch(epoch, learning_rate, loss, accuracy, standard))
         progress(epoch, settings.epochs, f"accuracy {standard:.2f}% on the selection split", loss=loss)
-    return Finetuned(state, history)
+    return Trained(state, history, kept)

@@ -64,12 +64,18 @@ def test_only_the_scope_changes(scope: str, batch_norm: str, prepared_model: nn.
         )
     finally:
         model.load_state_dict(before)
-        model.requires_grad_(True)
     changed = {name for name, value in tuned.state.items() if not torch.equal(value, before[name])}
     parameters = {name for name, _ in model.named_parameters()}
     statistics = {name for name in before if "running_" in name}
     assert changed & parameters == ({"layer1.0.conv1.weight"} if scope == "rift" else parameters)
     assert changed & statistics == (statistics if batch_norm == "train" else set())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_of_equal_epochs_the_earlier_is_kept(prepared_model: nn.Module, digits: Split) -> None:
+    few = Split(digits.images[:64], digits.labels[:64])
+    still = Finetune(epochs=3, learning_rate=1e-12, batch_norm="frozen")
+    assert fine_tune(prepared_model, ["linear"], few, few, still, Augment(crop=1), 0).kept == 1
 
 
 def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digits: Split) -> None:
@@ -84,10 +90,8 @@ def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digit
         tuned = fine_tune(
             prepared_model, [""], train, validation, Finetune(epochs=4, learning_rate=0.05), Augment(crop=1), 7
         )
-        prepared_model.requires_grad_(True)
         prepared_model.load_state_dict(before)
-        (kept,) = (row.epoch for row in tuned.history if row.kept)
-        return tuned.state, [row.standard_accuracy for row in tuned.history], kept
+        return tuned.state, [row.standard_accuracy for row in tuned.history], tuned.kept
 
     state, accuracies, kept = run()
     again, _, _ = run()
@@ -99,6 +103,5 @@ def test_the_learning_rate_falls_halfway(prepared_model: nn.Module, digits: Spli
     before = snapshot(prepared_model)
     few = Split(digits.images[:64], digits.labels[:64])
     tuned = fine_tune(prepared_model, ["linear"], few, few, Finetune(epochs=4), Augment(crop=1), 0)
-    prepared_model.requires_grad_(True)
     prepared_model.load_state_dict(before)
     assert [row.learning_rate for row in tuned.history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])

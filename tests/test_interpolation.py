@@ -64,6 +64,11 @@ def test_of_equal_points_the_more_robust_then_the_closer_to_the_base_is_chosen()
     assert select([Point(0, 80, 50.0), Point(0.5, 81, 49.9), Point(1, 82, 49.89)], 0.1) == 0.5
 
 
+def test_a_loss_of_exactly_the_tolerance_is_allowed() -> None:
+    """Eight of 5,000 images are 0.16 points, but 100 · 2055 / 5000 − 0.16 is a little more than 100 · 2047 / 5000."""
+    assert select([Point(0, 80, 100 * 2055 / 5000), Point(1, 82, 100 * 2047 / 5000)], 0.16) == 1
+
+
 def test_the_sweep_measures_the_interpolated_models(prepared_model: nn.Module, digits: Split) -> None:
     base = snapshot(prepared_model)
     tuned = snapshot(models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,), seed=5))

@@ -103,8 +103,7 @@ def severities() -> dict[str, list[Any]]:
 
 def to_uint8(images: Array) -> NDArray[np.uint8]:
     """Clip to [0, 1] and cut to 8 bits as the published sets do: fractions of a level are dropped."""
-    # Not the rounding error of a level that was whole, though: (13 / 255) * 255 is a little less than 13.
-    return (np.clip(images, 0, 1) * 255 + 1e-3).astype(np.uint8)
+    return (np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
 def corrupt(images: NDArray[np.uint8], name: CorruptionName, seed: int) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """One pass of gradient steps over a split: what training and fine-tuning have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,40 @@ from rift.errors import RiftError
 from rift.progress import Progress
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of a history; accuracies in percent.
+
+    Attributes:
+        epoch: counted from 1.
+        learning_rate: of this epoch.
+        train_loss: mean of the loss that was trained on.
+        train_accuracy: on the images as they were trained on (attacked ones, if the regime attacks), while training.
+        standard_accuracy: on the clean selection split, at the epoch's end.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    standard_accuracy: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training or fine-tuning ends with.
+
+    Attributes:
+        state: state dict of the epoch kept.
+        history: a record of every epoch.
+        kept: number of the epoch kept.
+    """
+
+    state: dict[str, Tensor]
+    history: Sequence[Epoch]
+    kept: int
 
 
 def train_epoch(
@@ -50,6 +85,7 @@ def train_epoch(
         group["lr"] = learning_rate
     loss_sum, hits = (torch.zeros((), device=data.images.device) for _ in range(2))
     batches = shuffled(len(data.labels), batch_size, generator)
+    seen = 0
     for number, batch in enumerate(batches, start=1):
         images, labels = to_float(augment(data.images[batch], augmentation, generator)), data.labels[batch]
         loss, logits = loss_of(images, labels)
@@ -58,7 +94,9 @@ def train_epoch(
         optimizer.step()
         loss_sum += loss.detach() * len(batch)
         hits += (logits.detach().argmax(1) == labels).sum()
-        progress(epoch - 1 + number / len(batches), epochs, loss=loss.detach())
+        seen += len(batch)
+        done = epoch - 1 + number / len(batches)
+        progress(done, epochs, loss=loss.detach(), accuracy=100 * hits / seen)
     mean_loss = float(loss_sum) / len(data.labels)
     if not torch.isfinite(loss_sum):
         raise RiftError(f"the loss became {mean_loss} in epoch {epoch}; lower the learning rate")

@@ -1,6 +1,6 @@
 """The training loop that all regimes share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,38 +13,18 @@ from rift.models.modes import snapshot
 from rift.progress import Progress, silent
 from rift.seeds import generator
 from rift.training import Regime
-from rift.training.epoch import train_epoch
+from rift.training.epoch import Epoch, Trained, train_epoch
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A row of the training history; accuracies in percent.
+class AdversarialEpoch(Epoch):
+    """A row of the training history.
 
     Attributes:
-        epoch: counted from 1.
-        learning_rate: of this epoch.
-        train_loss: mean of the regime's loss.
-        train_accuracy: on the images that the regime trains on (attacked ones, if it attacks), while training.
-        standard_accuracy: on the clean selection split, at the epoch's end.
-        adversarial_accuracy: on the selection split under PGD, at the epoch's end.
-        kept: whether the weights of this epoch are those kept.
+        adversarial_accuracy: on the selection split under PGD, at the epoch's end, in percent.
     """
 
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    standard_accuracy: float
     adversarial_accuracy: float
-    kept: bool = False
-
-
-@dataclass(frozen=True)
-class Trained:
-    """State dict of the best epoch, and a record of every epoch."""
-
-    state: dict[str, Tensor]
-    history: list[Epoch]
 
 
 def train(
@@ -88,9 +68,10 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
             return regime.loss(model, images, labels, attack, stream)
 
-    history: list[Epoch] = []
+    history: list[AdversarialEpoch] = []
     best: tuple[float, float] | None = None
     state: dict[str, Tensor] = {}
+    kept = 0
     for epoch in range(1, settings.epochs + 1):
         learning_rate = settings.learning_rate * 0.1 ** sum(epoch > milestone for milestone in settings.milestones)
         model.train()
@@ -112,12 +93,11 @@ def train(
         adversarial = percent(withstands_pgd(model, validation, attack, restarts=1, generator=starts))
         rank = (adversarial, standard) if regime.kept_by == "adversarial" else (standard, adversarial)
         if best is None or rank > best:
-            best, state = rank, snapshot(model)
-            history = [replace(row, kept=False) for row in history]
-        history.append(Epoch(epoch, learning_rate, loss, accuracy, standard, adversarial, kept=rank is best))
+            best, state, kept = rank, snapshot(model), epoch
+        history.append(AdversarialEpoch(epoch, learning_rate, loss, accuracy, standard, adversarial))
         note = f"accuracy {standard:.2f}%, under PGD {adversarial:.2f}% on the selection split"
         progress(epoch, settings.epochs, note, loss=loss)
-    return Trained(state, history)
+    return Trained(state, history, kept)
 
 
 def arithmetic(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> str:
