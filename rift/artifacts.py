@@ -129,6 +129,15 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
     return table
 
 
+def read_provenance(path: Path) -> Provenance:
+    """Read the provenance of a table: settings and the rest.
+
+    Raises:
+        RiftError: it cannot be read or has none.
+    """
+    return _reading(path, lambda: dict(json.loads(path.read_text().splitlines()[0].removeprefix("# "))))
+
+
 def write_outcomes(path: Path, outcomes: Mapping[str, Array], source: Provenance) -> None:
     """Write per-example outcomes: named boolean arrays whose last axis is the test image, counted from the first."""
     import numpy as np

@@ -136,8 +136,10 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
             for number, row in enumerate(levels, start=1)
         ]
         write[f"evaluation/{variant}/ood.csv"] = pd.DataFrame(rows)
+    measure = {"epsilon": 0.1, "images": 64, "split": "train"}
+    source = artifacts.provenance({"criticality": measure, "attack": {"steps": 10, "eps": 0.2}})
     for name, table in write.items():
-        artifacts.write_csv(run / name, table, SOURCE)
+        artifacts.write_csv(run / name, table, source)
 
 
 def grid(
@@ -183,6 +185,14 @@ def test_the_main_table_holds_the_means_of_the_outcomes_and_their_averages(folde
     assert f"[{expected.low:+.2f}, {expected.high:+.2f}]" in text
     assert ("*" in text) == expected.leaves_out_zero
     assert any("AutoAttack, standard version, on the first 20" in note for note in table.notes)
+
+
+def test_the_criticality_table_says_how_it_was_measured(folder: Path) -> None:
+    notes = TABLES["criticality"](folder, grid(("digits",), ("resnet8",))).notes
+    assert notes[-1] == (
+        "digits, resnet8, pgd: weights moved by at most 0.1 of their norm, on PGD-10 examples (eps 0.2) of 64 images of the"
+        " train split."
+    )
 
 
 def test_what_was_not_run_shows_as_such(folder: Path) -> None:
@@ -239,6 +249,7 @@ def test_every_format_holds_every_cell(name: TableName, folder: Path, tmp_path: 
     assert len(set(re.findall(r"^.*&.*$", latex, re.MULTILINE))) >= len(table.shown)
     widths = {len(re.findall("(?<!\\\\)&", line)) for line in latex.splitlines() if "pm" in line and "&" in line}
     assert widths <= {table.shown.shape[1] + 1}
+    assert " & ".join([*table.shown.index.names, ""]) in latex
     for environment in ("table", "tabular"):
         assert latex.count(f"\\begin{{{environment}}}") == latex.count(f"\\end{{{environment}}}") == 1
 
@@ -247,7 +258,9 @@ def test_every_format_holds_every_cell(name: TableName, folder: Path, tmp_path: 
 @pytest.mark.parametrize("name", get_args(TableName))
 def test_latex_compiles(name: TableName, folder: Path, tmp_path: Path) -> None:
     write_table(TABLES[name](folder, grid()), tmp_path / "table.tex")
-    preamble = r"\documentclass{article}\usepackage{booktabs,multirow}\begin{document}\input{table}\end{document}"
+    preamble = (
+        r"\documentclass{article}\usepackage{booktabs,multirow,graphicx}\begin{document}\input{table}\end{document}"
+    )
     (tmp_path / "paper.tex").write_text(preamble)
     subprocess.run(["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, check=True, capture_output=True)
 

@@ -32,7 +32,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 1.5rem; }
 h1 { font-size: 1.25rem; margin: 0 0 .25rem; }
 p, ul { max-width: 55rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; border-top: 2px solid #222; border-bottom: 2px solid #222; margin: 1rem 0; }
+table { font-size: .87rem; border-collapse: collapse; margin: 1rem 0; }
+table { border-top: 2px solid #222; border-bottom: 2px solid #222; }
 th, td { padding: .3rem .55rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 thead tr:last-child th { border-bottom: 1px solid #222; }
 thead th { font-weight: 600; }
@@ -86,18 +87,23 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A float for a paper; wants the packages booktabs and multirow."""
+    """A float for a paper, no wider than its text; wants the packages booktabs, multirow and graphicx."""
 
     def escape(text: object) -> str:
         return "".join(LATEX.get(letter, letter) for letter in str(text))
 
-    shown = table.shown.map(escape).rename(index=escape, columns=escape)
-    shown.index.names = [escape(name) for name in shown.index.names]
+    names = [escape(name) for name in table.shown.index.names]
+    shown = table.shown.map(escape).rename(index=escape, columns=escape).rename_axis(index=[None] * len(names))
     body = shown.style.to_latex(hrules=True, multicol_align="c", column_format="ll" + "r" * shown.shape[1])
+    # The names of the row headings, into the last line of the header.
+    head, rest = body.split("\\midrule", 1)
+    first, last = head.rstrip().rsplit("\n", 1)
+    body = f"{first}\n{' & '.join(names)}{last.removeprefix(' & ')}\n\\midrule{rest}"
+    fitted = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}"
     notes = " ".join(map(escape, table.notes))
     return (
-        "\\begin{table}\n\\centering\n"
-        f"\\caption{{{escape(table.caption)}}}\n{body}\\par\\footnotesize {notes}\n\\end{{table}}\n"
+        f"\\begin{{table}}\n\\centering\n\\caption{{{escape(table.caption)}}}\n{fitted}\n"
+        f"\\par\\medskip\\begin{{minipage}}{{\\linewidth}}\\footnotesize {notes}\\end{{minipage}}\n\\end{{table}}\n"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rift.artifacts import Array, read_csv, read_json, read_outcomes
+from rift.artifacts import Array, read_csv, read_json, read_outcomes, read_provenance
 from rift.config import Grid, Scope, Variant
 from rift.errors import RiftError
 
@@ -74,6 +74,11 @@ class Results:
         """Criticality table of every seed, modules in the network's order."""
         columns = ("module", "kind", "parameters", "mrc", "robust_accuracy_drop", "rank")
         return self._by_seed(cell, "criticality.csv", columns)
+
+    def criticality_settings(self, cell: Cell) -> dict[str, Any]:
+        """Settings that the criticality of a cell was measured with."""
+        settings: dict[str, Any] = read_provenance(self.run(cell, self.grid.seeds[0]) / "criticality.csv")["settings"]
+        return settings
 
     def training(self, cell: Cell) -> pd.DataFrame:
         columns = ("epoch", "learning_rate", "train_accuracy", "standard_accuracy", "adversarial_accuracy", "kept")

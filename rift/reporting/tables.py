@@ -103,13 +103,14 @@ def criticality(folder: Path, grid: Grid) -> Table:
     numbers = pd.concat([table.assign(**cell._asdict()) for cell, table in tables.items()], ignore_index=True)
     return Table(
         "Module robust criticality",
-        "How much the robust loss rises (MRC) and the robust accuracy falls when one module's weights are moved against it,"
-        " within a tenth of their norm by default. Modules in the network's order.",
+        "How much the robust loss rises (MRC) and the robust accuracy falls when the weights of one module are moved against it."
+        " Modules in the network's order.",
         shown,
         numbers,
         [
             f"Mean ± standard deviation over {_seeds(grid)}." if len(grid.seeds) > 1 else f"One seed: {_seeds(grid)}.",
             "Rank 1 is the least critical module, the one that RiFT fine-tunes.",
+            *dict.fromkeys(_criticality_protocol(results, cell) for cell in tables),
         ],
     )
 
@@ -265,6 +266,16 @@ def _protocol(results: Results) -> list[str]:
                 warning = ": chosen on test data, as in the paper" if choice["selection"] == "test" else ""
                 notes[f"{cell.dataset}: α was chosen on {where}{warning}."] = None
     return list(notes)
+
+
+def _criticality_protocol(results: Results, cell: Cell) -> str:
+    settings = results.criticality_settings(cell)
+    measure, attack = settings["criticality"], settings["attack"]
+    which = "all images" if measure["images"] == "all" else f"{measure['images']} images"
+    return (
+        f"{_name(cell)}: weights moved by at most {measure['epsilon']:g} of their norm, on PGD-{attack['steps']} examples"
+        f" (eps {attack['eps']:.4g}) of {which} of the {measure['split']} split."
+    )
 
 
 def _images(scores: "Array | None") -> int:
