@@ -93,7 +93,8 @@ def latex(table: Table) -> str:
         return "".join(LATEX.get(letter, letter) for letter in str(text))
 
     names = [escape(name) for name in table.shown.index.names]
-    shown = table.shown.map(escape).rename(index=escape, columns=escape).rename_axis(index=[None] * len(names))
+    shown = table.shown.map(escape).rename(index=escape, columns=escape)
+    shown.index.names = [None] * len(names)
     body = shown.style.to_latex(hrules=True, multicol_align="c", column_format="ll" + "r" * shown.shape[1])
     # The names of the row headings, into the last line of the header.
     head, rest = body.split("\\midrule", 1)

@@ -103,7 +103,7 @@ def criticality(folder: Path, grid: Grid) -> Table:
     numbers = pd.concat([table.assign(**cell._asdict()) for cell, table in tables.items()], ignore_index=True)
     return Table(
         "Module robust criticality",
-        "How much the robust loss rises (MRC) and the robust accuracy falls when the weights of one module are moved against it."
+        "How much the robust loss rises (MRC) and the robust accuracy falls when one module's weights are moved against it."
         " Modules in the network's order.",
         shown,
         numbers,
