@@ -1,10 +1,11 @@
+# One file of each job stands for all that it writes: a grid has thousands, and Snakemake looks at every one.
 rule table:
     input:
         collect(rules.criticality.output, **cells),
         collect(rules.interpolate.output.selection, **cells, scope=grid.scopes),
-        collect(rules.evaluate_standard.output, **cells, variant=grid.variants),
-        collect(rules.evaluate_ood.output, **cells, variant=grid.variants),
-        collect(rules.evaluate_adversarial.output, **cells, variant=grid.variants),
+        collect(rules.evaluate_standard.output.outcomes, **cells, variant=grid.variants),
+        collect(rules.evaluate_ood.output.outcomes, **cells, variant=grid.variants),
+        collect(rules.evaluate_adversarial.output.outcomes, **cells, variant=grid.variants),
     output:
         html=report(
             "<results>/tables/{table}.html",
@@ -37,8 +38,8 @@ rule figure:
     input:
         collect(rules.train.output.history, seed=grid.seeds, allow_missing=True),
         collect(rules.criticality.output, seed=grid.seeds, allow_missing=True),
-        collect(rules.interpolate.output, seed=grid.seeds, scope=grid.scopes, allow_missing=True),
-        collect(rules.evaluate_ood.output, seed=grid.seeds, variant=grid.variants, allow_missing=True),
+        collect(rules.interpolate.output.sweep, seed=grid.seeds, scope=grid.scopes, allow_missing=True),
+        collect(rules.evaluate_ood.output.result, seed=grid.seeds, variant=grid.variants, allow_missing=True),
     output:
         png=report(
             "<results>/figures/{dataset}/{architecture}/{regime}/{figure}.png",
