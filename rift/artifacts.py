@@ -54,16 +54,15 @@ def provenance(settings: Mapping[str, object], seed: int | None = None, device: 
 
 @functools.cache
 def _commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, None outside of one."""
-    package = Path(__file__).parent
+    """Return the commit of the checkout that this package runs from (-dirty, if changed since), None outside of one."""
+    repository = Path(__file__).resolve().parent.parent
+    if not (repository / ".git").exists():
+        return None
+    describe = ["git", "-C", str(repository), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", package, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, check=True
-        )
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    top, commit = answer.stdout.splitlines()
-    return commit if Path(top) == package.parent.resolve() else None
 
 
 @contextmanager
@@ -85,7 +84,20 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise RiftError(f"{path}: cannot be written: {error.strerror}") from error
+        raise RiftError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be written, before hours are spent on what goes into it.
+
+    Raises:
+        RiftError: the folder, or the first above it that exists, is none or may not be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise RiftError(f"{path}: cannot be written: {folder} is not a folder")
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise RiftError(f"{path}: cannot be written: {'a folder is there' if path.is_dir() else 'no permission'}")
 
 
 def _umask() -> int:
@@ -94,9 +106,13 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     with replacing(path) as beside:
-        beside.write_text(text)
+        beside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: Mapping[str, object], source: Provenance) -> None:
@@ -109,22 +125,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, table: "pd.DataFrame", source: Provenance) -> None:
-    """Write a table; its provenance is the comment in the first line."""
-    write_text(path, f"# {json.dumps(source)}\n{table.to_csv(index=False)}")
+    """Write a table; its provenance and the number of its rows are the comment in the first line."""
+    write_text(path, f"# {json.dumps({**source, 'rows': len(table)})}\n{table.to_csv(index=False)}")
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
     """Read a table and make sure that it has these columns.
 
     Raises:
-        RiftError: it cannot be read, is empty, or lacks a column.
+        RiftError: it cannot be read, lacks a column, or has been cut off.
     """
     import pandas as pd
 
     table = _reading(path, lambda: pd.read_csv(path, comment="#"))
     missing = [column for column in columns if column not in table]
-    if missing or table.empty:
-        what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+    rows = read_provenance(path).get("rows")
+    if missing or table.empty or len(table) != rows or bool(table[list(columns)].isna().to_numpy().any()):
+        what = f"lacks the columns {', '.join(missing)}" if missing else f"is not whole: {rows} rows were written"
         raise RiftError(f"{path}: {what}; delete it and run the stage that writes it again")
     return table
 
@@ -162,37 +179,37 @@ def read_outcomes(path: Path) -> dict[str, Array]:
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], source: Provenance, **facts: object) -> None:
     """Write named arrays as safetensors with ``facts`` (JSON values) and the provenance in its metadata."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    with replacing(path) as beside:
-        save_file(dict(arrays), beside, metadata=_metadata(source, facts))
+    write_bytes(path, save(dict(arrays), metadata=_metadata(source, facts)))
 
 
-def read_arrays(path: Path, names: tuple[str, ...] = ()) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read arrays (all, or those named) and the facts of a safetensors file.
+def read_arrays(
+    path: Path, names: tuple[str, ...], facts: tuple[str, ...] = ()
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read the named arrays and all facts of a safetensors file.
 
     Raises:
-        RiftError: it cannot be read, or lacks a name.
+        RiftError: it cannot be read, or lacks one of the arrays or facts named.
     """
-    return _read_safetensors(path, "numpy", names)
+    return _read_safetensors(path, "numpy", names, facts)
 
 
 def write_weights(path: Path, state: Mapping[str, "torch.Tensor"], source: Provenance, **facts: object) -> None:
     """Write a state dict as safetensors with ``facts`` (JSON values) and the provenance in its metadata."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    with replacing(path) as beside:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        save_file(tensors, beside, metadata=_metadata(source, facts))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    write_bytes(path, save(tensors, metadata=_metadata(source, facts)))
 
 
-def read_weights(path: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+def read_weights(path: Path, facts: tuple[str, ...] = ()) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
     """Read a state dict and the facts of a safetensors file.
 
     Raises:
-        RiftError: it cannot be read.
+        RiftError: it cannot be read, or lacks one of the facts named.
     """
-    return _read_safetensors(path, "pt", ())
+    return _read_safetensors(path, "pt", (), facts)
 
 
 def _metadata(source: Provenance, facts: Mapping[str, object]) -> dict[str, str]:
@@ -200,15 +217,20 @@ def _metadata(source: Provenance, facts: Mapping[str, object]) -> dict[str, str]
     return {"rift": json.dumps({**facts, "provenance": source}, sort_keys=True)}
 
 
-def _read_safetensors(path: Path, framework: str, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_safetensors(
+    path: Path, framework: str, names: tuple[str, ...], needed: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import safe_open
 
     def load() -> tuple[dict[str, Any], dict[str, Any]]:
         with safe_open(path, framework=framework) as content:
-            missing = [name for name in names if name not in set(content.keys())]
-            if missing:
-                raise RiftError(f"{path}: holds no {', '.join(missing)}; is it the right file?")
             facts = json.loads((content.metadata() or {}).get("rift", "{}"))
+            missing = [name for name in names if name not in set(content.keys())]
+            missing += [name for name in needed if name not in facts]
+            if missing:
+                raise RiftError(
+                    f"{path}: holds no {', '.join(missing)}; is it the right file, and written by this version?"
+                )
             return {name: content.get_tensor(name) for name in names or content.keys()}, facts
 
     return _reading(path, load)

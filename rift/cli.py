@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from rift.training.epoch import Trained
 
 Prepared_ = Annotated[Path, Field(description="Prepared set (rift prepare).")]
-Seed = Annotated[int, Field(ge=0, description="Seed of everything drawn at random.")]
+Seed = Annotated[config.Seed, Field(description="Seed of everything drawn at random.")]
 Device = Annotated[
     str, Field(description="auto (a GPU if there is one, else the CPU), or a torch device such as cuda:1.")
 ]
@@ -60,12 +60,19 @@ class Command(BaseModel):
     def run(self) -> None:
         raise NotImplementedError
 
+    def check_outputs(self) -> None:
+        """Make sure that what the command writes can be written, before it computes."""
+        for name in ("output", "history", "manifest", "outcomes", "sweep", "choice"):
+            value = getattr(self, name, ())
+            for path in (value,) if isinstance(value, Path) else value:
+                artifacts.check_writable(path)
+
     def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
         """Everything that the result depends on besides the input files."""
         flags = {
             name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
             for name in type(self).model_fields
-            if not isinstance(value := getattr(self, name), Path | tuple) and name not in ("seed", "device")
+            if not isinstance(value := getattr(self, name), Path) and name not in ("seed", "device", "corrupted")
         }
         settings = {"stage": type(self).__name__.lower(), **flags}
         return artifacts.provenance(settings, getattr(self, "seed", None), None if device is None else str(device))
@@ -197,7 +204,7 @@ class Finetune(Command):
     history: Path = Field(description="Fine-tuning history to write (.csv), a row an epoch.")
 
     def run(self) -> None:
-        from rift.criticality import ModuleCriticality
+        from rift.criticality import ModuleCriticality, measured_modules
         from rift.data import load
         from rift.data.split import split_of
         from rift.finetuning import fine_tune
@@ -209,13 +216,10 @@ class Finetune(Command):
         model, spec = _model(self.base, prepared, self.data, device)
         columns = tuple(ModuleCriticality.__dataclass_fields__)
         table = artifacts.read_csv(self.criticality, columns)
-        modules = modules_of(
-            self.scope, [ModuleCriticality(*row) for row in table[list(columns)].itertuples(index=False)]
-        )
-        own = dict(model.named_modules())
-        foreign = [name for name in modules if name not in own]
-        if foreign:
-            raise RiftError(f"{self.criticality}: names {', '.join(foreign)}, which {self.base} does not have")
+        if list(table["module"]) != list(measured_modules(model)):
+            raise RiftError(f"{self.criticality}: is not the table of {self.base}; run rift criticality on it")
+        records = [ModuleCriticality(*row) for row in table[list(columns)].itertuples(index=False)]
+        modules = modules_of(self.scope, records)
         with display("finetune") as progress:
             finetuned = fine_tune(
                 model,
@@ -276,6 +280,7 @@ class Interpolate(Command):
             "selection": split,
             "images": len(data.labels),
             "tolerance": self.interpolate.tolerance,
+            "restarts": self.interpolate.restarts,
             "base": {"standard_accuracy": start.standard_accuracy, "adversarial_accuracy": start.adversarial_accuracy},
             "selected": {
                 "standard_accuracy": chosen.standard_accuracy,
@@ -351,7 +356,7 @@ class EvaluateOod(Command):
         outcomes: dict[str, artifacts.Array] = {}
         with display("ood") as progress:
             for number, path in enumerate(self.corrupted, start=1):
-                arrays, facts = artifacts.read_arrays(path, ("images",))
+                arrays, facts = artifacts.read_arrays(path, ("images",), ("corruption",))
                 if arrays["images"].shape[1:] != prepared.images["test"].shape:
                     raise RiftError(f"{path}: was not made from the test split of {self.data}; run rift corrupt again")
                 severities = [
@@ -388,7 +393,9 @@ class EvaluateAdversarial(Command):
 
     weights: Path = Field(description="Weights to evaluate.")
     data: Prepared_
-    attacks: tuple[Literal["pgd", "autoattack"], ...] = Field(("pgd", "autoattack"), description="Attacks to run.")
+    attacks: tuple[Literal["pgd", "autoattack"], ...] = Field(
+        ("pgd", "autoattack"), min_length=1, description="Attacks to run."
+    )
     seed: Seed = 0
     attack: config.Attack = config.Attack()
     evaluate: Evaluate = Evaluate()
@@ -446,16 +453,16 @@ class Evaluate(Command):
     adversarial: CliSubCommand[EvaluateAdversarial] = Field(description=EvaluateAdversarial.__doc__)
 
     def run(self) -> None:
-        cast("Command", get_subcommand(self, cli_exit_on_error=False)).run()
+        _start(self)
 
 
 class Table(Command):
     """Make a table from evaluated runs, in every format that an output's ending asks for."""
 
-    name: CliPositionalArg[TableName] = Field(description="Table.")
+    name: CliPositionalArg[TableName] = Field(description=f"Table: {', '.join(get_args(TableName))}.")
     results: Path = Field(description="Folder of the experiment (results/NAME).")
     grid: Grid
-    output: tuple[Path, ...] = Field(description="Files to write: .csv, .md, .tex, .html.")
+    output: tuple[Path, ...] = Field(min_length=1, description="Files to write: .csv, .md, .tex, .html.")
 
     def run(self) -> None:
         from rift.reporting.formats import write_table
@@ -469,10 +476,10 @@ class Table(Command):
 class Figure(Command):
     """Draw a figure from the runs of one grid cell, in every format that an output's ending asks for."""
 
-    name: CliPositionalArg[FigureName] = Field(description="Figure.")
+    name: CliPositionalArg[FigureName] = Field(description=f"Figure: {', '.join(get_args(FigureName))}.")
     results: Path = Field(description="Folder of the experiment (results/NAME).")
     grid: Grid
-    output: tuple[Path, ...] = Field(description="Files to write: .png, .pdf.")
+    output: tuple[Path, ...] = Field(min_length=1, description="Files to write: .png, .pdf.")
 
     def run(self) -> None:
         from rift.reporting.figures import draw, save_figure
@@ -565,11 +572,15 @@ def _device(name: str) -> "torch.device":
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
         device = torch.device(chosen)
+        torch.Generator(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise RiftError(f"--device {name}: cannot be used ({reason}); rift doctor lists what can") from error
     torch.backends.cudnn.deterministic = True
+    # float32 means float32: a GPU would take 10 of its 23 bits for convolutions.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     _say(f"computing on {device}, {torch.get_num_threads()} threads")
     return device
 
@@ -591,14 +602,21 @@ def _model(weights: Path, prepared: "Prepared", data: Path, device: "torch.devic
     return model, spec
 
 
+def _start(chosen_from: BaseModel) -> None:
+    """Run the subcommand that was named."""
+    command = cast("Command", get_subcommand(chosen_from, cli_exit_on_error=False))
+    command.check_outputs()
+    command.run()
+
+
 def main() -> None:
     """Run the command line; exit with 2 for wrong flags, 1 for what else the user can mend."""
     try:
-        rift = CliApp.run(Rift, cli_args=sys.argv[1:] or ["--help"])
-        cast("Command", get_subcommand(rift, cli_exit_on_error=False)).run()
+        _start(CliApp.run(Rift, cli_args=sys.argv[1:] or ["--help"]))
     except ValidationError as error:
         words = error.errors()[0]["loc"][: 2 if "evaluate" in sys.argv[1:2] else 1]
-        print(config.describe(error, f"rift {' '.join(map(str, words))}", "--", len(words)), file=sys.stderr)
+        message = config.describe(error, f"rift {' '.join(map(str, words))}", "--", len(words))
+        print(message.replace("--name:", "NAME:"), file=sys.stderr)
         raise SystemExit(2) from error
     except SettingsError as error:
         print(f"rift: {error}; see --help", file=sys.stderr)

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from rift.errors import RiftError
 
@@ -53,8 +62,8 @@ def _number(value: object) -> object:
     """Read ``8/255`` and ``1e-3``, which YAML hands over as text."""
     if isinstance(value, str):
         try:
-            return float(Fraction(value.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
+            return float(Fraction(value.replace(" ", "")) if "/" in value else value)
+        except (ValueError, ZeroDivisionError, OverflowError):
             raise ValueError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
     return value
 
@@ -81,6 +90,7 @@ Count = Annotated[int, Field(ge=1)]
 Images = Annotated[int, Field(ge=1)] | Literal["all"]
 Epsilon = Annotated[Number, Field(gt=0, le=1)]
 Share = Annotated[Number, Field(gt=0, lt=0.5)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Section(BaseModel):
@@ -93,13 +103,13 @@ class Data(Section):
     root: str = Field("data", description="Folder of the data sets on disk; the embedded digits do not need it.")
     validation: Share = Field(0.1, description="Share of the training images cut off as the selection split.")
     test: Share = Field(0.2, description="Share cut off as test images where a data set has no official test split.")
-    seed: int = Field(0, ge=0, description="Seed of the stratified cut.")
+    seed: Seed = Field(0, description="Seed of the stratified cut.")
 
 
 class Corrupt(Section):
     """Corrupted copies of the test split."""
 
-    seed: int = Field(0, ge=0, description="Seed of the noise.")
+    seed: Seed = Field(0, description="Seed of the noise.")
 
 
 class Attack(Section):
@@ -210,11 +220,9 @@ class Evaluate(Section):
     autoattack: AutoAttack = AutoAttack()
 
 
-class Settings(Section):
-    """The sections that stages depend on, for one data set and architecture."""
+class RunSettings(Section):
+    """The sections that the stages of a run depend on."""
 
-    data: Data = Data()
-    corrupt: Corrupt = Corrupt()
     attack: Attack = Attack()
     augment: Augment = Augment()
     train: Train = Train()
@@ -222,6 +230,13 @@ class Settings(Section):
     finetune: Finetune = Finetune()
     interpolate: Interpolate = Interpolate()
     evaluate: Evaluate = Evaluate()
+
+
+class Settings(RunSettings):
+    """The sections that stages depend on, for one data set and architecture."""
+
+    data: Data = Data()
+    corrupt: Corrupt = Corrupt()
 
     def section(self, path: str) -> Section:
         """Return the section at a dotted path such as ``evaluate.pgd``."""
@@ -240,11 +255,18 @@ class Grid(Section):
     datasets: Names[DatasetName] = Field(description="Data sets.")
     architectures: Names[ArchitectureName] = Field(description="Architectures.")
     regimes: Names[RegimeName] = Field(("pgd",), description="Training regimes of the base.")
-    seeds: Names[Annotated[int, Field(ge=0)]] = Field((0, 1, 2), description="Seeds; each is a run of its own.")
+    seeds: Names[Seed] = Field((0, 1, 2), description="Seeds; each is a run of its own.")
     scopes: Names[Scope] = Field(("rift",), description="What is fine-tuned.")
     autoattack: Annotated[tuple[Variant, ...], AfterValidator(_distinct)] = Field(
         ("base", "rift"), description="Variants (base or a scope) that AutoAttack is run on, besides PGD."
     )
+
+    @model_validator(mode="after")
+    def _autoattack_is_run_on_variants(self) -> "Grid":
+        foreign = [variant for variant in self.autoattack if variant not in self.variants]
+        if foreign:
+            raise ValueError(f"autoattack names {', '.join(foreign)}, which is not among the scopes")
+        return self
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -266,7 +288,9 @@ class Overrides(Section):
     """Settings for some data sets or architectures only; an architecture's go over a data set's."""
 
     datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
-    architectures: Mapping[ArchitectureName, Settings] = Field({}, description="Settings by architecture.")
+    architectures: Mapping[ArchitectureName, RunSettings] = Field(
+        {}, description="Settings by architecture; what data sets are made of is the same for all."
+    )
 
 
 class Experiment(Settings):
@@ -282,10 +306,13 @@ class Experiment(Settings):
     def settings(self, dataset: str | None = None, architecture: str | None = None) -> Settings:
         """Settings that hold for a data set and an architecture, overrides applied."""
         merged = self.model_dump(include=set(Settings.model_fields))
-        for overrides, name in ((self.overrides.datasets, dataset), (self.overrides.architectures, architecture)):
-            for key, settings in overrides.items():
-                if key == name:
-                    merged = _merge(merged, settings.model_dump(exclude_unset=True))
+        by_name: tuple[tuple[Mapping[Any, RunSettings], str | None], ...] = (
+            (self.overrides.datasets, dataset),
+            (self.overrides.architectures, architecture),
+        )
+        for overrides, name in by_name:
+            if name in overrides:
+                merged = _merge(merged, overrides[name].model_dump(exclude_unset=True))
         return Settings.model_validate(merged)
 
     @property
@@ -340,16 +367,23 @@ def read(path: Path) -> Experiment:
     """Read an experiment file.
 
     Raises:
-        RiftError: the file cannot be read or is not YAML, or, in one message with their paths, everything in it that the
-            schema does not allow.
+        RiftError: as ``load`` and ``parse``.
+    """
+    return parse(load(path), str(path))
+
+
+def load(path: Path) -> object:
+    """Read the content of a YAML file, unchecked but for keys that stand twice.
+
+    Raises:
+        RiftError: the file cannot be read or is not YAML.
     """
     try:
-        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+        return yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise RiftError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RiftError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
-    return parse(content, str(path))
 
 
 def parse(content: object, source: str) -> Experiment:
@@ -365,6 +399,8 @@ def parse(content: object, source: str) -> Experiment:
         return Experiment.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         raise RiftError(describe(error, source)) from error
+    except ValueError as error:
+        raise RiftError(f"{source}: holds itself as a part: {error}") from error
 
 
 def describe(error: ValidationError, source: str, prefix: str = "", within: int = 0) -> str:
@@ -404,7 +440,8 @@ def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
             case "string_pattern_mismatch" if problem["ctx"]["pattern"] == MODULE_SCOPE:
                 message = "module-NAME for a module of the network"
             case _:
-                message = f"{problem['msg'].removeprefix('Value error, ')} (found {found!r})"
+                message = problem["msg"].removeprefix("Value error, ")
+                message += "" if isinstance(found, Mapping) else f" (found {found!r})"
         yield path, message
 
 

@@ -13,8 +13,6 @@ from rift.models.modes import inference
 from rift.progress import Progress, silent
 from rift.seeds import generator
 
-KINDS: dict[type[nn.Module], str] = {nn.Conv2d: "conv", nn.Linear: "linear"}
-
 
 @dataclass(frozen=True)
 class ModuleCriticality:
@@ -41,7 +39,7 @@ class ModuleCriticality:
 
 def measured_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Return every convolution and linear layer by its name, in the network's order."""
-    return {name: module for name, module in model.named_modules() if type(module) in KINDS}
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
 def adversarial_examples(
@@ -98,7 +96,7 @@ def module_robust_criticality(
                     if loss > worst_loss:
                         worst_loss, worst_accuracy = loss, accuracy
                     done = number * settings.epochs + epoch
-                    progress(done, len(modules) * settings.epochs, mrc=worst_loss - base_loss)
+                    progress(done, len(modules) * settings.epochs, mrc=worst_loss - base_loss, accuracy=accuracy)
             finally:
                 weight.requires_grad_(False)
                 weight.copy_(theta)
@@ -109,7 +107,7 @@ def module_robust_criticality(
     return [
         ModuleCriticality(
             name,
-            KINDS[type(module)],
+            "linear" if isinstance(module, nn.Linear) else "conv",
             module.get_parameter("weight").numel(),
             *found[name],
             rank=rising.index(name) + 1,

@@ -70,7 +70,7 @@ def _torch() -> Iterator[Finding]:
         for index in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(index).total_memory / 2**30
             yield Finding("ok", f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        precision = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         yield Finding("ok", "precision", f"auto trains in {precision}, and measures in float32")
     else:
         advice = "fine for config/demo.yaml; the paper's grid wants a GPU and a CUDA build of torch"

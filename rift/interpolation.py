@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rift.config import Attack, Interpolate
 from rift.data.split import Split
 from rift.evaluation.accuracy import correct, percent, withstands_pgd
-from rift.progress import Progress, silent
+from rift.progress import Progress, one_of, silent
 from rift.seeds import generator
 
 
@@ -52,7 +52,9 @@ def sweep(
         model.load_state_dict(interpolate(base, finetuned, alpha))
         standard = percent(correct(model, data))
         starts = generator(seed, "sweep", data.images.device)
-        adversarial = percent(withstands_pgd(model, data, attack, restarts=settings.restarts, generator=starts))
+        within = one_of(progress, number, len(settings.alphas))
+        withstood = withstands_pgd(model, data, attack, restarts=settings.restarts, generator=starts, progress=within)
+        adversarial = percent(withstood)
         points.append(Point(alpha, standard, adversarial))
         note = f"alpha {alpha:g}: accuracy {standard:.2f}%, under PGD {adversarial:.2f}%"
         progress(number, len(settings.alphas), note)

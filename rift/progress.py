@@ -24,6 +24,15 @@ def silent(done: float, total: int, note: str = "", **figures: SupportsFloat) ->
     """Report to nobody."""
 
 
+def one_of(progress: Progress, number: int, units: int) -> Progress:
+    """Make a progress for the work on one unit, ``number`` (from 1) of ``units``, that moves the whole along."""
+
+    def within(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
+        progress(number - 1 + done / total, units, note, **figures)
+
+    return within
+
+
 @contextmanager
 def display(stage: str) -> Iterator[Progress]:
     """Show the progress of a stage on standard error: a bar if that is a terminal, else plain lines."""

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_artifacts_give_back_what_was_written_with_its_provenance(tmp_path: Path
     table = pd.DataFrame({"alpha": [0.0, 0.1], "accuracy": [81.46, 83.44]})
     artifacts.write_csv(tmp_path / "a.csv", table, SOURCE)
     pd.testing.assert_frame_equal(artifacts.read_csv(tmp_path / "a.csv", ("alpha",)), table)
-    assert json.loads((tmp_path / "a.csv").read_text().splitlines()[0].removeprefix("# ")) == SOURCE
+    assert json.loads((tmp_path / "a.csv").read_text().splitlines()[0].removeprefix("# ")) == {**SOURCE, "rows": 2}
 
     outcomes = {"pgd": np.array([True, False]), "fog": np.zeros((5, 2), dtype=bool)}
     artifacts.write_outcomes(tmp_path / "a.npz", outcomes, SOURCE)
@@ -53,22 +54,37 @@ def test_equal_outcomes_are_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.json"])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.json", "a.csv"])
 def test_truncated_artifacts_are_refused_by_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     artifacts.write_weights(tmp_path / "a.safetensors", {"w": torch.randn(100)}, SOURCE)
     artifacts.write_outcomes(tmp_path / "a.npz", {"pgd": np.ones(500, dtype=bool)}, SOURCE)
     artifacts.write_json(tmp_path / "a.json", {"accuracy": 1.5}, SOURCE)
+    artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"alpha": range(100), "accuracy": 0.5}), SOURCE)
     path.write_bytes(path.read_bytes()[:-40])
-    reader = {".safetensors": artifacts.read_weights, ".npz": artifacts.read_outcomes, ".json": artifacts.read_json}
-    with pytest.raises(RiftError) as caught:
-        reader[path.suffix](path)
-    assert str(caught.value).startswith(f"{path}: is damaged or not of the expected format")
+    readers: dict[str, Callable[[Path], object]] = {
+        ".safetensors": artifacts.read_weights,
+        ".npz": artifacts.read_outcomes,
+        ".json": artifacts.read_json,
+        ".csv": lambda path: artifacts.read_csv(path, ("alpha", "accuracy")),
+    }
+    with pytest.raises(
+        RiftError, match=r": (is damaged or not of the expected format|is not whole: 100 rows were written)"
+    ):
+        readers[path.suffix](path)
+
+
+def test_a_table_cut_within_a_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    artifacts.write_csv(path, pd.DataFrame({"alpha": [0.25, 0.5], "accuracy": [81.46, 83.44]}), SOURCE)
+    path.write_text(path.read_text()[: -len(",83.44\n")])
+    with pytest.raises(RiftError, match="is not whole"):
+        artifacts.read_csv(path, ("alpha", "accuracy"))
 
 
 def test_tables_without_rows_or_columns_are_refused(tmp_path: Path) -> None:
     artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"alpha": []}), SOURCE)
-    with pytest.raises(RiftError, match=r"a\.csv: has no rows"):
+    with pytest.raises(RiftError, match=r"a\.csv: is not whole: 0 rows"):
         artifacts.read_csv(tmp_path / "a.csv", ("alpha",))
     artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"alpha": [1]}), SOURCE)
     with pytest.raises(RiftError, match=r"a\.csv: lacks the columns mrc"):
@@ -81,6 +97,16 @@ def test_what_is_missing_or_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where a folder should be")
     with pytest.raises(RiftError, match=r"results/a\.json: cannot be written: "):
         artifacts.write_json(tmp_path / "results" / "a.json", {}, SOURCE)
+
+
+def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path: Path) -> None:
+    artifacts.check_writable(tmp_path / "new" / "folders" / "a.json")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(RiftError, match=r"file/runs/a\.json: cannot be written: .*/file is not a folder"):
+        artifacts.check_writable(tmp_path / "file" / "runs" / "a.json")
+    with pytest.raises(RiftError, match="a folder is there"):
+        artifacts.check_writable(tmp_path)
 
 
 def test_an_exception_while_writing_leaves_what_was_there(tmp_path: Path) -> None:

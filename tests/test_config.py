@@ -1,5 +1,6 @@
 import json
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -67,6 +68,18 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
         ("- a list", "must be a mapping with the keys"),
         ("experiment: ../up\ngrid: {datasets: [digits], architectures: [resnet8]}", "experiment: String should match"),
         ("grid: {datasets: [digits], architectures: [resnet8], seeds: [1, 1]}", "grid.seeds: named more than once: 1"),
+        (
+            "grid: {datasets: [digits], architectures: [resnet8], scopes: [top2]}",
+            "grid: autoattack names rift, which is not",
+        ),
+        ("grid: {datasets: [digits], architectures: [resnet8], seeds: [99999999999999999999]}", "grid.seeds.0: "),
+        ("attack: {eps: '1e999'}", "attack.eps: Input should be a finite number"),
+        (
+            "overrides: {architectures: {resnet8: {data: {seed: 1}}}}",
+            "overrides.architectures.resnet8.data: is not a key",
+        ),
+        ("train: &train {epochs: *train}", "holds itself as a part"),
+        ("train: &train [*train]", "holds itself as a part"),
     ],
 )
 def test_other_mistakes_in_a_file_get_a_message(text: str, problem: str, tmp_path: Path) -> None:
@@ -218,4 +231,4 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
 
 def test_reading_a_configuration_does_not_import_torch() -> None:
     program = "import sys, rift.config, rift.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    assert subprocess.run(["python", "-c", program], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

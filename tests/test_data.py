@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from rift import data
 from rift.config import Augment, CorruptionName, Data
 from rift.data.augmentation import augment
-from rift.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, severities
+from rift.data.corruptions import CORRUPTIONS, corrupt, severities
 from rift.data.split import shuffled, split_of, to_float
 from rift.errors import RiftError
 
@@ -75,6 +75,13 @@ def test_augmentation_is_reflected_padding_cropping_and_flipping(crop: int, flip
         assert any(torch.equal(image, candidate) for candidate in crops)
 
 
+@pytest.mark.parametrize("crop", [5, 9, 20])
+def test_a_shift_as_large_as_the_image_is_refused(crop: int) -> None:
+    images = torch.zeros((2, 1, 5, 7), dtype=torch.uint8)
+    with pytest.raises(RiftError, match=rf"augment\.crop: a shift by {crop} pixels is too large for images of 5 × 7"):
+        augment(images, Augment(crop=crop), torch.Generator())
+
+
 def test_augmentation_draws_every_shift_and_flips_half() -> None:
     image = torch.arange(49, dtype=torch.uint8).reshape(1, 1, 7, 7).repeat(4000, 1, 1, 1)
     augmented = augment(image, Augment(crop=1, flip=True), torch.Generator().manual_seed(0))
@@ -112,7 +119,7 @@ def colour() -> np.ndarray:
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corruptions_worsen_with_severity(name: CorruptionName, colour: np.ndarray, prepared: data.Prepared) -> None:
-    assert len(severities()[name]) == len(SEVERITIES)
+    assert len(severities()[name]) == 5
     for images in (colour, prepared.images["test"]):
         corrupted = corrupt(images, name, seed=0)
         assert corrupted.shape == (5, *images.shape)

@@ -1,12 +1,15 @@
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import nn
 
 from rift.config import Attack, AutoAttack
 from rift.data.split import Split
+from rift.errors import RiftError
 from rift.evaluation.accuracy import correct, percent, withstands_pgd
 from rift.evaluation.autoattack import ATTACKS, withstands_autoattack
+from rift.models.modes import snapshot
 from rift.seeds import generator
 
 
@@ -17,6 +20,63 @@ def test_outcomes_do_not_depend_on_batches(prepared_model: nn.Module, digits: Sp
         expected = prepared_model(digits.images.float() / 255).argmax(1) == digits.labels
     assert torch.equal(correct(prepared_model, digits), expected)
     assert percent(expected) == 100 * expected.sum().item() / len(expected)
+
+
+def test_outcomes_do_not_depend_on_the_mode_that_the_model_is_left_in(prepared_model: nn.Module, digits: Split) -> None:
+    few = Split(digits.images[:64], digits.labels[:64])
+    attack = Attack(eps=0.05, step=0.02, steps=3)
+
+    def outcomes() -> list[bool]:
+        starts = generator(0, "test")
+        withstood = withstands_pgd(prepared_model, few, attack, restarts=2, generator=starts)
+        return [*correct(prepared_model, few).tolist(), *withstood.tolist()]
+
+    before = snapshot(prepared_model)
+    expected = outcomes()
+    prepared_model.train()
+    try:
+        assert outcomes() == expected
+        assert prepared_model.training
+    finally:
+        prepared_model.eval()
+    assert all(torch.equal(value, before[name]) for name, value in prepared_model.state_dict().items())
+
+
+class FewClasses(nn.Module):
+    """The first classes of another model."""
+
+    def __init__(self, model: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.model, self.classes = model, classes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(images)[:, : self.classes]
+        return logits
+
+
+def test_autoattack_works_with_fewer_than_ten_classes(prepared_model: nn.Module, digits: Split) -> None:
+    five = torch.nonzero(digits.labels < 5)[:12, 0]
+    data = Split(digits.images[five], digits.labels[five])
+    model = FewClasses(prepared_model, 5)
+    after = withstands_autoattack(model, data, AutoAttack(batch_size=5), eps=0.06, seed=0)
+    assert after["square"].sum() < correct(model, data).sum()
+    with pytest.raises(RiftError, match="wants at least 4 classes; the model has 3"):
+        withstands_autoattack(FewClasses(prepared_model, 3), data, AutoAttack(), eps=0.06, seed=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_outcomes_are_those_of_the_cpu_on_a_gpu_too(prepared_model: nn.Module, digits: Split) -> None:
+    few = Split(digits.images[:32], digits.labels[:32])
+    expected = correct(prepared_model, few)
+    try:
+        prepared_model.cuda()
+        there = Split(few.images.cuda(), few.labels.cuda())
+        assert torch.equal(correct(prepared_model, there).cpu(), expected)
+        starts = generator(0, "test", "cuda")
+        withstands_pgd(prepared_model, there, Attack(eps=0.06), restarts=2, generator=starts)
+        withstands_autoattack(prepared_model, there, AutoAttack(), eps=0.06, seed=0)
+    finally:
+        prepared_model.cpu()
 
 
 def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digits: Split) -> None:

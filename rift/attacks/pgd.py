@@ -21,8 +21,8 @@ def pgd(
     """Find images in the Linf ball that raise the cross-entropy.
 
     The model is attacked in eval mode and without gradients for its weights; both are as before afterwards. Each restart
-    begins at a point drawn uniformly from the ball. A restart attacks only the images that withstood those before it, so
-    that an image is misclassified in the end exactly if any of its restarts succeeded.
+    begins at a point drawn uniformly from the ball, the same for every model. It attacks only the images that withstood
+    those before it, so that an image is misclassified in the end exactly if any of its restarts succeeded.
 
     Args:
         model: gives logits, N×classes, for images in [0, 1].
@@ -41,20 +41,19 @@ def pgd(
     adversarial = images.clone()
     withstood = torch.arange(len(images), device=images.device)
     with inference(model):
-        for restart in range(restarts):
-            start, low, high, target = images[withstood], lower[withstood], upper[withstood], labels[withstood]
-            noise = torch.rand(start.shape, generator=generator, device=start.device, dtype=start.dtype)
-            point = (start + (2 * noise - 1) * eps).clamp(low, high)
-            for _ in range(steps):
+        for _ in range(restarts):
+            # Drawn for all images, so that an image's start does not depend on which others withstood.
+            noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+            low, high, target = lower[withstood], upper[withstood], labels[withstood]
+            point = (images[withstood] + (2 * noise[withstood] - 1) * eps).clamp(low, high)
+            for _ in range(steps if len(withstood) > 0 else 0):
                 point.requires_grad_()
                 # Summed, so that no image's gradient depends on how many others are attacked with it.
                 loss = F.cross_entropy(model(point), target, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, point)
                 point = (point.detach() + step * gradient.sign()).clamp(low, high)
             adversarial[withstood] = point
-            if restart < restarts - 1:
+            if restarts > 1 and len(withstood) > 0:
                 with torch.no_grad():
                     withstood = withstood[model(point).argmax(1) == target]
-                if len(withstood) == 0:
-                    break
     return adversarial

@@ -102,7 +102,7 @@ def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
         RiftError: the file cannot be read or is no prepared set.
     """
     names = tuple(f"{split}_{kind}" for split in splits for kind in ("images", "labels"))
-    arrays, facts = read_arrays(path, names)
+    arrays, facts = read_arrays(path, names, ("classes", "mean", "std", "facts"))
     return Prepared(
         {split: arrays[f"{split}_images"] for split in splits},
         {split: arrays[f"{split}_labels"] for split in splits},

@@ -3,6 +3,7 @@
 import torch
 
 from rift.config import Augment
+from rift.errors import RiftError
 
 
 def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator) -> torch.Tensor:
@@ -16,8 +17,15 @@ def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator)
     Returns:
         Images of the same shape and type: each shifted by up to ``crop`` pixels in both directions, what that uncovers
         filled with the reflection (as padding by ``crop`` with reflection and cropping at random), half of them mirrored.
+
+    Raises:
+        RiftError: the shift is as large as the images.
     """
     count, _, height, width = images.shape
+    if settings.crop >= min(height, width):
+        raise RiftError(
+            f"augment.crop: a shift by {settings.crop} pixels is too large for images of {height} × {width}"
+        )
     device = images.device
 
     def source(length: int) -> torch.Tensor:

@@ -19,7 +19,6 @@ from rift.config import CorruptionName
 
 Images = NDArray[np.float32]
 Corruption = Callable[[Images, Any, np.random.Generator], Array]
-SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def gaussian_noise(images: Images, std: float, rng: np.random.Generator) -> Array:

@@ -52,7 +52,7 @@ def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Te
     return batches
 
 
-def in_order(data: Split, batch_size: int = BATCH_SIZE) -> Iterator[Split]:
-    """Go through a split in its own order."""
-    for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+def in_order(data: Split) -> Iterator[Split]:
+    """Go through a split in its own order, a batch at a time."""
+    for images, labels in zip(data.images.split(BATCH_SIZE), data.labels.split(BATCH_SIZE), strict=True):
         yield Split(images, labels)

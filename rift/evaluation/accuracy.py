@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from rift import attacks
 from rift.config import Attack
 from rift.data.split import Split, in_order, to_float
+from rift.models.modes import inference
 from rift.progress import Progress, silent
 
 
@@ -16,11 +17,12 @@ def percent(outcomes: Tensor) -> float:
 
 @torch.no_grad()
 def correct(model: nn.Module, data: Split, progress: Progress = silent) -> Tensor:
-    """Say of every image whether the model, as it is (call ``eval`` before), classifies it correctly: bool, N."""
+    """Say of every image whether the model, in eval mode, classifies it correctly: bool, N."""
     outcomes: list[Tensor] = []
-    for images, labels in in_order(data):
-        outcomes.append(model(to_float(images)).argmax(1) == labels)
-        _report(progress, outcomes, data)
+    with inference(model):
+        for images, labels in in_order(data):
+            outcomes.append(model(to_float(images)).argmax(1) == labels)
+            _report(progress, outcomes, data)
     return torch.cat(outcomes)
 
 
@@ -33,15 +35,16 @@ def withstands_pgd(
     generator: torch.Generator,
     progress: Progress = silent,
 ) -> Tensor:
-    """Say of every image whether it is classified correctly after each of the PGD restarts: bool, N."""
+    """Say of every image whether the model, in eval mode, classifies it correctly after each PGD restart: bool, N."""
     outcomes: list[Tensor] = []
-    for images, labels in in_order(data):
-        adversarial = attacks.pgd(
-            model, to_float(images), labels, **attack.model_dump(), restarts=restarts, generator=generator
-        )
-        with torch.no_grad():
-            outcomes.append(model(adversarial).argmax(1) == labels)
-        _report(progress, outcomes, data)
+    with inference(model):
+        for images, labels in in_order(data):
+            adversarial = attacks.pgd(
+                model, to_float(images), labels, **attack.model_dump(), restarts=restarts, generator=generator
+            )
+            with torch.no_grad():
+                outcomes.append(model(adversarial).argmax(1) == labels)
+            _report(progress, outcomes, data)
     return torch.cat(outcomes)
 
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from rift.config import AutoAttack
 from rift.data.split import Split, to_float
+from rift.errors import RiftError
+from rift.evaluation.accuracy import correct
 from rift.models.modes import inference
 from rift.progress import Progress, silent
 
@@ -24,32 +26,39 @@ def withstands_autoattack(
         settings: batch size.
         eps: radius of the Linf ball, in pixel values.
         seed: of the attacks; the global random state is left as it was.
-        progress: called after each attack.
+        progress: called after every batch of every attack.
 
     Returns:
         By attack, in the order they are run: bool, N, whether the image withstood this attack and those before it (an image
         once broken is not attacked again). The last entry is AutoAttack's outcome: the worst case over all four.
+
+    Raises:
+        RiftError: the model has fewer than 4 classes.
     """
     from pyautoattack import AutoAttack as Runner
 
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
-    images = to_float(data.images)
+    device = data.images.device
     outcomes: dict[str, Tensor] = {}
-    robust = torch.arange(len(images), device=images.device)
-    cuda = [images.device] if images.device.type == "cuda" else []
-    with inference(model), torch.random.fork_rng(devices=cuda):
+    with inference(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         with torch.no_grad():
-            robust = robust[model(images).argmax(1) == data.labels]
-        for number, name in enumerate(ATTACKS, start=1):
-            if len(robust) > 0:
-                runner = Runner(model, norm="Linf", eps=eps, version="standard", seed=seed, device=images.device)
-                runner.attacks_to_run = [name]
-                _, predicted = runner.run_standard_evaluation(
-                    images[robust], data.labels[robust], batch_size=settings.batch_size
-                )
-                robust = robust[predicted == data.labels[robust]]
-            outcomes[name] = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+            classes = model(to_float(data.images[:1])).shape[1]
+        if classes < 4:
+            raise RiftError(f"AutoAttack, standard version, wants at least 4 classes; the model has {classes}")
+        runner = Runner(model, norm="Linf", eps=eps, version="standard", seed=seed, device=device)
+        runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(9, classes - 1)
+        robust = correct(model, data).nonzero()[:, 0]
+        for number, name in enumerate(ATTACKS):
+            runner.attacks_to_run = [name]
+            left = [robust[:0]]
+            for batch in robust.split(settings.batch_size) if len(robust) > 0 else ():
+                images, labels = to_float(data.images[batch]), data.labels[batch]
+                _, predicted = runner.run_standard_evaluation(images, labels, batch_size=len(batch))
+                left.append(batch[predicted == labels])
+                done = number + min(1, sum(map(len, left)) / len(robust))
+                progress(done, len(ATTACKS), attack=number + 1, batch_robust=100 * len(left[-1]) / len(batch))
+            robust = torch.cat(left)
+            outcomes[name] = torch.zeros(len(data.labels), dtype=torch.bool, device=device)
             outcomes[name][robust] = True
-            accuracy = 100 * len(robust) / len(images)
-            progress(number, len(ATTACKS), name, robust_accuracy=accuracy)
+            progress(number + 1, len(ATTACKS), name, robust_accuracy=100 * len(robust) / len(data.labels))
     return outcomes

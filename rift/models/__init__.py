@@ -38,7 +38,7 @@ def build(
         seed: of the initial weights; the global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed would reach every GPU
         model = ARCHITECTURES[architecture](classes, len(mean))
     normalize = model.get_submodule("normalize")
     normalize.load_state_dict({"mean": torch.tensor(mean), "std": torch.tensor(std)})

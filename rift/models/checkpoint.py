@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -34,15 +34,11 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     Raises:
         RiftError: the file cannot be read, names no model, or its weights are those of another architecture.
     """
-    state, facts = read_weights(path)
-    model_facts = facts.get("model")
-    if model_facts is None:
-        raise RiftError(
-            f"{path}: does not say which architecture its weights belong to; is it one of rift's checkpoints?"
-        )
-    spec = ModelSpec(
-        model_facts["architecture"], model_facts["classes"], tuple(model_facts["mean"]), tuple(model_facts["std"])
-    )
+    state, facts = read_weights(path, ("model",))
+    known: dict[str, Any] = {
+        name: tuple(fact) if isinstance(fact, list) else fact for name, fact in facts["model"].items()
+    }
+    spec = ModelSpec(**known)
     if spec.architecture not in get_args(ArchitectureName):
         raise RiftError(
             f"{path}: architecture {spec.architecture!r} is not available;"

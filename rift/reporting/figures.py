@@ -53,13 +53,12 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "rift",
 }
 
 
 def interpolation(results: Results, cell: Cell) -> Figure:
     """Std against Adv on the selection split from base to fine-tuned weights, a panel a seed, a line a scope."""
-    scopes = [scope for scope in results.grid.scopes if not scope.startswith("top")]
+    scopes = [scope for scope in results.grid.scopes if scope not in ("top2", "top3", "top5")]
     seeds = results.grid.seeds
     figure = Figure(figsize=(1.0 + 3.1 * len(seeds), 3.9), layout="constrained")
     axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(seeds), sharex=True, sharey=True)))

@@ -56,6 +56,8 @@ class Results:
         for seed in self.grid.seeds:
             path = self.run(cell, seed) / "evaluation" / variant / f"{file}.npz"
             outcomes = read_outcomes(path)
+            if key and key not in outcomes:
+                raise RiftError(f"{path}: holds no {key}; run rift evaluate with it")
             trials = [outcomes[key][None]] if key else list(outcomes.values())
             rows.append(np.concatenate(trials).mean(axis=0))
             if len(rows[-1]) != len(rows[0]):

@@ -104,4 +104,6 @@ def arithmetic(precision: Literal["auto", "float32", "bfloat16"], device: torch.
     """Settle ``auto``: bfloat16 on a GPU that computes in it, else float32."""
     if precision != "auto":
         return precision
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return (
+        "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    )

@@ -4,6 +4,8 @@ import rift.config
 from rift.errors import RiftError
 
 try:
+    for path in workflow.configfiles:
+        rift.config.load(path)  # more strictly than Snakemake, which takes the last of keys that stand twice
     experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
 except RiftError as error:
     raise WorkflowError(str(error)) from None
