@@ -81,7 +81,7 @@ def interpolation(results: Results, cell: Cell) -> Figure:
                 floor = start["adversarial_accuracy"] - choice["tolerance"]
                 axis.axvline(floor, color=GREY, linestyle=":", linewidth=1)
                 axis.plot(
-                    start["adversarial_accuracy"], start["standard_accuracy"], "o", color=INK, markersize=7, zorder=4
+                    start["adversarial_accuracy"], start["standard_accuracy"], "o", color=INK, markersize=11, zorder=4
                 )
                 axis.set_title(f"seed {seed}, {choice['selection']} split")
     for axis in axes:
