@@ -5,6 +5,7 @@ A command is a model: its fields are its flags, and a field that is a section of
 """
 
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -57,8 +58,9 @@ Device = Annotated[
 class Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    @abstractmethod
     def run(self) -> None:
-        raise NotImplementedError
+        """Read artifacts, call the core, write artifacts."""
 
     def check_outputs(self) -> None:
         """Make sure that what the command writes can be written, before it computes."""
