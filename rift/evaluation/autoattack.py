@@ -50,13 +50,14 @@ def withstands_autoattack(
         robust = correct(model, data).nonzero()[:, 0]
         for number, name in enumerate(ATTACKS):
             runner.attacks_to_run = [name]
-            left = [robust[:0]]
+            left, seen = [robust[:0]], 0
             for batch in robust.split(settings.batch_size) if len(robust) > 0 else ():
                 images, labels = to_float(data.images[batch]), data.labels[batch]
                 _, predicted = runner.run_standard_evaluation(images, labels, batch_size=len(batch))
                 left.append(batch[predicted == labels])
-                done = number + min(1, sum(map(len, left)) / len(robust))
-                progress(done, len(ATTACKS), attack=number + 1, batch_robust=100 * len(left[-1]) / len(batch))
+                seen += len(batch)
+                done = number + seen / len(robust)
+                progress(done, len(ATTACKS), withstood=100 * sum(map(len, left)) / seen)
             robust = torch.cat(left)
             outcomes[name] = torch.zeros(len(data.labels), dtype=torch.bool, device=device)
             outcomes[name][robust] = True
