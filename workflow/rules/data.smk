@@ -10,6 +10,7 @@ rule prepare:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=0,
         mem_mb=8000,
         runtime="30m",
     params:
@@ -31,6 +32,7 @@ rule corrupt:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=0,
         mem_mb=8000,
         runtime="1h",
     params:

@@ -24,6 +24,7 @@ rule table:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=0,
         mem_mb=4000,
         runtime="30m",
     params:
@@ -57,6 +58,7 @@ rule figure:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=0,
         mem_mb=4000,
         runtime="30m",
     params:
