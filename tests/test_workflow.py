@@ -147,33 +147,14 @@ def test_a_finished_experiment_starts_no_job(workflow: Workflow) -> None:
     assert workflow.jobs(TINY) == {}
 
 
+AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversarial": 2, "table": 4, "figure": 4}
+
+
 @pytest.mark.parametrize(
     ("configuration", "expected"),
     [
-        (
-            changed("interpolate", alphas=[0, 0.25, 1]),
-            {
-                "interpolate": 2,
-                "evaluate_standard": 2,
-                "evaluate_ood": 2,
-                "evaluate_adversarial": 2,
-                "table": 4,
-                "figure": 4,
-            },
-        ),
-        (
-            changed("criticality", epsilon=0.2),
-            {
-                "criticality": 1,
-                "finetune": 2,
-                "interpolate": 2,
-                "evaluate_standard": 2,
-                "evaluate_ood": 2,
-                "evaluate_adversarial": 2,
-                "table": 4,
-                "figure": 4,
-            },
-        ),
+        (changed("interpolate", alphas=[0, 0.25, 1]), {"interpolate": 2, **AFTER_SELECTION}),
+        (changed("criticality", epsilon=0.2), {"criticality": 1, "finetune": 2, "interpolate": 2, **AFTER_SELECTION}),
         (changed("evaluate", standard={"images": 45}), {"evaluate_standard": 3, "table": 4}),
         (
             {**TINY, "overrides": {"architectures": {"resnet8": {"evaluate": {"pgd": {"images": 30}}}}}},
