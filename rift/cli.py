@@ -72,7 +72,8 @@ class Command(BaseModel):
     def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
         """Everything that the result depends on besides the input files."""
         flags = {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            # Where data sets lie is no part of what is made of them.
+            name: value.model_dump(mode="json", exclude={"root"}) if isinstance(value, BaseModel) else value
             for name in type(self).model_fields
             if not isinstance(value := getattr(self, name), Path) and name not in ("seed", "device", "corrupted")
         }
@@ -113,7 +114,8 @@ class Corrupt(Command):
         from rift.data.corruptions import corrupt
 
         prepared = load(self.data, ("test",))
-        images = corrupt(prepared.images["test"], self.corruption, self.corrupt.seed)
+        count = None if self.corrupt.images == "all" else self.corrupt.images
+        images = corrupt(prepared.images["test"][:count], self.corruption, self.corrupt.seed)
         artifacts.write_arrays(self.output, {"images": images}, self.provenance(), corruption=self.corruption)
         _say(f"{self.corruption}: {images.shape[1]} images at {images.shape[0]} severities")
 
@@ -141,7 +143,9 @@ class Train(Command):
 
         device = _device(self.device)
         prepared = load(self.data, ("train", "validation"))
-        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), prepared.mean, prepared.std)
+        spec = checkpoint.ModelSpec(
+            self.architecture, len(prepared.classes), prepared.mean, prepared.std, prepared.size
+        )
         model = build(spec.architecture, classes=spec.classes, mean=spec.mean, std=spec.std, seed=self.seed).to(device)
         with display("train") as progress:
             trained = train(
@@ -159,6 +163,64 @@ class Train(Command):
         artifacts.write_csv(self.history, _history(trained), source)
         checkpoint.save(self.output, trained.state, spec, source)
         _say(f"epoch {trained.kept} kept")
+
+
+class Import(Command):
+    """Take weights from elsewhere as a base, and say how accurate they are."""
+
+    weights: str = Field(description="File (.pth, .pt, .safetensors).")
+    architecture: ArchitectureName = Field(description="Architecture that the weights are of.")
+    data: Prepared_
+    normalization: Literal["dataset", "none"] | None = Field(
+        None, description="What images go through before the network, where the file does not hold it."
+    )
+    key: str | None = Field(None, description="What the weights stand under in the file, if it holds several.")
+    device: Device = "auto"
+    output: Path = Field(description="Weights to write (.safetensors).")
+    manifest: Path = Field(description="Report of the import to write (.json): checksum, normalisation, accuracy.")
+
+    def run(self) -> None:
+        import torch
+
+        from rift.data import load
+        from rift.data.source import sha256
+        from rift.data.split import split_of
+        from rift.evaluation.accuracy import correct, refuse_chance
+        from rift.models import build, checkpoint, foreign
+        from rift.models.modes import snapshot
+
+        device = _device(self.device)
+        prepared = load(self.data, ("validation",))
+        path = Path(self.weights)
+        channels = len(prepared.mean)
+        identity = ((0.0,) * channels, (1.0,) * channels)
+        model = build(self.architecture, classes=len(prepared.classes), mean=identity[0], std=identity[1])
+        fitted = foreign.fit(foreign.read(path, self.key), model, f"{path}: as {self.architecture}")
+        mean, std, origin = foreign.normalization(fitted, self.normalization, prepared.mean, prepared.std, str(path))
+        model.load_state_dict(
+            {**fitted.state, "normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}
+        )
+        data = split_of(prepared, "validation", device)
+        with display("import") as progress:
+            outcomes = correct(model.to(device), data, progress)
+        accuracy = refuse_chance(
+            outcomes, len(prepared.classes), f"{path}: as {self.architecture}, normalization {origin}"
+        )
+        facts = {
+            "file": path.name,
+            "sha256": sha256(path),
+            "prefix": fitted.prefix,
+            "ignored": fitted.ignored,
+            "normalization": {"from": origin, "mean": mean, "std": std},
+            "accuracy": accuracy,
+            "images": len(outcomes),
+            "split": "validation",
+        }
+        source = self.provenance(device)
+        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), mean, std, prepared.size)
+        artifacts.write_json(self.manifest, facts, source)
+        checkpoint.save(self.output, snapshot(model), spec, source)
+        _say(f"accuracy {accuracy:.2f}% on {len(outcomes)} images of the selection split; normalization: {origin}")
 
 
 class Criticality(Command):
@@ -226,7 +288,7 @@ class Finetune(Command):
             finetuned = fine_tune(
                 model,
                 modules,
-                split_of(prepared, "train", device),
+                split_of(prepared, "train", device).first(self.finetune.images, "finetune.images"),
                 split_of(prepared, "validation", device),
                 self.finetune,
                 self.augment,
@@ -499,7 +561,7 @@ class Doctor(Command):
     def run(self) -> None:
         from rift.doctor import examine
 
-        if not examine(Path(self.data.root)):
+        if not examine(self.data.folder):
             raise SystemExit(1)
 
 
@@ -527,6 +589,7 @@ class Rift(BaseSettings):
     prepare: CliSubCommand[Prepare] = _stage(Prepare)
     corrupt: CliSubCommand[Corrupt] = _stage(Corrupt)
     train: CliSubCommand[Train] = _stage(Train)
+    import_: CliSubCommand[Import] = _stage(Import, alias="import")
     criticality: CliSubCommand[Criticality] = _stage(Criticality)
     finetune: CliSubCommand[Finetune] = _stage(Finetune)
     interpolate: CliSubCommand[Interpolate] = _stage(Interpolate)

@@ -10,6 +10,7 @@ without importing what they name; the dicts of functions that they index are typ
 """
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -31,7 +32,7 @@ from pydantic import (
 
 from rift.errors import RiftError
 
-DatasetName = Literal["digits"]
+DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
 ArchitectureName = Literal["resnet8", "resnet18"]
 RegimeName = Literal["standard", "pgd"]
 NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
@@ -91,6 +92,7 @@ Images = Annotated[int, Field(ge=1)] | Literal["all"]
 Epsilon = Annotated[Number, Field(gt=0, le=1)]
 Share = Annotated[Number, Field(gt=0, lt=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Section(BaseModel):
@@ -100,15 +102,27 @@ class Section(BaseModel):
 class Data(Section):
     """Where data sets lie, and how the prepared set is cut."""
 
-    root: str = Field("data", description="Folder of the data sets on disk; the embedded digits do not need it.")
+    root: str | None = Field(
+        None, description="Folder of the data sets on disk; if not given, $RIFT_DATA, else data. Digits do not need it."
+    )
     validation: Share = Field(0.1, description="Share of the training images cut off as the selection split.")
+    cut: Literal["stratified", "last"] = Field(
+        "stratified",
+        description="stratified: drawn at random from every class; last: the last training images, for imported bases that"
+        " were trained on those before.",
+    )
     test: Share = Field(0.2, description="Share cut off as test images where a data set has no official test split.")
     seed: Seed = Field(0, description="Seed of the stratified cut.")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root or os.environ.get("RIFT_DATA") or "data")
 
 
 class Corrupt(Section):
     """Corrupted copies of the test split."""
 
+    images: Images = Field("all", description="How many test images are corrupted, counted from the first.")
     seed: Seed = Field(0, description="Seed of the noise.")
 
 
@@ -136,7 +150,7 @@ class Train(Section):
     milestones: tuple[Count, ...] = Field((100, 105), description="Epochs after which it is divided by 10.")
     momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
     weight_decay: NotNegative = Field(5e-4, description="L2 penalty of SGD.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "auto", description="Arithmetic of training; auto is bfloat16 on a GPU that has it, else float32."
     )
 
@@ -163,6 +177,10 @@ class Finetune(Section):
     batch_norm: Literal["train", "frozen"] = Field(
         "train", description="train: running statistics of the whole network move, as published; frozen: they stay."
     )
+    precision: Precision = Field(
+        "float32", description="Arithmetic of fine-tuning; auto is bfloat16 on a GPU that has it, else float32."
+    )
+    images: Images = Field("all", description="How many training images are used, counted from the first.")
 
 
 class Interpolate(Section):
@@ -277,6 +295,33 @@ class Grid(Section):
         return self.model_copy(update={f"{kind}s": (name,) for kind, name in cell.items()})
 
 
+class Base(Section):
+    """Where the bases of some runs come from; a key that is not given stands for every value."""
+
+    dataset: DatasetName | None = Field(None, description="Data set of these runs.")
+    architecture: ArchitectureName | None = Field(None, description="Architecture of these runs.")
+    regime: RegimeName | None = Field(None, description="Training regime of these runs.")
+    seed: Seed | None = Field(None, description="Seed of these runs.")
+    weights: str = Field(
+        min_length=1, description="train, or a file (.pth, .pt, .safetensors), or robustbench:NAME of its model zoo."
+    )
+    normalization: Literal["dataset", "none"] | None = Field(
+        None,
+        description="What images go through before the network, where the file does not hold it: dataset (its mean and"
+        " standard deviation) or none (it wants [0, 1]).",
+    )
+    key: str | None = Field(None, description="What the weights stand under in the file, if it holds several.")
+
+    def holds_for(self, **run: object) -> bool:
+        return all(getattr(self, key) in (None, value) for key, value in run.items())
+
+    @property
+    def flags(self) -> str:
+        """What ``rift import`` is told about the weights, quoted for the shell."""
+        said = {"normalization": self.normalization, "key": self.key}
+        return " ".join(f"--{key} {shlex.quote(value)}" for key, value in said.items() if value is not None)
+
+
 class Report(Section):
     """What the report shows."""
 
@@ -300,6 +345,9 @@ class Experiment(Settings):
         description="Name; all it makes lies in results/NAME."
     )
     grid: Grid
+    base: tuple[Base, ...] = Field(
+        (), description="Bases that are imported; of several entries the first that fits holds."
+    )
     report: Report = Report()
     overrides: Overrides = Overrides()
 
@@ -314,6 +362,23 @@ class Experiment(Settings):
             if name in overrides:
                 merged = _merge(merged, overrides[name].model_dump(exclude_unset=True))
         return Settings.model_validate(merged)
+
+    def imported(self, **run: object) -> Base | None:
+        """Return where the base of a run comes from, None if it is trained here.
+
+        Args:
+            run: its ``dataset``, ``architecture``, ``regime`` and ``seed``.
+        """
+        base = next((entry for entry in self.base if entry.holds_for(**run)), None)
+        return None if base is None or base.weights == "train" else base
+
+    @property
+    def imports(self) -> dict[tuple[str, str, str, int], Base]:
+        """Every run of the grid with an imported base, by data set, architecture, regime and seed."""
+        keys = ("dataset", "architecture", "regime", "seed")
+        runs = product(self.grid.datasets, self.grid.architectures, self.grid.regimes, self.grid.seeds)
+        bases = {run: self.imported(**dict(zip(keys, run, strict=True))) for run in runs}
+        return {run: base for run, base in bases.items() if base is not None}
 
     @property
     def corruptions(self) -> tuple[CorruptionName, ...]:
@@ -335,6 +400,7 @@ class Experiment(Settings):
             f"--{path}.{key} {shlex.quote(_flag(value))}"
             for path, section in tree.items()
             for key, value in section.model_dump(mode="json").items()
+            if value is not None
         )
 
 

@@ -12,7 +12,7 @@ from rift.evaluation.accuracy import correct, percent
 from rift.models.modes import snapshot, trainable
 from rift.progress import Progress, silent
 from rift.seeds import generator
-from rift.training.epoch import Epoch, Trained, train_epoch
+from rift.training.epoch import Epoch, Trained, arithmetic, train_epoch
 
 
 def fine_tune(
@@ -47,9 +47,13 @@ def fine_tune(
     trained = [parameter for name in modules for parameter in model.get_submodule(name).parameters()]
     optimizer = torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
 
+    device = data.images.device
+    in_bfloat16 = arithmetic(settings.precision, device) == "bfloat16"
+
     def loss_of(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(images)
-        return F.cross_entropy(logits, labels), logits
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+            logits = model(images)
+            return F.cross_entropy(logits, labels), logits
 
     history: list[Epoch] = []
     best = -1.0

@@ -13,11 +13,14 @@ import numpy as np
 
 from rift.artifacts import Array, Provenance, read_arrays, write_arrays
 from rift.config import Data, DatasetName
+from rift.data.cifar import CIFAR10, CIFAR100, cifar
 from rift.data.digits import digits
 from rift.data.source import Source
 
 DATASETS: dict[DatasetName, Callable[[Path], Source]] = {
     "digits": digits,
+    "cifar10": cifar(CIFAR10),
+    "cifar100": cifar(CIFAR100),
 }
 SPLITS = ("train", "validation", "test")
 
@@ -42,21 +45,30 @@ class Prepared:
     std: tuple[float, ...]
     facts: dict[str, Any]
 
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels; all are square."""
+        return int(next(iter(self.images.values())).shape[-1])
+
 
 def prepare(name: DatasetName, settings: Data) -> Prepared:
     """Read a data set and cut it into training, validation and test split.
 
     The official test split stays whole; where there is none, a share is cut from the images first. The validation split
-    is cut from what is left for training. Both cuts are stratified by class and depend on nothing but the seed.
+    is cut from what is left for training. Both cuts are stratified by class and depend on nothing but the seed; with
+    ``cut: last`` the validation split is the last images instead, for bases that were trained on all before them.
     """
-    source = DATASETS[name](Path(settings.root))
+    source = DATASETS[name](settings.folder)
     rng = np.random.default_rng(settings.seed)
     images, labels = {"train": source.images}, {"train": source.labels}
     if source.test_images is None or source.test_labels is None:
         _cut(images, labels, "test", settings.test, rng)
     else:
         images["test"], labels["test"] = source.test_images, source.test_labels
-    _cut(images, labels, "validation", settings.validation, rng)
+    if settings.cut == "last":
+        _move(images, labels, "validation", _last(len(labels["train"]), settings.validation))
+    else:
+        _cut(images, labels, "validation", settings.validation, rng)
 
     # From the histogram of each channel: exact, and without a copy of the images in floating point.
     levels = np.arange(256) / 255
@@ -78,11 +90,20 @@ def prepare(name: DatasetName, settings: Data) -> Prepared:
 def _cut(
     images: dict[str, Array], labels: dict[str, Array], split: str, share: float, rng: np.random.Generator
 ) -> None:
-    """Move a share of every class from the training split to ``split``, both in their old order."""
+    """Move a share of every class, drawn at random, from the training split to ``split``."""
     taken = np.zeros(len(labels["train"]), dtype=bool)
     for label in np.unique(labels["train"]):
         members = np.flatnonzero(labels["train"] == label)
         taken[rng.choice(members, size=max(1, round(share * len(members))), replace=False)] = True
+    _move(images, labels, split, taken)
+
+
+def _last(count: int, share: float) -> Array:
+    return np.arange(count) >= count - max(1, round(share * count))
+
+
+def _move(images: dict[str, Array], labels: dict[str, Array], split: str, taken: Array) -> None:
+    """Move the images taken from the training split to ``split``, both in their old order."""
     images[split], labels[split] = images["train"][taken], labels["train"][taken]
     images["train"], labels["train"] = images["train"][~taken], labels["train"][~taken]
 

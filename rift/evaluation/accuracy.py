@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from rift import attacks
 from rift.config import Attack
 from rift.data.split import Split, in_order, to_float
+from rift.errors import RiftError
 from rift.models.modes import inference
 from rift.progress import Progress, silent
 
@@ -46,6 +47,28 @@ def withstands_pgd(
                 outcomes.append(model(adversarial).argmax(1) == labels)
             _report(progress, outcomes, data)
     return torch.cat(outcomes)
+
+
+def refuse_chance(outcomes: Tensor, classes: int, source: str) -> float:
+    """Return the accuracy in percent, if it is that of a network that knows the classes.
+
+    Args:
+        outcomes: of ``correct``.
+        classes: how many there are.
+        source: names the weights and how they were read, in the message.
+
+    Raises:
+        RiftError: the accuracy is within five standard errors of guessing.
+    """
+    chance = 1 / classes
+    error = (chance * (1 - chance) / len(outcomes)) ** 0.5
+    accuracy = percent(outcomes)
+    if accuracy <= 100 * (chance + 5 * error):
+        raise RiftError(
+            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which is no more than chance"
+            f" ({100 * chance:.2f}%); another normalization, another data set, or not trained?"
+        )
+    return accuracy
 
 
 def _report(progress: Progress, outcomes: list[Tensor], data: Split) -> None:

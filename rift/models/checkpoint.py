@@ -21,6 +21,7 @@ class ModelSpec:
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    size: int
 
 
 def save(path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance) -> None:

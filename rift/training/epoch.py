@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rift.config import Augment
+from rift.config import Augment, Precision
 from rift.data.augmentation import augment
 from rift.data.split import Split, shuffled, to_float
 from rift.errors import RiftError
@@ -101,3 +101,12 @@ def train_epoch(
     if not torch.isfinite(loss_sum):
         raise RiftError(f"the loss became {mean_loss} in epoch {epoch}; lower the learning rate")
     return mean_loss, 100 * float(hits) / len(data.labels)
+
+
+def arithmetic(precision: Precision, device: torch.device) -> str:
+    """Settle ``auto``: bfloat16 on a GPU that computes in it, else float32."""
+    if precision != "auto":
+        return precision
+    return (
+        "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    )

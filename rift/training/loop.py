@@ -1,7 +1,6 @@
 """The training loop that all regimes share."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from rift.models.modes import snapshot
 from rift.progress import Progress, silent
 from rift.seeds import generator
 from rift.training import Regime
-from rift.training.epoch import Epoch, Trained, train_epoch
+from rift.training.epoch import Epoch, Trained, arithmetic, train_epoch
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,3 @@ def train(
         note = f"accuracy {standard:.2f}%, under PGD {adversarial:.2f}% on the selection split"
         progress(epoch, settings.epochs, note, loss=loss)
     return Trained(state, history, kept)
-
-
-def arithmetic(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> str:
-    """Settle ``auto``: bfloat16 on a GPU that computes in it, else float32."""
-    if precision != "auto":
-        return precision
-    return (
-        "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    )

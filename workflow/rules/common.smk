@@ -26,6 +26,12 @@ def flags(*sections):
     )
 
 
+def run_of(wildcards):
+    """Data set, architecture, regime and seed of a job."""
+    run = {key: wildcards.get(key) for key in ("dataset", "architecture", "regime")}
+    return {**run, "seed": int(wildcards.seed)}
+
+
 cells = {
     "dataset": grid.datasets,
     "architecture": grid.architectures,

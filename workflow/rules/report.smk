@@ -37,7 +37,11 @@ rule table:
 
 rule figure:
     input:
-        collect(rules.train.output.history, seed=grid.seeds, allow_missing=True),
+        branch(
+            lambda wildcards: wildcards.figure == "training",
+            then=collect(rules.train.output.history, seed=grid.seeds, allow_missing=True),
+            otherwise=[],
+        ),
         collect(rules.criticality.output, seed=grid.seeds, allow_missing=True),
         collect(rules.interpolate.output.sweep, seed=grid.seeds, scope=grid.scopes, allow_missing=True),
         collect(rules.evaluate_ood.output.result, seed=grid.seeds, variant=grid.variants, allow_missing=True),

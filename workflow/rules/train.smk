@@ -1,9 +1,16 @@
+# Where a base is from is settled by the path that its run lies under: one rule makes those that are imported, the other
+# the rest, and neither ever stands in for the other.
+imported = "|".join("/".join([*map(re.escape, run[:3]), f"seed{run[3]}"]) for run in experiment.imports)
+
+
 rule train:
     input:
         data="<results>/data/{dataset}/prepared.safetensors",
     output:
         weights="<results>/<run>/base.safetensors",
         history="<results>/<run>/training.csv",
+    wildcard_constraints:
+        dataset=f"(?!({imported})/)({names(grid.datasets)})",
     log:
         "<logs>/<run>/train.log",
     benchmark:
@@ -20,3 +27,30 @@ rule train:
     shell:
         "rift train --data {input.data} --architecture {wildcards.architecture} --regime {wildcards.regime} --seed {wildcards.seed}"
         " {params.settings} --output {output.weights} --history {output.history} > {log} 2>&1"
+
+
+rule import_base:
+    input:
+        weights=lambda wildcards: experiment.imported(**run_of(wildcards)).weights,
+        data="<results>/data/{dataset}/prepared.safetensors",
+    output:
+        weights="<results>/<run>/base.safetensors",
+        manifest="<results>/<run>/imported.json",
+    wildcard_constraints:
+        dataset=f"(?=({imported})/)({names(grid.datasets)})",
+    log:
+        "<logs>/<run>/import.log",
+    benchmark:
+        "<benchmarks>/<run>/import.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=8000,
+        runtime="30m",
+    params:
+        settings=lambda wildcards: experiment.imported(**run_of(wildcards)).flags,
+    shell:
+        "rift import --weights {input.weights} --architecture {wildcards.architecture} --data {input.data} {params.settings}"
+        " --output {output.weights} --manifest {output.manifest} > {log} 2>&1"
