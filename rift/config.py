@@ -381,6 +381,16 @@ class Experiment(Settings):
         return {run: base for run, base in bases.items() if base is not None}
 
     @property
+    def figures(self) -> dict[tuple[str, str, str], tuple[FigureName, ...]]:
+        """Figures of every data set, architecture and regime: an imported base has no training to draw."""
+        untrained = {run[:3] for run in self.imports}
+        cells = product(self.grid.datasets, self.grid.architectures, self.grid.regimes)
+        return {
+            cell: tuple(name for name in self.report.figures if name != "training" or cell not in untrained)
+            for cell in cells
+        }
+
+    @property
     def corruptions(self) -> tuple[CorruptionName, ...]:
         """Every corruption that some cell of the grid is evaluated on."""
         cells = product(self.grid.datasets, self.grid.architectures)

@@ -38,12 +38,3 @@ cells = {
     "regime": grid.regimes,
     "seed": grid.seeds,
 }
-
-
-wildcard_constraints:
-    **{name: names(values) for name, values in cells.items()},
-    corruption=names(experiment.corruptions),
-    scope=names(grid.scopes),
-    variant=names(grid.variants),
-    table=names(experiment.report.tables),
-    figure=names(experiment.report.figures),

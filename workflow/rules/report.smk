@@ -80,10 +80,7 @@ rule tables:
 
 rule figures:
     input:
-        collect(
-            rules.figure.output,
-            dataset=grid.datasets,
-            architecture=grid.architectures,
-            regime=grid.regimes,
-            figure=experiment.report.figures,
-        ),
+        [
+            collect(rules.figure.output, dataset=dataset, architecture=architecture, regime=regime, figure=figures)
+            for (dataset, architecture, regime), figures in experiment.figures.items()
+        ],

@@ -9,12 +9,12 @@ rule train:
     output:
         weights="<results>/<run>/base.safetensors",
         history="<results>/<run>/training.csv",
-    wildcard_constraints:
-        dataset=f"(?!({imported})/)({names(grid.datasets)})",
     log:
         "<logs>/<run>/train.log",
     benchmark:
         "<benchmarks>/<run>/train.tsv"
+    wildcard_constraints:
+        dataset=f"(?!({imported})/)({names(grid.datasets)})",
     conda:
         "../../environment.yml"
     threads: 1
@@ -36,12 +36,12 @@ rule import_base:
     output:
         weights="<results>/<run>/base.safetensors",
         manifest="<results>/<run>/imported.json",
-    wildcard_constraints:
-        dataset=f"(?=({imported})/)({names(grid.datasets)})",
     log:
         "<logs>/<run>/import.log",
     benchmark:
         "<benchmarks>/<run>/import.tsv"
+    wildcard_constraints:
+        dataset=f"(?=({imported})/)({names(grid.datasets)})",
     conda:
         "../../environment.yml"
     threads: 1
