@@ -46,15 +46,18 @@ def provenance(settings: Mapping[str, object], seed: int | None = None, device: 
         "digest": hashlib.sha256(text.encode()).hexdigest()[:16],
         "seed": seed,
         "rift": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "torch": importlib.metadata.version("torch"),
         "device": device,
     }
 
 
 @functools.cache
-def _commit() -> str | None:
-    """Return the commit of the checkout that this package runs from (-dirty, if changed since), None outside of one."""
+def commit() -> str | None:
+    """Return the commit of the checkout that this package runs from (-dirty, if changed since), None outside of one.
+
+    It is asked once: a command asks first of all, and a checkout that moves on while it computes changes nothing.
+    """
     repository = Path(__file__).resolve().parent.parent
     if not (repository / ".git").exists():
         return None

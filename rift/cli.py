@@ -168,7 +168,7 @@ class Train(Command):
 class Import(Command):
     """Take weights from elsewhere as a base, and say how accurate they are."""
 
-    weights: str = Field(description="File (.pth, .pt, .safetensors).")
+    weights: Path = Field(description="File (.pth, .pt, .safetensors).")
     architecture: ArchitectureName = Field(description="Architecture that the weights are of.")
     data: Prepared_
     normalization: Literal["dataset", "none"] | None = Field(
@@ -191,12 +191,13 @@ class Import(Command):
 
         device = _device(self.device)
         prepared = load(self.data, ("validation",))
-        path = Path(self.weights)
         channels = len(prepared.mean)
         identity = ((0.0,) * channels, (1.0,) * channels)
         model = build(self.architecture, classes=len(prepared.classes), mean=identity[0], std=identity[1])
-        fitted = foreign.fit(foreign.read(path, self.key), model, f"{path}: as {self.architecture}")
-        mean, std, origin = foreign.normalization(fitted, self.normalization, prepared.mean, prepared.std, str(path))
+        fitted = foreign.fit(foreign.read(self.weights, self.key), model, f"{self.weights}: as {self.architecture}")
+        mean, std, origin = foreign.normalization(
+            fitted, self.normalization, prepared.mean, prepared.std, str(self.weights)
+        )
         model.load_state_dict(
             {**fitted.state, "normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}
         )
@@ -204,11 +205,11 @@ class Import(Command):
         with display("import") as progress:
             outcomes = correct(model.to(device), data, progress)
         accuracy = refuse_chance(
-            outcomes, len(prepared.classes), f"{path}: as {self.architecture}, normalization {origin}"
+            outcomes, len(prepared.classes), f"{self.weights}: as {self.architecture}, normalization {origin}"
         )
         facts = {
-            "file": path.name,
-            "sha256": sha256(path),
+            "file": self.weights.name,
+            "sha256": sha256(self.weights),
             "prefix": fitted.prefix,
             "ignored": fitted.ignored,
             "normalization": {"from": origin, "mean": mean, "std": std},
@@ -671,6 +672,7 @@ def _start(chosen_from: BaseModel) -> None:
     """Run the subcommand that was named."""
     command = cast("Command", get_subcommand(chosen_from, cli_exit_on_error=False))
     command.check_outputs()
+    artifacts.commit()
     command.run()
 
 
