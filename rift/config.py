@@ -162,6 +162,9 @@ class Criticality(Section):
     epochs: Count = Field(10, description="Passes of gradient ascent; the weight is projected after each.")
     learning_rate: Positive = Field(1.0, description="Step length of gradient ascent.")
     batch_size: Count = Field(512, description="Images a step.")
+    precision: Precision = Field(
+        "float32", description="Arithmetic of the ascent; auto is bfloat16 on a GPU that has it, else float32."
+    )
     split: Literal["train", "validation", "test"] = Field("train", description="Split that the images come from.")
     images: Images = Field("all", description="How many of its images, counted from the first.")
 

@@ -1,6 +1,8 @@
 """Module robust criticality, MRC (Zhu et al. 2023, Definition 3.1 and Algorithm 1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from rift.data.split import Split, in_order, to_float
 from rift.models.modes import inference
 from rift.progress import Progress, silent
 from rift.seeds import generator
+from rift.training.epoch import arithmetic
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def module_robust_criticality(
         model: weights θ; it is as before afterwards. Batch norm stays in eval mode.
         adversarial: examples made against θ once (``rift.attacks.pgd``) and held fixed, float32 in [0, 1], N×C×H×W.
         labels: N.
-        settings: ε, passes, step length and batch size; ``split`` and ``images`` are the caller's.
+        settings: ε, passes, step length, batch size and precision; ``split`` and ``images`` are the caller's.
         progress: called after each pass.
 
     Returns:
@@ -76,23 +79,35 @@ def module_robust_criticality(
     modules = measured_modules(model)
     batches = list(zip(adversarial.split(settings.batch_size), labels.split(settings.batch_size), strict=True))
     found: dict[str, tuple[float, float, float]] = {}
+    in_bfloat16 = arithmetic(settings.precision, adversarial.device) == "bfloat16"
+
+    def logits_of(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=in_bfloat16):
+            return cast("Tensor", model(images)).float()
+
     with inference(model):
-        base_loss, base_accuracy = _robust_loss(model, batches)
+        base_loss, base_accuracy = _robust_loss(logits_of, batches, logits_of(batches[0][0]))
         for number, (name, module) in enumerate(modules.items()):
             weight = module.get_parameter("weight")
             theta = weight.detach().clone()
             radius = settings.epsilon * theta.norm()
             worst_loss, worst_accuracy = base_loss, base_accuracy
             try:
+                weight.requires_grad_(True)
+                logits = logits_of(batches[0][0])
                 for epoch in range(1, settings.epochs + 1):
-                    for images, targets in batches:
-                        weight.requires_grad_(True)
-                        (gradient,) = torch.autograd.grad(F.cross_entropy(model(images), targets), weight)
-                        weight.requires_grad_(False)
-                        weight.add_(gradient, alpha=settings.learning_rate)
-                    delta = weight - theta
-                    weight.copy_(theta + delta * (radius / delta.norm().clamp(min=radius)))
-                    loss, accuracy = _robust_loss(model, batches)
+                    for step, (images, targets) in enumerate(batches):
+                        if step > 0:
+                            logits = logits_of(images)
+                        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, targets), weight)
+                        with torch.no_grad():
+                            weight.add_(gradient, alpha=settings.learning_rate)
+                    with torch.no_grad():
+                        delta = weight - theta
+                        weight.copy_(theta + delta * (radius / delta.norm().clamp(min=radius)))
+                    # What the next pass begins with is also what this pass is judged by: the first batch, once.
+                    logits = logits_of(batches[0][0])
+                    loss, accuracy = _robust_loss(logits_of, batches, logits.detach())
                     if loss > worst_loss:
                         worst_loss, worst_accuracy = loss, accuracy
                     done = number * settings.epochs + epoch
@@ -117,11 +132,13 @@ def module_robust_criticality(
 
 
 @torch.no_grad()
-def _robust_loss(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy in percent over all batches."""
+def _robust_loss(
+    logits_of: Callable[[Tensor], Tensor], batches: list[tuple[Tensor, Tensor]], first: Tensor
+) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy in percent over all batches; the logits of the first are at hand."""
     loss, hits, count = 0.0, 0, 0
-    for images, labels in batches:
-        logits = model(images)
+    for number, (images, labels) in enumerate(batches):
+        logits = first if number == 0 else logits_of(images)
         loss += F.cross_entropy(logits, labels, reduction="sum").double().item()
         hits += int((logits.argmax(1) == labels).sum())
         count += len(labels)
