@@ -198,6 +198,25 @@ def read_arrays(
     return _read_safetensors(path, "numpy", names, facts)
 
 
+def write_array(path: Path, array: Array) -> None:
+    """Write one array as ``.npy``."""
+    import numpy as np
+
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> Array:
+    """Read one array from ``.npy``; it stays on disk until it is looked at.
+
+    Raises:
+        RiftError: it cannot be read, or has been cut off.
+    """
+    import numpy as np
+
+    return _reading(path, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
+
+
 def write_weights(path: Path, state: Mapping[str, "torch.Tensor"], source: Provenance, **facts: object) -> None:
     """Write a state dict as safetensors with ``facts`` (JSON values) and the provenance in its metadata."""
     from safetensors.torch import save

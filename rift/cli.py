@@ -75,7 +75,8 @@ class Command(BaseModel):
             # Where data sets lie is no part of what is made of them.
             name: value.model_dump(mode="json", exclude={"root"}) if isinstance(value, BaseModel) else value
             for name in type(self).model_fields
-            if not isinstance(value := getattr(self, name), Path) and name not in ("seed", "device", "corrupted")
+            if not isinstance(value := getattr(self, name), Path)
+            and name not in ("seed", "device", "corrupted", "root")
         }
         settings = {"stage": type(self).__name__.lower(), **flags}
         return artifacts.provenance(settings, getattr(self, "seed", None), None if device is None else str(device))
@@ -92,7 +93,8 @@ class Prepare(Command):
     def run(self) -> None:
         from rift.data import prepare, save
 
-        prepared = prepare(self.dataset, self.data)
+        with display("download") as progress:
+            prepared = prepare(self.dataset, self.data, progress)
         source = self.provenance()
         counts = {split: len(labels) for split, labels in prepared.labels.items()}
         facts = {"classes": prepared.classes, "mean": prepared.mean, "std": prepared.std, "images": counts}
@@ -107,17 +109,19 @@ class Corrupt(Command):
     data: Prepared_
     corruption: CorruptionName = Field(description="Corruption.")
     corrupt: config.Corrupt = config.Corrupt()
-    output: Path = Field(description="Corrupted images to write (.safetensors).")
+    root: Path | None = Field(None, description="Folder of the data sets on disk; if not given, $RIFT_DATA, else data.")
+    output: Path = Field(description="Corrupted images to write (.npy), in the published layout; labels.npy beside it.")
 
     def run(self) -> None:
-        from rift.data import load
-        from rift.data.corruptions import corrupt
+        from rift.data import corrupted, load
 
         prepared = load(self.data, ("test",))
-        count = None if self.corrupt.images == "all" else self.corrupt.images
-        images = corrupt(prepared.images["test"][:count], self.corruption, self.corrupt.seed)
-        artifacts.write_arrays(self.output, {"images": images}, self.provenance(), corruption=self.corruption)
-        _say(f"{self.corruption}: {images.shape[1]} images at {images.shape[0]} severities")
+        with display("download") as progress:
+            split = corrupted.corrupted_test_split(
+                prepared, self.corruption, self.corrupt, config.data_root(self.root), progress
+            )
+        corrupted.save(self.output, split, self.provenance())
+        _say(f"{self.corruption}, {split.source}: {len(split.labels)} images at {len(split.images)} severities")
 
 
 class Train(Command):
@@ -410,26 +414,30 @@ class EvaluateOod(Command):
         import pandas as pd
         import torch
 
-        from rift.data import load
-        from rift.data.split import Split, split_of
+        from rift.data import corrupted, load
+        from rift.data.split import Split
         from rift.evaluation.accuracy import correct
 
         device = _device(self.device)
         prepared = load(self.data, ("test",))
         model, _ = _model(self.weights, prepared, self.data, device)
-        data = split_of(prepared, "test", device).first(self.evaluate.ood.images, "evaluate.ood.images")
+        wanted = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
         outcomes: dict[str, artifacts.Array] = {}
+        sources: dict[str, str] = {}
         with display("ood") as progress:
             for number, path in enumerate(self.corrupted, start=1):
-                arrays, facts = artifacts.read_arrays(path, ("images",), ("corruption",))
-                if arrays["images"].shape[1:] != prepared.images["test"].shape:
+                split = corrupted.load(path)
+                labels = torch.from_numpy(split.labels)
+                if split.images[0].shape[1:] != wanted or len(labels) > len(prepared.labels["test"]):
                     raise RiftError(f"{path}: was not made from the test split of {self.data}; run rift corrupt again")
                 severities = [
-                    Split(torch.from_numpy(images[: len(data.labels)]).to(device), data.labels)
-                    for images in arrays["images"]
+                    Split(torch.from_numpy(np.moveaxis(np.array(images), -1, 1)), labels).first(
+                        self.evaluate.ood.images, f"{path}: evaluate.ood.images"
+                    )
+                    for images in split.images
                 ]
-                correct_at = np.stack([correct(model, corrupted).cpu().numpy() for corrupted in severities])
-                outcomes[facts["corruption"]] = correct_at
+                correct_at = np.stack([correct(model, severity.to(device)).cpu().numpy() for severity in severities])
+                outcomes[split.corruption], sources[split.corruption] = correct_at, split.source
                 progress(number, len(self.corrupted), accuracy=100 * correct_at.mean())
         missing = [name for name in self.evaluate.ood.corruptions if name not in outcomes]
         if missing:
@@ -437,7 +445,13 @@ class EvaluateOod(Command):
         outcomes = {name: outcomes[name] for name in self.evaluate.ood.corruptions}
         source = self.provenance(device)
         rows = [
-            {"corruption": name, "severity": severity, "accuracy": 100 * row.mean(), "images": len(row)}
+            {
+                "corruption": name,
+                "severity": severity,
+                "accuracy": 100 * row.mean(),
+                "images": len(row),
+                "source": sources[name],
+            }
             for name, correct_at in outcomes.items()
             for severity, row in enumerate(correct_at, start=1)
         ]
@@ -445,7 +459,7 @@ class EvaluateOod(Command):
         artifacts.write_csv(self.output, pd.DataFrame(rows), source)
         mean = 100 * np.mean([correct_at.mean() for correct_at in outcomes.values()])
         _say(
-            f"accuracy {mean:.2f}%, mean of {len(outcomes)} corruptions × 5 severities on {len(data.labels)} test images"
+            f"accuracy {mean:.2f}%, mean of {len(outcomes)} corruptions × 5 severities on {rows[0]['images']} test images"
         )
 
 

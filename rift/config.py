@@ -99,6 +99,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def data_root(given: str | Path | None) -> Path:
+    """Settle where data sets lie: as given, else ``$RIFT_DATA``, else ``data``."""
+    return Path(given or os.environ.get("RIFT_DATA") or "data")
+
+
 class Data(Section):
     """Where data sets lie, and how the prepared set is cut."""
 
@@ -116,12 +121,23 @@ class Data(Section):
 
     @property
     def folder(self) -> Path:
-        return Path(self.root or os.environ.get("RIFT_DATA") or "data")
+        """The data root."""
+        return data_root(self.root)
+
+    @property
+    def root_flag(self) -> str:
+        """Flag that names the data root, if it is not left to the machine."""
+        return "" if self.root is None else f"--root {shlex.quote(self.root)}"
 
 
 class Corrupt(Section):
     """Corrupted copies of the test split."""
 
+    source: Literal["auto", "published", "generated"] = Field(
+        "auto",
+        description="published: as published, downloaded if need be; generated: made here; auto: published where it lies"
+        " under the data root, else generated. Tables say which.",
+    )
     images: Images = Field("all", description="How many test images are corrupted, counted from the first.")
     seed: Seed = Field(0, description="Seed of the noise.")
 

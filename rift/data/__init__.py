@@ -1,10 +1,9 @@
 """Data sets by name, and the prepared form in which every stage reads them.
 
-A data set is one function that takes the data root and returns what lies on disk (or in a package) as a ``Source``;
-``prepare`` cuts it into splits. Add yours to ``DATASETS`` and its name to ``rift.config.DatasetName``.
+A data set is one function that takes the data root and returns what lies on disk (or in a package) as a ``Source``, and what is
+published of it; ``prepare`` cuts it into splits. Add yours to ``DATASETS`` and its name to ``rift.config.DatasetName``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,18 @@ from rift.artifacts import Array, Provenance, read_arrays, write_arrays
 from rift.config import Data, DatasetName
 from rift.data.cifar import CIFAR10, CIFAR100, cifar
 from rift.data.digits import digits
-from rift.data.source import Source
+from rift.data.download import obtain
+from rift.data.published import CIFAR10_C, CIFAR100_C, TINY_IMAGENET_C
+from rift.data.source import Dataset
+from rift.data.tiny_imagenet import ARCHIVE as TINY_IMAGENET
+from rift.data.tiny_imagenet import tiny_imagenet
+from rift.progress import Progress, silent
 
-DATASETS: dict[DatasetName, Callable[[Path], Source]] = {
-    "digits": digits,
-    "cifar10": cifar(CIFAR10),
-    "cifar100": cifar(CIFAR100),
+DATASETS: dict[DatasetName, Dataset] = {
+    "digits": Dataset(digits),
+    "cifar10": Dataset(cifar(CIFAR10), CIFAR10.archive, CIFAR10_C),
+    "cifar100": Dataset(cifar(CIFAR100), CIFAR100.archive, CIFAR100_C),
+    "tiny-imagenet": Dataset(tiny_imagenet, TINY_IMAGENET, TINY_IMAGENET_C),
 }
 SPLITS = ("train", "validation", "test")
 
@@ -51,14 +56,17 @@ class Prepared:
         return int(next(iter(self.images.values())).shape[-1])
 
 
-def prepare(name: DatasetName, settings: Data) -> Prepared:
-    """Read a data set and cut it into training, validation and test split.
+def prepare(name: DatasetName, settings: Data, progress: Progress = silent) -> Prepared:
+    """Read a data set, download it first if it is not there, and cut it into training, validation and test split.
 
     The official test split stays whole; where there is none, a share is cut from the images first. The validation split
     is cut from what is left for training. Both cuts are stratified by class and depend on nothing but the seed; with
     ``cut: last`` the validation split is the last images instead, for bases that were trained on all before them.
     """
-    source = DATASETS[name](settings.folder)
+    dataset = DATASETS[name]
+    if dataset.archive is not None:
+        obtain(settings.folder, dataset.archive, progress)
+    source = dataset.read(settings.folder)
     rng = np.random.default_rng(settings.seed)
     images, labels = {"train": source.images}, {"train": source.labels}
     if source.test_images is None or source.test_labels is None:

@@ -1,6 +1,7 @@
-"""What a data set's function returns, and files that were published with a checksum."""
+"""What a data set consists of, and files that were published with a checksum."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class Source:
         images: all images that may be trained on, uint8, N×C×H×W.
         labels: their labels, int64, N.
         classes: names of the classes in the order of their labels.
-        checksums: sha256 of every file read, by its name; of many small ones one over them all.
+        checksums: sha256 of every file read, by its name; of many small files one over them all.
         test_images: the official test split, or None where there is none.
         test_labels: its labels.
     """
@@ -42,6 +43,41 @@ class Archive:
     folder: str
     url: str
     md5: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A published corrupted copy of the test split.
+
+    Attributes:
+        archives: what is downloaded; all unpack beside each other.
+        read: function of (data root, corruption, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
+    """
+
+    archives: tuple[Archive, ...]
+    read: Callable[[Path, str, tuple[str, ...]], tuple[Array, Array]]
+
+    def lies_in(self, root: Path) -> bool:
+        return any((root / archive.folder).is_dir() for archive in self.archives)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set.
+
+    Attributes:
+        read: function of the data root → ``Source``.
+        archive: what to download if it is not there; None where it comes with a package.
+        corrupted: its published corrupted test split, where there is one.
+    """
+
+    read: Callable[[Path], Source]
+    archive: Archive | None = None
+    corrupted: Corrupted | None = None
 
 
 def sha256(path: Path) -> str:

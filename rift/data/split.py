@@ -30,6 +30,9 @@ class Split(NamedTuple):
             raise RiftError(f"{setting}: {images} images asked for, but the split has {len(self.labels)}")
         return Split(self.images[:images], self.labels[:images])
 
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
 
 def split_of(prepared: Prepared, name: str, device: str | torch.device = "cpu") -> Split:
     """Put a split of a prepared set on a device."""

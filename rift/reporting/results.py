@@ -69,7 +69,7 @@ class Results:
 
     def ood(self, cell: Cell, variant: Variant) -> pd.DataFrame:
         """Accuracy by corruption, severity and seed."""
-        columns = ("corruption", "severity", "accuracy")
+        columns = ("corruption", "severity", "accuracy", "source")
         return self._by_seed(cell, f"evaluation/{variant}/ood.csv", columns)
 
     def criticality(self, cell: Cell) -> pd.DataFrame:

@@ -260,7 +260,8 @@ def _protocol(results: Results) -> list[str]:
         ood = results.ood(cell, BASE)
         text = (
             f"{cell.dataset}: Std on {counts['std']} test images; OOD on {counts['ood']}, mean of"
-            f" {ood['corruption'].nunique()} corruptions × {ood['severity'].nunique()} severities; PGD-{pgd['steps']} on"
+            f" {ood['corruption'].nunique()} corruptions × {ood['severity'].nunique()} severities,"
+            f" {' and '.join(ood['source'].unique())}; PGD-{pgd['steps']} on"
             f" {counts['pgd']} (Linf, eps {pgd['eps']:.4g}, step {pgd['step']:.4g}, worst of {pgd['restarts']})"
         )
         if counts["autoattack"]:

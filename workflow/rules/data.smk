@@ -23,7 +23,8 @@ rule corrupt:
     input:
         data=rules.prepare.output.data,
     output:
-        "<results>/data/{dataset}/corrupted/{corruption}.safetensors",
+        images="<results>/data/{dataset}/corrupted/{corruption}.npy",
+        source="<results>/data/{dataset}/corrupted/{corruption}.json",
     log:
         "<logs>/data/{dataset}/corrupted/{corruption}.log",
     benchmark:
@@ -37,5 +38,7 @@ rule corrupt:
         runtime="1h",
     params:
         settings=flags("corrupt"),
+        root=lambda wildcards: experiment.settings(wildcards.dataset).data.root_flag,
     shell:
-        "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output} > {log} 2>&1"
+        "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} {params.root}"
+        " --output {output.images} > {log} 2>&1"

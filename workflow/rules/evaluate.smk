@@ -36,7 +36,7 @@ rule evaluate_ood:
         weights=variant_weights,
         data="<results>/data/{dataset}/prepared.safetensors",
         corrupted=lambda wildcards: collect(
-            rules.corrupt.output,
+            rules.corrupt.output.images,
             dataset=wildcards.dataset,
             corruption=experiment.settings(wildcards.dataset, wildcards.architecture).evaluate.ood.corruptions,
         ),
