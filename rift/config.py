@@ -48,7 +48,8 @@ CorruptionName = Literal[
     "jpeg_compression",
 ]
 TableName = Literal["main", "module-ablation", "top-k", "criticality"]
-FigureName = Literal["interpolation", "criticality", "corruptions", "training"]
+FigureName = Literal["interpolation", "criticality", "corruptions", "training", "contact-sheet"]
+DATASET_FIGURES: tuple[FigureName, ...] = ("contact-sheet",)
 
 MODULE_SCOPE = r"^module-[A-Za-z0-9_.]+$"
 ModuleScope = Annotated[str, StringConstraints(pattern=MODULE_SCOPE)]
@@ -345,7 +346,9 @@ class Report(Section):
     """What the report shows."""
 
     tables: Names[TableName] = Field(get_args(TableName), description="Tables.")
-    figures: Names[FigureName] = Field(get_args(FigureName), description="Figures, one of each per grid cell.")
+    figures: Names[FigureName] = Field(
+        get_args(FigureName), description="Figures, one of each per grid cell or data set."
+    )
 
 
 class Overrides(Section):
@@ -405,14 +408,22 @@ class Experiment(Settings):
         untrained = {run[:3] for run in self.imports}
         cells = product(self.grid.datasets, self.grid.architectures, self.grid.regimes)
         return {
-            cell: tuple(name for name in self.report.figures if name != "training" or cell not in untrained)
+            cell: tuple(
+                name
+                for name in self.report.figures
+                if name not in DATASET_FIGURES and (name != "training" or cell not in untrained)
+            )
             for cell in cells
         }
 
     @property
-    def corruptions(self) -> tuple[CorruptionName, ...]:
-        """Every corruption that some cell of the grid is evaluated on."""
-        cells = product(self.grid.datasets, self.grid.architectures)
+    def dataset_figures(self) -> tuple[FigureName, ...]:
+        """Figures of every data set."""
+        return tuple(name for name in self.report.figures if name in DATASET_FIGURES)
+
+    def corruptions(self, dataset: str) -> tuple[CorruptionName, ...]:
+        """Every corruption that some cell of a data set is evaluated on."""
+        cells = product([dataset], self.grid.architectures)
         return tuple(dict.fromkeys(name for cell in cells for name in self.settings(*cell).evaluate.ood.corruptions))
 
     def flags(self, *sections: str, **cell: str) -> str:

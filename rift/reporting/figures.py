@@ -1,8 +1,10 @@
-"""Figures by name, each of one grid cell. Add yours to ``FIGURES`` and its name to ``rift.config.FigureName``."""
+"""Figures by name, each of one grid cell. Add yours to ``FIGURES`` and its name to ``rift.config.FigureName``, and to
+``rift.config.DATASET_FIGURES`` if it shows no more than a data set.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rift.artifacts import replacing
-from rift.config import FigureName, Grid, Scope
+from rift.config import DATASET_FIGURES, CorruptionName, FigureName, Grid, Scope
+from rift.data import corrupted, load
 from rift.errors import RiftError
 from rift.reporting.results import Cell, Results, cells
 
@@ -194,11 +197,37 @@ def training(results: Results, cell: Cell) -> Figure:
     return figure
 
 
+def contact_sheet(results: Results, cell: Cell) -> Figure:
+    """One test image after every corruption at every severity, beside the image itself."""
+    folder = results.folder / "data" / cell.dataset
+    known = [name for name in get_args(CorruptionName) if (folder / "corrupted" / f"{name}.npy").exists()]
+    if not known:
+        raise RiftError(f"{folder / 'corrupted'}: holds no corrupted images; run rift corrupt first")
+    clean = np.moveaxis(load(folder / "prepared.safetensors", ("test",)).images["test"][0], 0, -1)
+    half = -(-len(known) // 2)
+    figure = Figure(figsize=(8.6, 0.4 + 0.62 * half), layout="constrained")
+    grid = figure.add_gridspec(half, 13, width_ratios=[1] * 6 + [1.7] + [1] * 6, wspace=0.02, hspace=0.02)
+    for number, name in enumerate(known):
+        split = corrupted.load(folder / "corrupted" / f"{name}.npy")
+        row, offset = number % half, 7 * (number // half)
+        for severity, image in enumerate([clean, *split.images[:, 0]]):
+            axis = figure.add_subplot(grid[row, offset + severity])
+            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if row == 0:
+                axis.set_title(str(severity) if severity else "clean", fontsize=8)
+            if severity == 0:
+                axis.set_ylabel(name.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
 FIGURES: dict[FigureName, Callable[[Results, Cell], Figure]] = {
     "interpolation": interpolation,
     "criticality": criticality,
     "corruptions": corruptions,
     "training": training,
+    "contact-sheet": contact_sheet,
 }
 
 
@@ -209,11 +238,13 @@ def draw(name: FigureName, folder: Path, grid: Grid) -> Figure:
         RiftError: the grid has more than one cell, or an artifact is missing or damaged.
     """
     cell, *others = cells(grid)
-    if others:
-        raise RiftError("--grid: a figure shows one data set, architecture and regime; name one of each")
+    shown = Cell._fields[:1] if name in DATASET_FIGURES else Cell._fields
+    if any(getattr(other, field) != getattr(cell, field) for other in others for field in shown):
+        raise RiftError(f"--grid: figure {name} shows one {', '.join(shown)}; name one of each")
     with mpl.rc_context(STYLE):
         figure = FIGURES[name](Results(folder, grid), cell)
-        figure.suptitle(", ".join(cell), x=0.01, ha="left", fontsize=9, color=GREY)
+        title = ", ".join(getattr(cell, field) for field in shown)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=GREY)
         # Ticks, texts and layout settle while the style holds.
         figure.draw_without_rendering()
     return figure

@@ -2,7 +2,7 @@
 # their wildcards; those of rules that are already there it constrains again, as a whole.
 wildcard_constraints:
     **{name: names(values) for name, values in cells.items()},
-    corruption=names(experiment.corruptions),
+    corruption=names({name for dataset in grid.datasets for name in experiment.corruptions(dataset)}),
     scope=names(grid.scopes),
     variant=names(grid.variants),
     table=names(experiment.report.tables),

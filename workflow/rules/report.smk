@@ -73,6 +73,34 @@ rule figure:
         "rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output} > {log} 2>&1"
 
 
+# What shows no more than a data set.
+use rule figure as dataset_figure with:
+    input:
+        data=rules.prepare.output.data,
+        corrupted=lambda wildcards: collect(
+            rules.corrupt.output.images,
+            dataset=wildcards.dataset,
+            corruption=experiment.corruptions(wildcards.dataset),
+        ),
+    output:
+        png=report(
+            "<results>/figures/{dataset}/{figure}.png",
+            caption="../report/figure.rst",
+            category="2. Figures",
+            subcategory="{dataset}",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="<results>/figures/{dataset}/{figure}.pdf",
+    log:
+        "<logs>/figures/{dataset}/{figure}.log",
+    benchmark:
+        "<benchmarks>/figures/{dataset}/{figure}.tsv"
+    params:
+        settings=flags("grid"),
+        results=subpath(output.png, ancestor=3),
+        output=lambda wildcards, output: ",".join(output),
+
+
 rule tables:
     input:
         collect(rules.table.output, table=experiment.report.tables),
@@ -84,3 +112,4 @@ rule figures:
             collect(rules.figure.output, dataset=dataset, architecture=architecture, regime=regime, figure=figures)
             for (dataset, architecture, regime), figures in experiment.figures.items()
         ],
+        collect(rules.dataset_figure.output, dataset=grid.datasets, figure=experiment.dataset_figures),
