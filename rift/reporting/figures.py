@@ -1,5 +1,7 @@
-"""Figures by name, each of one grid cell. Add yours to ``FIGURES`` and its name to ``rift.config.FigureName``, and to
-``rift.config.DATASET_FIGURES`` if it shows no more than a data set.
+"""Figures by name, each of one grid cell.
+
+Add yours to ``FIGURES`` and its name to ``rift.config.FigureName``, and to ``DATASET_FIGURES`` there if it shows a data set
+alone.
 """
 
 from collections.abc import Callable
