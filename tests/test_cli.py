@@ -178,7 +178,7 @@ def test_a_results_folder_that_cannot_be_written_is_named(folder: Path, tmp_path
 
 def test_a_model_for_other_data_is_refused(folder: Path, tmp_path: Path) -> None:
     model = models.build("resnet8", classes=7, mean=(0.5,), std=(0.5,))
-    spec = checkpoint.ModelSpec("resnet8", 7, (0.5,), (0.5,))
+    spec = checkpoint.ModelSpec("resnet8", 7, (0.5,), (0.5,), 8)
     checkpoint.save(tmp_path / "seven.safetensors", model.state_dict(), spec, provenance({}))
     out = ["--output", tmp_path / "o.json", "--outcomes", tmp_path / "o.npz"]
     answer = rift(
@@ -206,7 +206,7 @@ def test_a_device_that_is_not_there_is_refused(device: str, folder: Path, tmp_pa
 def test_the_criticality_table_of_another_network_is_refused(
     folder: Path, tmp_path: Path, prepared_model: nn.Module
 ) -> None:
-    spec = checkpoint.ModelSpec("resnet8", 10, (0.3,), (0.4,))
+    spec = checkpoint.ModelSpec("resnet8", 10, (0.3,), (0.4,), 8)
     checkpoint.save(tmp_path / "base.safetensors", prepared_model.state_dict(), spec, provenance({}))
     row = {"module": "conv1", "kind": "conv", "parameters": 144, "mrc": 0.1, "robust_loss": 1.0}
     table = pd.DataFrame([{**row, "robust_accuracy_drop": 0.5, "rank": 1}])

@@ -65,7 +65,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_touched() -> None:
 
 
 def test_a_checkpoint_gives_back_the_model(tmp_path: Path, prepared_model: nn.Module) -> None:
-    spec = checkpoint.ModelSpec("resnet8", 10, (0.25,), (0.5,))
+    spec = checkpoint.ModelSpec("resnet8", 10, (0.25,), (0.5,), 8)
     checkpoint.save(tmp_path / "m.safetensors", prepared_model.state_dict(), spec, provenance({}))
     model, found = checkpoint.load(tmp_path / "m.safetensors")
     assert found == spec
@@ -76,7 +76,7 @@ def test_a_checkpoint_gives_back_the_model(tmp_path: Path, prepared_model: nn.Mo
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path, prepared_model: nn.Module) -> None:
     path = tmp_path / "m.safetensors"
-    spec = checkpoint.ModelSpec("resnet18", 10, (0.25,), (0.5,))
+    spec = checkpoint.ModelSpec("resnet18", 10, (0.25,), (0.5,), 8)
     checkpoint.save(path, prepared_model.state_dict(), spec, provenance({}))
     with pytest.raises(RiftError, match=rf"^{re.escape(str(path))}: weights are not those of resnet18: .* is missing"):
         checkpoint.load(path)

@@ -104,7 +104,7 @@ def test_every_artifact_is_there_with_its_provenance(workflow: Workflow) -> None
     logs = list((workflow.folder / "results/tiny/logs").rglob("*.log"))
     assert not any("Traceback" in log.read_text() for log in logs)
     benchmarks = list((workflow.folder / "results/tiny/benchmarks").rglob("*.tsv"))
-    assert len(logs) == len(benchmarks) == 26
+    assert len(logs) == len(benchmarks) == 27
 
 
 def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) -> None:
@@ -147,6 +147,37 @@ def test_a_finished_experiment_starts_no_job(workflow: Workflow) -> None:
     assert workflow.jobs(TINY) == {}
 
 
+IMPORTED: Configuration = {
+    **TINY,
+    "experiment": "imported",
+    "grid": {**TINY["grid"], "seeds": [0, 1]},
+    "base": [{"dataset": "digits", "seed": 1, "weights": str(RUN / "base.safetensors")}],
+}
+
+
+def test_a_base_is_trained_or_imported_as_its_run_says(workflow: Workflow) -> None:
+    jobs = workflow.jobs(IMPORTED)
+    assert (jobs["train"], jobs["import_base"], jobs["criticality"]) == (1, 1, 2)
+    assert jobs["figure"] == 3  # an imported base has no training to draw
+    run = Path("results/imported/runs/digits/resnet8/pgd/seed1")
+    answer = workflow(IMPORTED, str(run / "base.safetensors"))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert not (workflow.folder / run / "training.csv").exists()
+    manifest = artifacts.read_json(workflow.folder / run / "imported.json")
+    base, _ = artifacts.read_weights(workflow.folder / RUN / "base.safetensors")
+    imported, facts = artifacts.read_weights(workflow.folder / run / "base.safetensors")
+    assert all(torch.equal(imported[name], value) for name, value in base.items())
+    assert manifest["normalization"]["from"] == "file"
+    assert manifest["images"] == 143
+    assert facts["model"]["architecture"] == "resnet8"
+
+
+def test_a_base_that_is_to_be_imported_is_never_trained_instead(workflow: Workflow) -> None:
+    answer = workflow({**IMPORTED, "base": [{"weights": "nowhere.pth"}]}, "--dry-run")
+    assert answer.returncode == 1
+    assert re.search(r"Missing input files for rule import_base:[\s\S]*nowhere\.pth", answer.stdout + answer.stderr)
+
+
 AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversarial": 2, "table": 4, "figure": 4}
 
 
@@ -160,7 +191,10 @@ AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversar
             {**TINY, "overrides": {"architectures": {"resnet8": {"evaluate": {"pgd": {"images": 30}}}}}},
             {"evaluate_adversarial": 3, "table": 4},
         ),
-        (changed("grid", autoattack=["base", "rift"]), {"evaluate_adversarial": 1, "table": 4, "figure": 4}),
+        (
+            changed("grid", autoattack=["base", "rift"]),
+            {"evaluate_adversarial": 1, "table": 4, "figure": 4, "dataset_figure": 1},
+        ),
     ],
     ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "grid.autoattack"],
 )
@@ -206,7 +240,7 @@ def test_the_report_shows_every_table_and_figure(workflow: Workflow) -> None:
     page = (workflow.folder / "report.html").read_text()
     for name in ("main", "module-ablation", "top-k", "criticality"):
         assert f"{name}.html" in page
-    for name in ("interpolation", "criticality", "corruptions", "training"):
+    for name in ("interpolation", "criticality", "corruptions", "training", "contact-sheet"):
         assert f"{name}.png" in page
     assert "Robust critical fine-tuning: experiment tiny" in page
     table = pd.read_csv(workflow.folder / "results/tiny/tables/main.csv")
@@ -222,7 +256,7 @@ def test_a_wrong_configuration_is_refused_before_anything_is_made(repository: Pa
     for problem in (
         "atack: is not a key",
         "attack.eps: ",
-        "grid.datasets.0: 'cifar11' is not available; available: 'digits'",
+        "grid.datasets.0: 'cifar11' is not available; available: 'digits', 'cifar10'",
     ):
         assert problem in message
     assert "Traceback" not in message
