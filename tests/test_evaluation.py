@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from rift import models
 from rift.config import Attack, AutoAttack
-from rift.data.split import Split
+from rift.data.split import Split, to_float
 from rift.errors import RiftError
 from rift.evaluation.accuracy import correct, percent, withstands_pgd
 from rift.evaluation.autoattack import ATTACKS, withstands_autoattack
@@ -96,6 +97,16 @@ def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digi
 
     again = withstands_autoattack(prepared_model, few, AutoAttack(), eps=0.06, seed=0)
     assert all(torch.equal(again[name], after[name]) for name in ATTACKS)
+
+
+def test_autoattack_takes_colour_images_that_lie_channels_last() -> None:
+    model = models.build("resnet8", classes=5, mean=(0.5,) * 3, std=(0.25,) * 3)
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = model.eval()(to_float(images)).argmax(1)
+    outcomes = withstands_autoattack(model, Split(images, labels), AutoAttack(), eps=1e-4, seed=0)
+    # So small a step changes no decision that is not on the edge: all four attacks have run to their end.
+    assert all(withstood.sum() >= 3 for withstood in outcomes.values())
 
 
 def test_autoattack_bears_a_model_with_nothing_left_to_break(prepared_model: nn.Module, digits: Split) -> None:

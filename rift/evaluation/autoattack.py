@@ -39,20 +39,27 @@ def withstands_autoattack(
 
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
     device = data.images.device
+
+    def plainly_laid_out(images: Tensor) -> Tensor:
+        # pyautoattack takes images and their gradients for contiguous; on the way back through flatten the latter become so,
+        # though the network computes channels last.
+        logits: Tensor = model(images.flatten(1).unflatten(1, images.shape[1:]))
+        return logits
+
     outcomes: dict[str, Tensor] = {}
     with inference(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         with torch.no_grad():
             classes = model(to_float(data.images[:1])).shape[1]
         if classes < 4:
             raise RiftError(f"AutoAttack, standard version, wants at least 4 classes; the model has {classes}")
-        runner = Runner(model, norm="Linf", eps=eps, version="standard", seed=seed, device=device)
+        runner = Runner(plainly_laid_out, norm="Linf", eps=eps, version="standard", seed=seed, device=device)
         runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(9, classes - 1)
         robust = correct(model, data).nonzero()[:, 0]
         for number, name in enumerate(ATTACKS):
             runner.attacks_to_run = [name]
             left, seen = [robust[:0]], 0
             for batch in robust.split(settings.batch_size) if len(robust) > 0 else ():
-                images, labels = to_float(data.images[batch]), data.labels[batch]
+                images, labels = to_float(data.images[batch]).contiguous(), data.labels[batch]
                 _, predicted = runner.run_standard_evaluation(images, labels, batch_size=len(batch))
                 left.append(batch[predicted == labels])
                 seen += len(batch)
