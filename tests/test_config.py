@@ -133,7 +133,8 @@ def test_registries_hold_exactly_the_names_that_a_file_may_use() -> None:
         (config.RegimeName, training.REGIMES),
         (config.NamedScope, scopes.SCOPES),
         (config.CorruptionName, CORRUPTIONS),
-        (config.CorruptionName, severities()),
+        (config.CorruptionName, severities(32)),
+        (config.CorruptionName, severities(64)),
         (config.TableName, TABLES),
         (config.FigureName, FIGURES),
     ):
