@@ -248,7 +248,7 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     needed = project["dependencies"] + project["optional-dependencies"]["workflow"]
     optional = project["optional-dependencies"]
-    for text in needed + optional["dev"]:
+    for text in needed + optional["dev"] + optional["reference"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
     environment = yaml.safe_load((repository / "environment.yml").read_text())
