@@ -8,8 +8,9 @@ from rift.artifacts import Array
 from rift.data.corruptions.blur import along_a_line
 from rift.data.corruptions.images import Images, clipped_zoom, luminance, to_uint8
 
-# Of the four kinds of texture that the published code crops its frost from, reduced to CIFAR's size: mean colour, grey
-# levels at 1, 10, 50, 90 and 99 percent, and the exponent of frequency in the power spectrum. It has the second twice.
+# The four kinds of texture that the published code crops its frost from, as measured when reduced to CIFAR's size: mean
+# colour, and grey levels at 1, 10, 50, 90 and 99 percent. Then the exponent of frequency in the power spectrum, chosen so that
+# pieces of 32 px vary in themselves, among each other and from pixel to pixel as those do. The second kind is there twice.
 _TEAL = ((0.31, 0.58, 0.65), (0.38, 0.43, 0.50, 0.61, 0.70), -1.7)
 _WHITE = ((0.78, 0.79, 0.83), (0.56, 0.69, 0.81, 0.89, 0.93), -1.2)
 _GREY = ((0.56, 0.62, 0.67), (0.31, 0.48, 0.62, 0.74, 0.92), -0.9)
