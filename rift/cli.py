@@ -439,10 +439,10 @@ class EvaluateOod(Command):
                 correct_at = np.stack([correct(model, severity.to(device)).cpu().numpy() for severity in severities])
                 outcomes[split.corruption], sources[split.corruption] = correct_at, split.source
                 progress(number, len(self.corrupted), accuracy=100 * correct_at.mean())
-        missing = [name for name in self.evaluate.ood.corruptions if name not in outcomes]
+        missing = [name for name in self.evaluate.ood.names if name not in outcomes]
         if missing:
             raise RiftError(f"--corrupted: no file holds {', '.join(missing)}, named by evaluate.ood.corruptions")
-        outcomes = {name: outcomes[name] for name in self.evaluate.ood.corruptions}
+        outcomes = {name: outcomes[name] for name in self.evaluate.ood.names}
         source = self.provenance(device)
         rows = [
             {

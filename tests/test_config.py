@@ -133,7 +133,9 @@ def test_registries_hold_exactly_the_names_that_a_file_may_use() -> None:
         (config.RegimeName, training.REGIMES),
         (config.NamedScope, scopes.SCOPES),
         (config.CorruptionName, CORRUPTIONS),
-        (config.CorruptionName, severities()),
+        (config.CorruptionName, severities(32)),
+        (config.CorruptionName, severities(64)),
+        (config.CorruptionListName, config.CORRUPTION_LISTS),
         (config.TableName, TABLES),
         (config.FigureName, FIGURES),
     ):
@@ -166,6 +168,33 @@ def test_a_command_reads_the_flags_that_the_workflow_writes(
     command = parse_flags("train", *given, *flags.replace("'", "").split())
     assert isinstance(command, cli.Train)
     assert (command.train, command.attack, command.augment) == (train, attack, augment)
+
+
+@pytest.mark.parametrize(("given", "count"), [("rift", 18), ("robustbench", 15), (["fog", "snow"], 2), (["fog"], 1)])
+def test_corruptions_are_a_list_or_the_name_of_one_in_files_and_flags(given: str | list[str], count: int) -> None:
+    found = experiment(evaluate={"ood": {"corruptions": given}})
+    assert len(set(found.evaluate.ood.names)) == count
+    assert found.corruptions == found.evaluate.ood.names
+    files = ["--weights", "w", "--data", "d", "--corrupted", "c", "--output", "o", "--outcomes", "p"]
+    command = parse_flags("evaluate", "ood", *files, *found.flags("evaluate.ood").split())
+    assert isinstance(command, cli.Evaluate)
+    assert isinstance(command.ood, cli.EvaluateOod)
+    assert command.ood.evaluate.ood == found.evaluate.ood
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("fog", "corruptions: must be a list of corruptions, or the name of one: rift or robustbench \\(found 'fog'"),
+        (["fog", "rift"], "corruptions.1: 'rift' is not available; available: 'gaussian_noise', 'shot_noise'"),
+        (["fog", "fog"], "corruptions: named more than once: fog"),
+        ([["rift"]], "corruptions.0: \\['rift'\\] is not available"),
+        (3, "corruptions: Input should be a valid array \\(found 3"),
+    ],
+)
+def test_mistakes_in_a_list_of_corruptions_get_one_message(given: object, problem: str) -> None:
+    with pytest.raises(RiftError, match=f"x.yaml: 1 problem\n  evaluate.ood.{problem}"):
+        experiment(evaluate={"ood": {"corruptions": given}})
 
 
 def test_the_grid_survives_as_flags() -> None:
@@ -218,7 +247,8 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
     pins = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if not line.startswith("#")}
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     needed = project["dependencies"] + project["optional-dependencies"]["workflow"]
-    for text in needed + project["optional-dependencies"]["dev"]:
+    optional = project["optional-dependencies"]
+    for text in needed + optional["dev"] + optional["reference"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
     environment = yaml.safe_load((repository / "environment.yml").read_text())

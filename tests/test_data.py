@@ -1,20 +1,14 @@
-import colorsys
-import io
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from rift import data
-from rift.config import Augment, CorruptionName, Data
+from rift.config import Augment, Data
 from rift.data.augmentation import augment
-from rift.data.corruptions import CORRUPTIONS, corrupt, severities
 from rift.data.split import shuffled, split_of, to_float
 from rift.errors import RiftError
 
@@ -105,85 +99,6 @@ def test_asking_for_more_images_than_there_are_is_refused(prepared: data.Prepare
     assert len(test.first("all", "x").labels) == len(test.labels)
     with pytest.raises(RiftError, match=r"evaluate\.pgd\.images: 9999 images asked for"):
         test.first(9999, "evaluate.pgd.images")
-
-
-@pytest.fixture(scope="module")
-def colour() -> np.ndarray:
-    """Smooth colour images, so that blur and compression have something to work on."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(30, 226, (12, 3, 4, 4), dtype=np.uint8)
-    return np.stack(
-        [np.asarray(Image.fromarray(x.transpose(1, 2, 0)).resize((16, 16))).transpose(2, 0, 1) for x in coarse]
-    )
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruptions_worsen_with_severity(name: CorruptionName, colour: np.ndarray, prepared: data.Prepared) -> None:
-    assert len(severities()[name]) == 5
-    for images in (colour, prepared.images["test"]):
-        corrupted = corrupt(images, name, seed=0)
-        assert corrupted.shape == (5, *images.shape)
-        assert corrupted.dtype == np.uint8
-        damage = [np.sqrt(((level / 255.0 - images / 255.0) ** 2).mean()) for level in corrupted]
-        assert all(later >= 0.97 * earlier for earlier, later in pairwise(damage)), damage
-        assert damage[-1] > 1.3 * damage[0] > 0
-
-
-def test_corruptions_depend_on_their_seed_and_name_alone(colour: np.ndarray) -> None:
-    assert np.array_equal(corrupt(colour, "gaussian_noise", 1), corrupt(colour, "gaussian_noise", 1))
-    assert not np.array_equal(corrupt(colour, "gaussian_noise", 1), corrupt(colour, "gaussian_noise", 2))
-
-
-def test_noises_have_the_published_strength() -> None:
-    grey = np.full((40, 1, 32, 32), 128, dtype=np.uint8)
-    level = 128 / 255
-    expected: dict[CorruptionName, float] = {
-        "gaussian_noise": 0.08,
-        "shot_noise": np.sqrt(level / 100),
-        "speckle_noise": 0.12 * level,
-    }
-    for name, std in expected.items():
-        noise = corrupt(grey, name, 0)[2] / 255.0 - level
-        assert noise.std() == pytest.approx(std, rel=0.03), name
-    salted = corrupt(grey, "impulse_noise", 0)[4]
-    assert (salted == 255).mean() == pytest.approx(0.035, rel=0.1)
-    assert (salted == 0).mean() == pytest.approx(0.035, rel=0.1)
-
-
-def test_contrast_and_brightness_equal_their_definitions(colour: np.ndarray) -> None:
-    pixels = colour / 255.0
-    mean = pixels.mean(axis=(2, 3), keepdims=True)
-    assert np.abs(corrupt(colour, "contrast", 0)[2] / 255.0 - ((pixels - mean) * 0.4 + mean)).max() < 1.5 / 255
-
-    black = np.zeros((1, 3, 1, 1), dtype=np.uint8)
-    for images in (colour[:2, :, :4, :4], black):
-        brighter = corrupt(images, "brightness", 0)[4] / 255.0
-        for image, result in zip(images / 255.0, brighter, strict=True):
-            for red, green, blue, *found in np.concatenate([image, result]).reshape(6, -1).T:
-                hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
-                expected = colorsys.hsv_to_rgb(hue, saturation, min(1, value + 0.3))
-                assert found == pytest.approx(expected, abs=1.5 / 255)
-
-
-def test_jpeg_is_what_pillow_makes_of_the_image(colour: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(colour[3].transpose(1, 2, 0)).save(buffer, "JPEG", quality=58)
-    expected = np.asarray(Image.open(buffer)).transpose(2, 0, 1)
-    assert np.array_equal(corrupt(colour, "jpeg_compression", 0)[2, 3], expected)
-
-
-def test_blurs_keep_the_mean_and_match_a_slow_convolution() -> None:
-    image = np.zeros((1, 1, 17, 17), dtype=np.uint8)
-    image[0, 0, 8, 8] = 255
-    blurred = corrupt(image, "gaussian_blur", 0)[4, 0, 0] / 255.0
-    side = np.exp(-(np.arange(-8, 9) ** 2) / 2.0)
-    side[np.abs(np.arange(-8, 9)) > 4] = 0
-    assert np.abs(blurred - np.outer(side, side) / side.sum() ** 2).max() < 1.5 / 255
-    # Severity 4 of defocus: a disk of radius 1, five pixels, its rim hardly softened.
-    plus = corrupt(image, "defocus_blur", 0)[3, 0, 0] / 255.0
-    assert plus[8, 8] == pytest.approx(0.2, abs=1.5 / 255)
-    assert plus[8, 9] == pytest.approx(0.2, abs=1.5 / 255)
-    assert plus[9, 9] < 0.01
 
 
 def test_to_float_keeps_values() -> None:

@@ -38,7 +38,7 @@ rule evaluate_ood:
         corrupted=lambda wildcards: collect(
             rules.corrupt.output.images,
             dataset=wildcards.dataset,
-            corruption=experiment.settings(wildcards.dataset, wildcards.architecture).evaluate.ood.corruptions,
+            corruption=experiment.settings(wildcards.dataset, wildcards.architecture).evaluate.ood.names,
         ),
     output:
         result="<results>/<run>/evaluation/{variant}/ood.csv",
