@@ -43,9 +43,12 @@ def _python() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     """Every package that rift declares, with the extra that brings it."""
+    declared: dict[str, re.Match[str] | None] = {}
     for requirement in importlib.metadata.requires("rift") or []:
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        # Listed by extra in alphabetical order: of dev and another, which dev contains, the other is named.
+        declared[name] = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+    for name, extra in declared.items():
         try:
             yield Finding("ok", name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
@@ -56,7 +59,11 @@ def _packages() -> Iterator[Finding]:
                 yield Finding("note", name, "not installed", f"{advice}, if you want {_EXTRAS[extra[1]]}")
 
 
-_EXTRAS = {"workflow": "to run whole experiments", "dev": "to change rift"}
+_EXTRAS = {
+    "workflow": "to run whole experiments",
+    "robustbench": "the models and benchmarks of RobustBench",
+    "dev": "to change rift",
+}
 
 
 def _torch() -> Iterator[Finding]:
