@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from rift import artifacts, config
 from rift.config import (
-    ArchitectureName,
+    Architecture,
     CorruptionName,
     DatasetName,
     FigureName,
@@ -122,7 +122,7 @@ class Train(Command):
     """Train a base and keep its most robust epoch."""
 
     data: Prepared_
-    architecture: ArchitectureName = Field(description="Architecture.")
+    architecture: Architecture = Field(description="Architecture: resnet18 …, or timm:NAME.")
     regime: RegimeName = Field("pgd", description="Training regime.")
     seed: Seed = 0
     train: config.Train = config.Train()
@@ -141,8 +141,10 @@ class Train(Command):
 
         device = _device(self.device)
         prepared = load(self.data, ("train", "validation"))
-        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), prepared.mean, prepared.std)
-        model = build(spec.architecture, classes=spec.classes, mean=spec.mean, std=spec.std, seed=self.seed).to(device)
+        spec = checkpoint.ModelSpec(
+            self.architecture, len(prepared.classes), _size(prepared), prepared.mean, prepared.std
+        )
+        model = build(**asdict(spec), seed=self.seed).to(device)
         with display("train") as progress:
             trained = train(
                 model,
@@ -591,17 +593,25 @@ def _model(weights: Path, prepared: "Prepared", data: Path, device: "torch.devic
     """Load a model and make sure that it fits a prepared set.
 
     Raises:
-        RiftError: it cannot be loaded, or has other classes or channels than the set.
+        RiftError: it cannot be loaded, or is for other classes, channels or sizes than those of the set.
     """
     from rift.models import checkpoint
 
     model, spec = checkpoint.load(weights, device)
-    theirs, ours = (len(prepared.classes), len(prepared.mean)), (spec.classes, len(spec.mean))
+    theirs = _shape(len(prepared.classes), len(prepared.mean), _size(prepared))
+    ours = _shape(spec.classes, len(spec.mean), spec.size)
     if theirs != ours:
-        raise RiftError(
-            f"{weights}: is for {ours[0]} classes and {ours[1]} channels, but {data} has {theirs[0]} and {theirs[1]}"
-        )
+        raise RiftError(f"{weights}: is for {ours}, but {data} has {theirs}")
     return model, spec
+
+
+def _shape(classes: int, channels: int, size: int) -> str:
+    return f"{classes} classes and images of {channels}×{size}×{size}"
+
+
+def _size(prepared: "Prepared") -> int:
+    """Side of the images in pixels."""
+    return int(next(iter(prepared.images.values())).shape[-1])
 
 
 def _start(chosen_from: BaseModel) -> None:
