@@ -46,11 +46,15 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def compare(architecture: ArchitectureName, channels: int, side: int, batch_size: int, rounds: int) -> None:
-    ours = build(architecture, classes=10, mean=(0.5,) * channels, std=(0.25,) * channels).eval()
-    theirs = build(architecture, classes=10, mean=(0.5,) * channels, std=(0.25,) * channels).eval()
+    ours = build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels).eval()
+    theirs = build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels).eval()
     theirs.load_state_dict({name: value.contiguous() for name, value in ours.state_dict().items()}, assign=True)
     theirs.requires_grad_(True)
-    bare = build(architecture, classes=10, mean=(0.5,) * channels, std=(0.25,) * channels).eval().requires_grad_(False)
+    bare = (
+        build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels)
+        .eval()
+        .requires_grad_(False)
+    )
     images = torch.rand(batch_size, channels, side, side)
     last = images.to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))

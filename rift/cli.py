@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from rift import artifacts, config
 from rift.config import (
-    ArchitectureName,
+    Architecture,
     CorruptionName,
     DatasetName,
     FigureName,
@@ -128,7 +128,7 @@ class Train(Command):
     """Train a base and keep its most robust epoch."""
 
     data: Prepared_
-    architecture: ArchitectureName = Field(description="Architecture.")
+    architecture: Architecture = Field(description="Architecture: resnet18 …, or timm:NAME.")
     regime: RegimeName = Field("pgd", description="Training regime.")
     seed: Seed = 0
     train: config.Train = config.Train()
@@ -148,9 +148,9 @@ class Train(Command):
         device = _device(self.device)
         prepared = load(self.data, ("train", "validation"))
         spec = checkpoint.ModelSpec(
-            self.architecture, len(prepared.classes), prepared.mean, prepared.std, prepared.size
+            self.architecture, len(prepared.classes), prepared.size, prepared.mean, prepared.std
         )
-        model = build(spec.architecture, classes=spec.classes, mean=spec.mean, std=spec.std, seed=self.seed).to(device)
+        model = build(**asdict(spec), seed=self.seed).to(device)
         with display("train") as progress:
             trained = train(
                 model,
@@ -173,7 +173,7 @@ class Import(Command):
     """Take weights from elsewhere as a base, and say how accurate they are."""
 
     weights: Path = Field(description="File (.pth, .pt, .safetensors).")
-    architecture: ArchitectureName = Field(description="Architecture that the weights are of.")
+    architecture: Architecture = Field(description="Architecture that the weights are of.")
     data: Prepared_
     normalization: Literal["dataset", "none"] | None = Field(
         None, description="What images go through before the network, where the file does not hold it."
@@ -197,7 +197,9 @@ class Import(Command):
         prepared = load(self.data, ("validation",))
         channels = len(prepared.mean)
         identity = ((0.0,) * channels, (1.0,) * channels)
-        model = build(self.architecture, classes=len(prepared.classes), mean=identity[0], std=identity[1])
+        model = build(
+            self.architecture, classes=len(prepared.classes), size=prepared.size, mean=identity[0], std=identity[1]
+        )
         fitted = foreign.fit(foreign.read(self.weights, self.key), model, f"{self.weights}: as {self.architecture}")
         mean, std, origin = foreign.normalization(
             fitted, self.normalization, prepared.mean, prepared.std, str(self.weights)
@@ -222,7 +224,7 @@ class Import(Command):
             "split": "validation",
         }
         source = self.provenance(device)
-        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), mean, std, prepared.size)
+        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), prepared.size, mean, std)
         artifacts.write_json(self.manifest, facts, source)
         checkpoint.save(self.output, snapshot(model), spec, source)
         _say(f"accuracy {accuracy:.2f}% on {len(outcomes)} images of the selection split; normalization: {origin}")
@@ -669,17 +671,20 @@ def _model(weights: Path, prepared: "Prepared", data: Path, device: "torch.devic
     """Load a model and make sure that it fits a prepared set.
 
     Raises:
-        RiftError: it cannot be loaded, or has other classes or channels than the set.
+        RiftError: it cannot be loaded, or is for other classes, channels or sizes than those of the set.
     """
     from rift.models import checkpoint
 
     model, spec = checkpoint.load(weights, device)
-    theirs, ours = (len(prepared.classes), len(prepared.mean)), (spec.classes, len(spec.mean))
+    theirs = _shape(len(prepared.classes), len(prepared.mean), prepared.size)
+    ours = _shape(spec.classes, len(spec.mean), spec.size)
     if theirs != ours:
-        raise RiftError(
-            f"{weights}: is for {ours[0]} classes and {ours[1]} channels, but {data} has {theirs[0]} and {theirs[1]}"
-        )
+        raise RiftError(f"{weights}: is for {ours}, but {data} has {theirs}")
     return model, spec
+
+
+def _shape(classes: int, channels: int, size: int) -> str:
+    return f"{classes} classes and images of {channels}×{size}×{size}"
 
 
 def _start(chosen_from: BaseModel) -> None:

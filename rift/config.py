@@ -28,6 +28,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -35,7 +36,7 @@ from pydantic import (
 from rift.errors import RiftError
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
-ArchitectureName = Literal["resnet8", "resnet18"]
+ArchitectureName = Literal["resnet8", "resnet18", "resnet34", "preact-resnet18", "wrn-28-10", "wrn-34-10", "vit-small"]
 RegimeName = Literal["standard", "pgd"]
 NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
 CorruptionName = Literal[
@@ -72,10 +73,21 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
     "robustbench": _FIFTEEN,
 }
 
+TIMM = "timm:"
+TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
+TimmArchitecture = Annotated[str, StringConstraints(pattern=TIMM_NETWORK)]
+Architecture = ArchitectureName | TimmArchitecture
+
 MODULE_SCOPE = r"^module-[A-Za-z0-9_.]+$"
 ModuleScope = Annotated[str, StringConstraints(pattern=MODULE_SCOPE)]
 Scope = NamedScope | ModuleScope
 Variant = Literal["base"] | Scope
+
+# What else may stand where a name is chosen, by its pattern.
+_OPEN_NAMES = {
+    TIMM_NETWORK: f"{TIMM}NAME for a network of timm",
+    MODULE_SCOPE: "module-NAME for a module of the network",
+}
 
 
 T = TypeVar("T")
@@ -333,7 +345,7 @@ class Grid(Section):
     """What is run: every combination of data set, architecture, regime and seed, each with every scope."""
 
     datasets: Names[DatasetName] = Field(description="Data sets.")
-    architectures: Names[ArchitectureName] = Field(description="Architectures.")
+    architectures: Names[Architecture] = Field(description="Architectures.")
     regimes: Names[RegimeName] = Field(("pgd",), description="Training regimes of the base.")
     seeds: Names[Seed] = Field((0, 1, 2), description="Seeds; each is a run of its own.")
     scopes: Names[Scope] = Field(("rift",), description="What is fine-tuned.")
@@ -361,7 +373,7 @@ class Base(Section):
     """Where the bases of some runs come from; a key that is not given stands for every value."""
 
     dataset: DatasetName | None = Field(None, description="Data set of these runs.")
-    architecture: ArchitectureName | None = Field(None, description="Architecture of these runs.")
+    architecture: Architecture | None = Field(None, description="Architecture of these runs.")
     regime: RegimeName | None = Field(None, description="Training regime of these runs.")
     seed: Seed | None = Field(None, description="Seed of these runs.")
     weights: str = Field(
@@ -397,8 +409,10 @@ class Overrides(Section):
     """Settings for some data sets or architectures only; an architecture's go over a data set's."""
 
     datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
-    architectures: Mapping[ArchitectureName, RunSettings] = Field(
-        {}, description="Settings by architecture; what data sets are made of is the same for all."
+    architectures: Mapping[Architecture, RunSettings] = Field(
+        {},
+        description="Settings by architecture; what data sets are made of is the same for all.",
+        json_schema_extra={"propertyNames": TypeAdapter(Architecture).json_schema()},  # pydantic leaves out a union
     )
 
 
@@ -585,8 +599,8 @@ def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
                 message = "must not be empty"
             case "model_type" | "model_attributes_type":
                 message = f"must be a section of keys (found {found!r})"
-            case "string_pattern_mismatch" if problem["ctx"]["pattern"] == MODULE_SCOPE:
-                message = "module-NAME for a module of the network"
+            case "string_pattern_mismatch" if problem["ctx"]["pattern"] in _OPEN_NAMES:
+                message = _OPEN_NAMES[problem["ctx"]["pattern"]]
             case _:
                 message = problem["msg"].removeprefix("Value error, ")
                 message += "" if isinstance(found, Mapping) else f" (found {found!r})"

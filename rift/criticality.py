@@ -41,8 +41,22 @@ class ModuleCriticality:
 
 
 def measured_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every convolution and linear layer by its name, in the network's order."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    """Return every convolution and linear layer by its name, in the network's order.
+
+    torch's own attention holds the projections to query, key and value as a bare parameter: it stands for them under its own
+    name, before its ``out_proj``. (Where key or value differ in width from the query, it holds three, which are not measured.)
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+        or (isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None)
+    }
+
+
+def measured_weight(module: nn.Module) -> nn.Parameter:
+    """Return the weight of a measured module."""
+    return module.get_parameter("in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight")
 
 
 def adversarial_examples(
@@ -88,7 +102,7 @@ def module_robust_criticality(
     with inference(model):
         base_loss, base_accuracy = _robust_loss(logits_of, batches, logits_of(batches[0][0]))
         for number, (name, module) in enumerate(modules.items()):
-            weight = module.get_parameter("weight")
+            weight = measured_weight(module)
             theta = weight.detach().clone()
             radius = settings.epsilon * theta.norm()
             worst_loss, worst_accuracy = base_loss, base_accuracy
@@ -122,8 +136,8 @@ def module_robust_criticality(
     return [
         ModuleCriticality(
             name,
-            "linear" if isinstance(module, nn.Linear) else "conv",
-            module.get_parameter("weight").numel(),
+            "conv" if isinstance(module, nn.Conv2d) else "linear",
+            measured_weight(module).numel(),
             *found[name],
             rank=rising.index(name) + 1,
         )

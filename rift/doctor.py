@@ -43,9 +43,12 @@ def _python() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     """Every package that rift declares, with the extra that brings it."""
+    declared: dict[str, re.Match[str] | None] = {}
     for requirement in importlib.metadata.requires("rift") or []:
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        # Listed by extra in alphabetical order: of dev and another, which dev contains, the other is named.
+        declared[name] = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+    for name, extra in declared.items():
         try:
             yield Finding("ok", name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
@@ -56,7 +59,12 @@ def _packages() -> Iterator[Finding]:
                 yield Finding("note", name, "not installed", f"{advice}, if you want {_EXTRAS[extra[1]]}")
 
 
-_EXTRAS = {"workflow": "to run whole experiments", "dev": "to change rift"}
+_EXTRAS = {
+    "workflow": "to run whole experiments",
+    "robustbench": "the models and benchmarks of RobustBench",
+    "reference": "to compare the corruptions with another implementation in the tests",
+    "dev": "to change rift",
+}
 
 
 def _torch() -> Iterator[Finding]:
@@ -83,5 +91,5 @@ def _data(root: Path) -> Iterator[Finding]:
     if root.is_dir():
         yield Finding("ok", "data root", f"{root.resolve()}")
     else:
-        advice = "make the folder, or set data.root, before you use data sets other than the embedded digits"
+        advice = "make the folder, or set data.root or RIFT_DATA, before you use data sets other than the embedded digits"
         yield Finding("note", "data root", f"{root} does not exist", advice)

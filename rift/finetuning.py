@@ -44,7 +44,12 @@ def fine_tune(
         RiftError: the loss is no longer finite.
     """
     stream = generator(seed, "fine-tuning", data.images.device)
-    trained = [parameter for name in modules for parameter in model.get_submodule(name).parameters()]
+    trained = [
+        parameter
+        for module in map(model.get_submodule, modules)
+        # The output projection within torch's attention is measured, and chosen, apart from it.
+        for parameter in module.parameters(recurse=not isinstance(module, nn.MultiheadAttention))
+    ]
     optimizer = torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
 
     device = data.images.device

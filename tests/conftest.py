@@ -26,7 +26,7 @@ def digits(prepared: data.Prepared) -> Split:
 
 @pytest.fixture
 def resnet8(prepared: data.Prepared) -> nn.Module:
-    return models.build("resnet8", classes=10, mean=prepared.mean, std=prepared.std).eval()
+    return models.build("resnet8", classes=10, size=8, mean=prepared.mean, std=prepared.std).eval()
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def prepared_model(prepared: data.Prepared, digits: Split) -> nn.Module:
     """A network that has learnt something, so that its weights and running statistics are no longer those of the start."""
-    model = models.build("resnet8", classes=10, mean=prepared.mean, std=prepared.std)
+    model = models.build("resnet8", classes=10, size=8, mean=prepared.mean, std=prepared.std)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     model.train()
     for step in range(60):

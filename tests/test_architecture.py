@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 LAYERS = [
-    {"errors"},
+    {"compatibility", "errors"},
     {"config", "progress", "seeds"},
     {"artifacts"},
     {"data", "models"},

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -176,22 +177,25 @@ def test_a_results_folder_that_cannot_be_written_is_named(folder: Path, tmp_path
     ]
 
 
-def test_a_model_for_other_data_is_refused(folder: Path, tmp_path: Path) -> None:
-    model = models.build("resnet8", classes=7, mean=(0.5,), std=(0.5,))
-    spec = checkpoint.ModelSpec("resnet8", 7, (0.5,), (0.5,), 8)
-    checkpoint.save(tmp_path / "seven.safetensors", model.state_dict(), spec, provenance({}))
+@pytest.mark.parametrize(("classes", "size"), [(7, 8), (10, 16)])
+def test_a_model_for_other_data_is_refused(classes: int, size: int, folder: Path, tmp_path: Path) -> None:
+    spec = checkpoint.ModelSpec("resnet8", classes, size, (0.5,), (0.5,))
+    model = models.build(**asdict(spec))
+    checkpoint.save(tmp_path / "other.safetensors", model.state_dict(), spec, provenance({}))
     out = ["--output", tmp_path / "o.json", "--outcomes", tmp_path / "o.npz"]
     answer = rift(
         "evaluate",
         "standard",
         "--weights",
-        tmp_path / "seven.safetensors",
+        tmp_path / "other.safetensors",
         "--data",
         folder / "digits.safetensors",
         *out,
     )
     assert answer.returncode == 1
-    assert "is for 7 classes and 1 channels, but" in answer.stderr
+    data = folder / "digits.safetensors"
+    stated = f"is for {classes} classes and images of 1×{size}×{size}, but {data} has 10 classes and images of 1×8×8"
+    assert stated in answer.stderr
     assert not (tmp_path / "o.json").exists()
 
 
@@ -206,7 +210,7 @@ def test_a_device_that_is_not_there_is_refused(device: str, folder: Path, tmp_pa
 def test_the_criticality_table_of_another_network_is_refused(
     folder: Path, tmp_path: Path, prepared_model: nn.Module
 ) -> None:
-    spec = checkpoint.ModelSpec("resnet8", 10, (0.3,), (0.4,), 8)
+    spec = checkpoint.ModelSpec("resnet8", 10, 8, (0.3,), (0.4,))
     checkpoint.save(tmp_path / "base.safetensors", prepared_model.state_dict(), spec, provenance({}))
     row = {"module": "conv1", "kind": "conv", "parameters": 144, "mrc": 0.1, "robust_loss": 1.0}
     table = pd.DataFrame([{**row, "robust_accuracy_drop": 0.5, "rank": 1}])
@@ -224,6 +228,7 @@ def test_doctor_says_what_is_there_and_what_to_do(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stdout
     for word in ("Python", "torch", "pyautoattack", "snakemake", "precision", "data root"):
         assert word in answer.stdout
+    assert answer.stdout.count("robustbench ") == 1  # in two extras
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:

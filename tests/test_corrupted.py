@@ -12,6 +12,7 @@ from PIL import Image
 
 from rift import data
 from rift.artifacts import Array, provenance
+from rift.compatibility import prepare_robustbench
 from rift.config import Corrupt
 from rift.data import corrupted
 from rift.data.corruptions import corrupt
@@ -154,9 +155,7 @@ def test_what_is_written_is_read_back_and_a_part_of_it_refused(prepared: data.Pr
 
 
 def test_robustbench_reads_what_is_written(tmp_path: Path) -> None:
-    compatibility = pytest.importorskip("rift.compatibility")
-    pytest.importorskip("robustbench")
-    compatibility.prepare_robustbench()
+    prepare_robustbench()
     from robustbench.data import load_corruptions_cifar
     from robustbench.model_zoo.enums import BenchmarkDataset
 

@@ -1,14 +1,18 @@
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rift import models
 from rift.config import Criticality
-from rift.criticality import ModuleCriticality, measured_modules, module_robust_criticality
+from rift.criticality import ModuleCriticality, measured_modules, measured_weight, module_robust_criticality
 from rift.data.split import Split, to_float
+from rift.models.preact_resnet import PreActResNet
+from rift.models.wide_resnet import WideResNet
 
 
 def test_mrc_of_one_linear_layer_equals_its_closed_form() -> None:
@@ -41,7 +45,7 @@ def naive(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, settings
     found = {}
     for name in measured_modules(model):
         network = copy.deepcopy(model).eval()
-        weight = network.get_parameter(f"{name}.weight")
+        weight = measured_weight(network.get_submodule(name))
         start = weight.detach().clone()
         optimizer = torch.optim.SGD([weight], lr=settings.learning_rate)
         largest = loss_of(model)
@@ -90,6 +94,52 @@ def test_table_covers_every_convolution_and_linear_layer_in_order(
     assert [record.rank for record in by_rank] == list(range(1, len(measured) + 1))
     assert [record.mrc for record in by_rank] == sorted(record.mrc for record in measured)
     assert min(record.mrc for record in measured) >= 0
+
+
+class Attention(nn.Module):
+    """A small transformer with torch's own attention, which holds a weight that belongs to no linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, 8, 4, 4)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.layer(self.embed(images).flatten(2).mT)
+        logits: torch.Tensor = self.head(tokens.mean(1))
+        return logits
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "preact-resnet": lambda: PreActResNet(10, 1, width=4),
+    "wide-resnet": lambda: WideResNet(10, 1, depth=10, widen=2),
+    "vit": lambda: models.build("timm:test_vit", classes=10, size=16, mean=(0.3,), std=(0.4,)),
+    "attention": Attention,
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_kind_of_network_is_covered(network: str) -> None:
+    """Each matrix and each convolution kernel has its row, and its MRC is that of a naive calculation."""
+    torch.manual_seed(0)
+    model = NETWORKS[network]().eval()
+    images, labels = torch.rand(8, 1, 16, 16), torch.arange(8)
+    settings = Criticality(epochs=1, batch_size=8)
+    before = copy.deepcopy(model.state_dict())
+    found = {row.module: row for row in module_robust_criticality(model, images, labels, settings)}
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    weights = {name: value for name, value in model.named_parameters() if value.ndim in (2, 4)}
+    rows = {name: measured_weight(model.get_submodule(name)) for name in found}
+    assert list(map(id, rows.values())) == list(map(id, weights.values()))
+    for name, weight in rows.items():
+        assert found[name].parameters == weight.numel()
+        assert found[name].kind == ("conv" if weight.ndim == 4 else "linear")
+    for name, mrc in naive(model, images, labels, settings).items():
+        assert found[name].mrc == pytest.approx(mrc, rel=1e-3, abs=1e-6), name
+    if network == "vit":
+        inside = {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}
+        assert {"patch_embed.proj", "head", *(f"blocks.0.{name}" for name in inside)} <= set(found)
 
 
 def test_measuring_leaves_the_weights_as_they_were(resnet8: nn.Module, digits: Split) -> None:

@@ -100,7 +100,7 @@ def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digi
 
 
 def test_autoattack_takes_colour_images_that_lie_channels_last() -> None:
-    model = models.build("resnet8", classes=5, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = models.build("resnet8", classes=5, size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         labels = model.eval()(to_float(images)).argmax(1)

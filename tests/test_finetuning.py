@@ -72,6 +72,29 @@ def test_only_the_scope_changes(scope: str, batch_norm: str, prepared_model: nn.
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_the_projections_of_an_attention_are_fine_tuned_apart(digits: Split) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Linear(8, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            rows = images[:, 0]
+            logits: torch.Tensor = self.head(self.attention(rows, rows, rows)[0].mean(1))
+            return logits
+
+    few = digits.first(40, "images")
+    for modules, changed in (
+        (["attention"], {"attention.in_proj_weight", "attention.in_proj_bias"}),
+        (["attention.out_proj"], {"attention.out_proj.weight", "attention.out_proj.bias"}),
+    ):
+        model = Network()
+        before = snapshot(model)
+        state = fine_tune(model, modules, few, few, Finetune(epochs=1), Augment(crop=0, flip=False), seed=0).state
+        assert {name for name, value in state.items() if not torch.equal(value, before[name])} == changed
+
+
 def test_of_equal_epochs_the_earlier_is_kept(prepared_model: nn.Module, digits: Split) -> None:
     few = Split(digits.images[:64], digits.labels[:64])
     still = Finetune(epochs=3, learning_rate=1e-12, batch_norm="frozen")

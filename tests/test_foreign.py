@@ -19,7 +19,7 @@ from rift.models import foreign
 
 
 def fresh() -> nn.Module:
-    return models.build("resnet8", classes=10, mean=(0.0,), std=(1.0,))
+    return models.build("resnet8", classes=10, size=8, mean=(0.0,), std=(1.0,))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_several_state_dicts_want_a_key(plain: dict[str, Tensor], tmp_path: Path
 
 
 def test_weights_of_another_network_are_refused(plain: dict[str, Tensor]) -> None:
-    other = models.build("resnet18", classes=10, mean=(0.0,), std=(1.0,))
+    other = models.build("resnet18", classes=10, size=8, mean=(0.0,), std=(1.0,))
     with pytest.raises(RiftError, match=r"x: does not fit: layer1\.1\.conv1\.weight is missing"):
         foreign.fit(plain, other, "x")
     with pytest.raises(RiftError, match=r"x: does not fit: attention\.weight is foreign"):

@@ -12,9 +12,9 @@ from rift.models.modes import snapshot
 
 
 def test_the_ends_are_the_base_and_the_fine_tuned_weights_exactly(prepared_model: nn.Module) -> None:
-    other = models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,), seed=5).eval()
+    other = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,), seed=5).eval()
     images = torch.rand(16, 1, 8, 8)
-    blank = models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,)).eval()
+    blank = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,)).eval()
     for alpha, end in ((0.0, prepared_model), (1.0, other)):
         blank.load_state_dict(interpolate(snapshot(prepared_model), snapshot(other), alpha))
         assert torch.equal(blank(images), end(images))
@@ -71,7 +71,7 @@ def test_a_loss_of_exactly_the_tolerance_is_allowed() -> None:
 
 def test_the_sweep_measures_the_interpolated_models(prepared_model: nn.Module, digits: Split) -> None:
     base = snapshot(prepared_model)
-    tuned = snapshot(models.build("resnet8", classes=10, mean=(0.3,), std=(0.4,), seed=5))
+    tuned = snapshot(models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,), seed=5))
     few = Split(digits.images[:100], digits.labels[:100])
     settings = Interpolate(alphas=(0, 0.5, 1), restarts=1)
     points = sweep(prepared_model, base, tuned, few, settings, Attack(eps=0.05, step=0.02, steps=3), seed=0)

@@ -1,7 +1,7 @@
 """Architectures by name. Add yours to ``ARCHITECTURES`` and its name to ``rift.config.ArchitectureName``.
 
-Inputs are images in [0, 1], N×C×H×W: normalisation is the model's own first layer, so that threat model and attack are in
-pixel space. Outputs are logits, N×classes. Module names are those of the field, so that common checkpoints load.
+Inputs are images in [0, 1], N×C×H×W: ``build`` puts normalisation before the network, which need not know of it. Outputs are
+logits, N×classes. Module names are those of the field, so that common checkpoints load. ``timm:NAME`` is any network of timm.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,38 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from rift.config import ArchitectureName
+from rift.config import TIMM, Architecture, ArchitectureName
+from rift.errors import RiftError
+from rift.models.normalisation import normalize_inputs
+from rift.models.preact_resnet import PreActResNet
 from rift.models.resnet import ResNet
+from rift.models.transformers import timm_network, vit_small
+from rift.models.wide_resnet import WideResNet
 
-ARCHITECTURES: dict[ArchitectureName, Callable[[int, int], nn.Module]] = {
-    "resnet8": partial(ResNet, blocks=(1, 1, 1), width=16),
-    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), width=64),
+Maker = Callable[[int, int, int], nn.Module]  # of classes, channels, and the side of the images in pixels
+
+
+def any_size(make: Callable[[int, int], nn.Module]) -> Maker:
+    """Leave out the size of the images: a convolutional network averages over what is left of them."""
+    return lambda classes, channels, _size: make(classes, channels)
+
+
+ARCHITECTURES: dict[ArchitectureName, Maker] = {
+    "resnet8": any_size(partial(ResNet, blocks=(1, 1, 1), width=16)),
+    "resnet18": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=64)),
+    "resnet34": any_size(partial(ResNet, blocks=(3, 4, 6, 3), width=64)),
+    "preact-resnet18": any_size(partial(PreActResNet, width=64)),
+    "wrn-28-10": any_size(partial(WideResNet, depth=28, widen=10)),
+    "wrn-34-10": any_size(partial(WideResNet, depth=34, widen=10)),
+    "vit-small": vit_small,
 }
 
 
 def build(
-    architecture: ArchitectureName,
+    architecture: Architecture,
     *,
     classes: int,
+    size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     seed: int = 0,
@@ -31,17 +50,33 @@ def build(
     """Make a freshly initialised model.
 
     Args:
-        architecture: a key of ``ARCHITECTURES``.
+        architecture: a key of ``ARCHITECTURES``, or ``timm:NAME``.
         classes: number of logits.
+        size: side of the images in pixels.
         mean: of each channel, images in [0, 1]; their number is the number of input channels.
         std: of each channel.
         seed: of the initial weights; the global random state is left as it was.
+
+    Raises:
+        RiftError: there is no such architecture, or it does not take images of this size.
     """
+    make = _maker(architecture)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed would reach every GPU
-        model = ARCHITECTURES[architecture](classes, len(mean))
-    normalize = model.get_submodule("normalize")
-    normalize.load_state_dict({"mean": torch.tensor(mean), "std": torch.tensor(std)})
+        model = make(classes, len(mean), size)
+    normalize_inputs(model, mean, std)
     # Convolutions are faster so; the values and their order in a file stay the same.
     cast("Any", model).to(memory_format=torch.channels_last)  # torch's own stubs leave this argument out
     return model
+
+
+def _maker(architecture: Architecture) -> Maker:
+    for name, make in ARCHITECTURES.items():
+        if name == architecture:
+            return make
+    network = architecture.removeprefix(TIMM)
+    if network == architecture:
+        raise RiftError(
+            f"architecture {architecture!r} is not available; available: {', '.join(ARCHITECTURES)}, {TIMM}NAME"
+        )
+    return partial(timm_network, network)

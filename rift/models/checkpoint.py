@@ -1,14 +1,14 @@
 """Models as artifacts: weights with what is needed to rebuild the model around them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
 from rift.artifacts import Provenance, read_weights, write_weights
-from rift.config import ArchitectureName
+from rift.config import Architecture
 from rift.errors import RiftError
 from rift.models import build
 
@@ -17,11 +17,11 @@ from rift.models import build
 class ModelSpec:
     """What ``rift.models.build`` needs, besides the weights."""
 
-    architecture: ArchitectureName
+    architecture: Architecture
     classes: int
+    size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    size: int
 
 
 def save(path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance) -> None:
@@ -33,19 +33,19 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     """Rebuild a model from its file, in eval mode.
 
     Raises:
-        RiftError: the file cannot be read, names no model, or its weights are those of another architecture.
+        RiftError: the file cannot be read, names no model that can be built, or its weights are those of another architecture.
     """
     state, facts = read_weights(path, ("model",))
     known: dict[str, Any] = {
         name: tuple(fact) if isinstance(fact, list) else fact for name, fact in facts["model"].items()
     }
+    if set(known) != {field.name for field in fields(ModelSpec)}:
+        raise RiftError(f"{path}: describes its model by {', '.join(known)}; it was written by another version of rift")
     spec = ModelSpec(**known)
-    if spec.architecture not in get_args(ArchitectureName):
-        raise RiftError(
-            f"{path}: architecture {spec.architecture!r} is not available;"
-            f" available: {', '.join(get_args(ArchitectureName))}"
-        )
-    model = build(spec.architecture, classes=spec.classes, mean=spec.mean, std=spec.std)
+    try:
+        model = build(**asdict(spec))
+    except RiftError as error:
+        raise RiftError(f"{path}: {error}") from error
     load_state(model, state, f"{path}: weights are not those of {spec.architecture}")
     return model.to(device).eval(), spec
 

@@ -2,24 +2,8 @@
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-class Normalize(nn.Module):
-    """Subtract the mean of each channel and divide by its standard deviation; both are kept with the weights."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images - self.mean[:, None, None]) / self.std[:, None, None]
 
 
 class BasicBlock(nn.Module):
@@ -46,7 +30,6 @@ class ResNet(nn.Module):
 
     def __init__(self, classes: int, channels: int, *, blocks: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.normalize = Normalize(channels)
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.stages = [f"layer{number}" for number in range(1, len(blocks) + 1)]
@@ -63,7 +46,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(channels_in, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(self.normalize(images))))
+        x = F.relu(self.bn1(self.conv1(images)))
         for name in self.stages:
             x = self.get_submodule(name)(x)
         return cast("Tensor", self.linear(x.mean(dim=(2, 3))))
