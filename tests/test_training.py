@@ -81,7 +81,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(resnet8: nn.M
 def test_pgd_trains_on_the_attacked_images_with_the_model_in_training_mode(resnet8: nn.Module, digits: Split) -> None:
     resnet8.train()
     seen: list[tuple[bool, Tensor]] = []
-    resnet8.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0].detach())))
+    resnet8.register_forward_pre_hook(  # before that of normalisation
+        lambda module, inputs: seen.append((module.training, inputs[0].detach())), prepend=True
+    )
     images = digits.images[:8].float() / 255
     loss, logits = REGIMES["pgd"].loss(resnet8, images, digits.labels[:8], ATTACK, torch.Generator().manual_seed(0))
     *attacking, (training, adversarial) = seen

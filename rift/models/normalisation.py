@@ -23,7 +23,8 @@ def normalize_inputs(network: nn.Module, mean: tuple[float, ...], std: tuple[flo
     """Give a network a submodule ``normalize`` that its images go through first, whatever its own code.
 
     Its state dict gains ``normalize.mean`` and ``normalize.std``; no other name in it changes. Calling ``network.forward``
-    instead of ``network`` goes round it, as round every hook.
+    instead of ``network`` goes round it, as round every hook; a forward-pre-hook added later sees normalised images, unless it
+    is added with ``prepend=True``.
     """
     network.add_module("normalize", Normalize(mean, std))
     network.register_forward_pre_hook(_normalized)
