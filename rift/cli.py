@@ -64,8 +64,8 @@ class Command(BaseModel):
 
     def check_outputs(self) -> None:
         """Make sure that what the command writes can be written, before it computes."""
-        for name in ("output", "history", "manifest", "outcomes", "sweep", "choice"):
-            value = getattr(self, name, ())
+        for name in ("output", "history", "manifest", "outcomes", "sweep", "choice", "module"):
+            value = getattr(self, name, None) or ()
             for path in (value,) if isinstance(value, Path) else value:
                 artifacts.check_writable(path)
 
@@ -76,7 +76,7 @@ class Command(BaseModel):
             name: value.model_dump(mode="json", exclude={"root"}) if isinstance(value, BaseModel) else value
             for name in type(self).model_fields
             if not isinstance(value := getattr(self, name), Path)
-            and name not in ("seed", "device", "corrupted", "root")
+            and name not in ("seed", "device", "corrupted", "root", "weights")
         }
         settings = {"stage": type(self).__name__.lower(), **flags}
         return artifacts.provenance(settings, getattr(self, "seed", None), None if device is None else str(device))
@@ -172,7 +172,7 @@ class Train(Command):
 class Import(Command):
     """Take weights from elsewhere as a base, and say how accurate they are."""
 
-    weights: Path = Field(description="File (.pth, .pt, .safetensors).")
+    weights: str = Field(description="File (.pth, .pt, .safetensors), or robustbench:NAME of its model zoo.")
     architecture: Architecture = Field(description="Architecture that the weights are of.")
     data: Prepared_
     normalization: Literal["dataset", "none"] | None = Field(
@@ -184,38 +184,40 @@ class Import(Command):
     manifest: Path = Field(description="Report of the import to write (.json): checksum, normalisation, accuracy.")
 
     def run(self) -> None:
-        import torch
-
         from rift.data import load
         from rift.data.source import sha256
-        from rift.data.split import split_of
+        from rift.data.split import split_of, to_float
         from rift.evaluation.accuracy import correct, refuse_chance
-        from rift.models import build, checkpoint, foreign
+        from rift.models import build, checkpoint, foreign, zoo
         from rift.models.modes import snapshot
 
         device = _device(self.device)
         prepared = load(self.data, ("validation",))
-        channels = len(prepared.mean)
-        identity = ((0.0,) * channels, (1.0,) * channels)
-        model = build(
-            self.architecture, classes=len(prepared.classes), size=prepared.size, mean=identity[0], std=identity[1]
-        )
-        fitted = foreign.fit(foreign.read(self.weights, self.key), model, f"{self.weights}: as {self.architecture}")
-        mean, std, origin = foreign.normalization(
-            fitted, self.normalization, prepared.mean, prepared.std, str(self.weights)
-        )
-        model.load_state_dict(
-            {**fitted.state, "normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}
-        )
         data = split_of(prepared, "validation", device)
+        name = self.weights.removeprefix(config.ROBUSTBENCH)
+        in_zoo = name != self.weights
+        reference = zoo.load_robustbench(name, prepared.facts["dataset"]) if in_zoo else None
+        state = foreign.read(Path(name), self.key) if reference is None else reference.state_dict()
+        classes, channels = len(prepared.classes), len(prepared.mean)
+        model = build(
+            self.architecture, classes=classes, size=prepared.size, mean=(0.0,) * channels, std=(1.0,) * channels
+        )
+        what = f"{self.weights}: as {self.architecture}"
+        fitted = foreign.fit(state, model, what)
+        # The zoo's networks take images in [0, 1]; whatever else they do is part of them.
+        asked = "none" if in_zoo and fitted.mean is None else self.normalization
+        mean, std, origin = foreign.normalization(fitted, asked, prepared.mean, prepared.std, self.weights)
+        spec = checkpoint.ModelSpec(self.architecture, classes, prepared.size, mean, std)
+        model = build(**asdict(spec))
+        foreign.fill(model, fitted)
+        if reference is not None:
+            zoo.check_same(model, reference, to_float(data.images[:32]).cpu(), what)
         with display("import") as progress:
             outcomes = correct(model.to(device), data, progress)
-        accuracy = refuse_chance(
-            outcomes, len(prepared.classes), f"{self.weights}: as {self.architecture}, normalization {origin}"
-        )
+        accuracy = refuse_chance(outcomes, classes, f"{what}, normalization {origin}")
         facts = {
-            "file": self.weights.name,
-            "sha256": sha256(self.weights),
+            "weights": self.weights if in_zoo else Path(name).name,
+            "sha256": None if in_zoo else sha256(Path(name)),
             "prefix": fitted.prefix,
             "ignored": fitted.ignored,
             "normalization": {"from": origin, "mean": mean, "std": std},
@@ -224,10 +226,36 @@ class Import(Command):
             "split": "validation",
         }
         source = self.provenance(device)
-        spec = checkpoint.ModelSpec(self.architecture, len(prepared.classes), prepared.size, mean, std)
         artifacts.write_json(self.manifest, facts, source)
         checkpoint.save(self.output, snapshot(model), spec, source)
         _say(f"accuracy {accuracy:.2f}% on {len(outcomes)} images of the selection split; normalization: {origin}")
+
+
+class Export(Command):
+    """Write a model for other programs: a plain state dict, and a module around it that RobustBench can evaluate."""
+
+    weights: Path = Field(description="Weights to export (.safetensors), such as base or selected.")
+    output: Path = Field(
+        description="State dict to write (.pth), with the names that the architecture has in the field."
+    )
+    module: Path | None = Field(
+        None, description="Module to write (.py) beside it: load_model() gives the network for images in [0, 1]."
+    )
+
+    def run(self) -> None:
+        import torch
+
+        from rift.models import checkpoint, export
+
+        if self.module is not None and self.module.parent != self.output.parent:
+            raise RiftError(f"--module: {self.module} must lie beside {self.output}: it loads it from there")
+        model, spec = checkpoint.load(self.weights)
+        with artifacts.replacing(self.output) as beside:
+            torch.save(export.plain_state(model), beside)
+        if self.module is not None:
+            artifacts.write_text(self.module, export.module_source(spec, self.output.name))
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (spec.mean, spec.std))
+        _say(f"{spec.architecture}: the network takes (image - ({mean})) / ({std}), images in [0, 1]")
 
 
 class Criticality(Command):
@@ -607,6 +635,7 @@ class Rift(BaseSettings):
     corrupt: CliSubCommand[Corrupt] = _stage(Corrupt)
     train: CliSubCommand[Train] = _stage(Train)
     import_: CliSubCommand[Import] = _stage(Import, alias="import")
+    export: CliSubCommand[Export] = _stage(Export)
     criticality: CliSubCommand[Criticality] = _stage(Criticality)
     finetune: CliSubCommand[Finetune] = _stage(Finetune)
     interpolate: CliSubCommand[Interpolate] = _stage(Interpolate)

@@ -73,6 +73,7 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
     "robustbench": _FIFTEEN,
 }
 
+ROBUSTBENCH = "robustbench:"
 TIMM = "timm:"
 TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
 TimmArchitecture = Annotated[str, StringConstraints(pattern=TIMM_NETWORK)]
@@ -390,9 +391,14 @@ class Base(Section):
         return all(getattr(self, key) in (None, value) for key, value in run.items())
 
     @property
+    def files(self) -> list[str]:
+        """What must be there before the import."""
+        return [] if self.weights.startswith(ROBUSTBENCH) else [self.weights]
+
+    @property
     def flags(self) -> str:
-        """What ``rift import`` is told about the weights, quoted for the shell."""
-        said = {"normalization": self.normalization, "key": self.key}
+        """What ``rift import`` is told of the weights, quoted for the shell."""
+        said = {"weights": self.weights, "normalization": self.normalization, "key": self.key}
         return " ".join(f"--{key} {shlex.quote(value)}" for key, value in said.items() if value is not None)
 
 

@@ -91,5 +91,7 @@ def _data(root: Path) -> Iterator[Finding]:
     if root.is_dir():
         yield Finding("ok", "data root", f"{root.resolve()}")
     else:
-        advice = "make the folder, or set data.root or RIFT_DATA, before you use data sets other than the embedded digits"
+        advice = (
+            "make the folder, or set data.root or RIFT_DATA, before you use data sets other than the embedded digits"
+        )
         yield Finding("note", "data root", f"{root} does not exist", advice)

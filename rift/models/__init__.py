@@ -60,23 +60,27 @@ def build(
     Raises:
         RiftError: there is no such architecture, or it does not take images of this size.
     """
-    make = _maker(architecture)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed would reach every GPU
-        model = make(classes, len(mean), size)
+        model = network(architecture, classes=classes, channels=len(mean), size=size)
     normalize_inputs(model, mean, std)
     # Convolutions are faster so; the values and their order in a file stay the same.
     cast("Any", model).to(memory_format=torch.channels_last)  # torch's own stubs leave this argument out
     return model
 
 
-def _maker(architecture: Architecture) -> Maker:
+def network(architecture: Architecture, *, classes: int, channels: int, size: int) -> nn.Module:
+    """Make a network alone, with the names that it has in the field and without normalisation.
+
+    Raises:
+        RiftError: there is no such architecture, or it does not take images of this size.
+    """
     for name, make in ARCHITECTURES.items():
         if name == architecture:
-            return make
-    network = architecture.removeprefix(TIMM)
-    if network == architecture:
+            return make(classes, channels, size)
+    other = architecture.removeprefix(TIMM)
+    if other == architecture:
         raise RiftError(
             f"architecture {architecture!r} is not available; available: {', '.join(ARCHITECTURES)}, {TIMM}NAME"
         )
-    return partial(timm_network, network)
+    return timm_network(other, classes, channels, size)

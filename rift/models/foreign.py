@@ -170,6 +170,12 @@ def fit(state: State, model: nn.Module, path: str) -> Fitted:
     return Fitted({name: fitted[name] for name in expected}, mean, std, prefix, ignored)
 
 
+def fill(model: nn.Module, fitted: Fitted) -> None:
+    """Put the weights into a model that has its own normalisation."""
+    normalize = {name: value for name, value in model.state_dict().items() if name.startswith("normalize.")}
+    model.load_state_dict({**normalize, **fitted.state})
+
+
 def normalization(
     fitted: Fitted,
     asked: Literal["dataset", "none"] | None,

@@ -31,7 +31,7 @@ rule train:
 
 rule import_base:
     input:
-        weights=lambda wildcards: experiment.imported(**run_of(wildcards)).weights,
+        weights=lambda wildcards: experiment.imported(**run_of(wildcards)).files,
         data="<results>/data/{dataset}/prepared.safetensors",
     output:
         weights="<results>/<run>/base.safetensors",
@@ -52,5 +52,5 @@ rule import_base:
     params:
         settings=lambda wildcards: experiment.imported(**run_of(wildcards)).flags,
     shell:
-        "rift import --weights {input.weights} --architecture {wildcards.architecture} --data {input.data} {params.settings}"
+        "rift import {params.settings} --architecture {wildcards.architecture} --data {input.data}"
         " --output {output.weights} --manifest {output.manifest} > {log} 2>&1"
