@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from rift.models.checkpoint import ModelSpec
     from rift.training.epoch import Trained
 
+IMPORT_IMAGES = 1000  # of each split, that imported weights are tried on
+
 Prepared_ = Annotated[Path, Field(description="Prepared set (rift prepare).")]
 Seed = Annotated[config.Seed, Field(description="Seed of everything drawn at random.")]
 Device = Annotated[
@@ -187,13 +189,12 @@ class Import(Command):
         from rift.data import load
         from rift.data.source import sha256
         from rift.data.split import split_of, to_float
-        from rift.evaluation.accuracy import correct, refuse_chance
+        from rift.evaluation.accuracy import correct, percent, refuse_chance, trained_on
         from rift.models import build, checkpoint, foreign, zoo
         from rift.models.modes import snapshot
 
         device = _device(self.device)
-        prepared = load(self.data, ("validation",))
-        data = split_of(prepared, "validation", device)
+        prepared = load(self.data, ("validation", "test"))
         name = self.weights.removeprefix(config.ROBUSTBENCH)
         in_zoo = name != self.weights
         reference = zoo.load_robustbench(name, prepared.facts["dataset"]) if in_zoo else None
@@ -211,24 +212,35 @@ class Import(Command):
         model = build(**asdict(spec))
         foreign.fill(model, fitted)
         if reference is not None:
-            zoo.check_same(model, reference, to_float(data.images[:32]).cpu(), what)
+            zoo.check_same(model, reference, to_float(split_of(prepared, "validation").images[:32]), what)
+        model.to(device)
         with display("import") as progress:
-            outcomes = correct(model.to(device), data, progress)
-        accuracy = refuse_chance(outcomes, classes, f"{what}, normalization {origin}")
+            outcomes = {
+                split: correct(model, split_of(prepared, split, device).up_to(IMPORT_IMAGES), progress)
+                for split in ("validation", "test")
+            }
+        for split in outcomes.values():
+            refuse_chance(split, classes, f"{what}, normalization {origin}")
         facts = {
             "weights": self.weights if in_zoo else Path(name).name,
             "sha256": None if in_zoo else sha256(Path(name)),
             "prefix": fitted.prefix,
             "ignored": fitted.ignored,
             "normalization": {"from": origin, "mean": mean, "std": std},
-            "accuracy": accuracy,
-            "images": len(outcomes),
-            "split": "validation",
+            "accuracy": {split: percent(hits) for split, hits in outcomes.items()},
+            "images": {split: len(hits) for split, hits in outcomes.items()},
+            "trained_on_selection": trained_on(outcomes["validation"], outcomes["test"]),
         }
         source = self.provenance(device)
         artifacts.write_json(self.manifest, facts, source)
         checkpoint.save(self.output, snapshot(model), spec, source)
-        _say(f"accuracy {accuracy:.2f}% on {len(outcomes)} images of the selection split; normalization: {origin}")
+        found = " and ".join(f"{percent(hits):.2f}% of {len(hits)} {split} images" for split, hits in outcomes.items())
+        _say(f"classifies {found} correctly; normalization: {origin}")
+        if facts["trained_on_selection"]:
+            _say(
+                "warning: it knows the validation images better than the test images, and was probably trained on them: what is"
+                " chosen on them is then chosen as on training data; data.cut: last keeps images that you left out"
+            )
 
 
 class Export(Command):

@@ -1,9 +1,11 @@
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +13,9 @@ import pytest
 from pydantic import BaseModel
 from torch import nn
 
-from rift import cli, data, models
+from rift import artifacts, cli, data, models
 from rift.artifacts import provenance, write_csv
+from rift.config import data_root
 from rift.models import checkpoint
 
 RIFT = (sys.executable, "-c", "from rift.cli import main; main()")
@@ -257,3 +260,30 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(capfd: pytest.Captu
     assert "stage: epoch 1" in shown
     assert "━" in shown
     assert "loss 0.125" in shown
+
+
+@pytest.mark.real
+def test_the_standard_network_of_pyautoattack_is_imported_and_breaks(tmp_path: Path) -> None:
+    """A negative control: a network that was never trained adversarially is accurate, and without any robustness."""
+    if not (data_root(None) / "cifar-10-batches-py").is_dir():
+        pytest.skip("cifar-10-batches-py does not lie under the data root (RIFT_DATA)")
+    data, base = tmp_path / "prepared.safetensors", tmp_path / "base.safetensors"
+    weights = Path(str(files("pyautoattack"))) / "examples" / "model_test.pt"
+    rift("prepare", "--dataset", "cifar10", "--output", data, "--manifest", tmp_path / "m.json")
+    words = ["--architecture", "resnet18", "--data", data, "--output", base, "--manifest", tmp_path / "i.json"]
+    answer = rift("import", "--weights", weights, *words)
+    assert "model_test.pt: holds no normalisation; say with normalization" in answer.stderr
+    assert not base.exists()
+    answer = rift("import", "--weights", weights, "--normalization", "none", *words)
+    assert re.search(
+        r"classifies 100\.00% of 1000 validation images and 9[2-5]\.\d+% of 1000 test images", answer.stderr
+    )
+    assert "it knows the validation images better than the test images" in answer.stderr
+
+    outputs = ["--output", tmp_path / "o.json", "--outcomes", tmp_path / "o.npz"]
+    common = ["--weights", base, "--data", data, *outputs]
+    rift("evaluate", "standard", *common, "--evaluate.standard.images", "1000")
+    assert 92 <= artifacts.read_json(tmp_path / "o.json")["accuracy"] <= 95
+    rift("evaluate", "adversarial", *common, "--attacks", "autoattack", "--evaluate.autoattack.images", "20")
+    result = artifacts.read_json(tmp_path / "o.json")["autoattack"]
+    assert (result["accuracy"], result["images"]) == (0.0, 20)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rift import models
 from rift.errors import RiftError
-from rift.evaluation.accuracy import refuse_chance
+from rift.evaluation.accuracy import refuse_chance, trained_on
 from rift.models import foreign
 
 
@@ -210,4 +210,13 @@ def test_chance_is_refused_and_little_more_is_not() -> None:
     with pytest.raises(RiftError, match=r"x: classifies 14\.70% of 1000 images correctly, .* chance \(10\.00%\)"):
         refuse_chance(hits, 10, "x")
     hits[147:149] = True
-    assert refuse_chance(hits, 10, "x") == pytest.approx(14.9)
+    refuse_chance(hits, 10, "x")
+
+
+def test_images_that_were_trained_on_are_recognised() -> None:
+    def hits(count: int) -> Tensor:
+        return torch.arange(1000) < count
+
+    assert trained_on(hits(1000), hits(927))  # the standard network of pyautoattack on training and test images
+    assert not trained_on(hits(782), hits(770))  # a robust one on images that it was not trained on
+    assert not trained_on(hits(700), hits(900))

@@ -168,7 +168,7 @@ def test_a_base_is_trained_or_imported_as_its_run_says(workflow: Workflow) -> No
     imported, facts = artifacts.read_weights(workflow.folder / run / "base.safetensors")
     assert all(torch.equal(imported[name], value) for name, value in base.items())
     assert manifest["normalization"]["from"] == "file"
-    assert manifest["images"] == 143
+    assert manifest["images"] == {"validation": 143, "test": 359}
     assert facts["model"]["architecture"] == "resnet8"
 
 

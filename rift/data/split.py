@@ -30,6 +30,10 @@ class Split(NamedTuple):
             raise RiftError(f"{setting}: {images} images asked for, but the split has {len(self.labels)}")
         return Split(self.images[:images], self.labels[:images])
 
+    def up_to(self, images: int) -> "Split":
+        """Return the first images only, all if there are fewer."""
+        return Split(self.images[:images], self.labels[:images])
+
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 

@@ -49,8 +49,8 @@ def withstands_pgd(
     return torch.cat(outcomes)
 
 
-def refuse_chance(outcomes: Tensor, classes: int, source: str) -> float:
-    """Return the accuracy in percent, if it is that of a network that knows the classes.
+def refuse_chance(outcomes: Tensor, classes: int, source: str) -> None:
+    """Refuse a network that does not know the classes.
 
     Args:
         outcomes: of ``correct``.
@@ -68,7 +68,19 @@ def refuse_chance(outcomes: Tensor, classes: int, source: str) -> float:
             f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which is no more than chance"
             f" ({100 * chance:.2f}%); another normalization, another data set, or not trained?"
         )
-    return accuracy
+
+
+def trained_on(outcomes: Tensor, unseen: Tensor) -> bool:
+    """Say whether a network knows some images better than others of the same kind, by more than four standard errors.
+
+    Args:
+        outcomes: of ``correct`` on images that it may have been trained on.
+        unseen: on images that it has not been trained on.
+    """
+    known, unknown = outcomes.double().mean(), unseen.double().mean()
+    share = torch.cat([outcomes, unseen]).double().mean()
+    error = (share * (1 - share) * (1 / len(outcomes) + 1 / len(unseen))).sqrt()
+    return bool(known - unknown > 4 * error)
 
 
 def _report(progress: Progress, outcomes: list[Tensor], data: Split) -> None:
