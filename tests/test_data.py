@@ -45,6 +45,18 @@ def test_mean_and_deviation_are_those_of_the_training_split(prepared: data.Prepa
     assert prepared.std == pytest.approx((pixels.std(),), abs=1e-6)
 
 
+def test_the_last_images_can_be_the_selection_split() -> None:
+    drawn, last = (data.prepare("digits", Data(cut=cut, validation=0.2)) for cut in ("stratified", "last"))
+    assert np.array_equal(drawn.images["test"], last.images["test"])
+    left = len(last.labels["train"]) + len(last.labels["validation"])
+    assert len(last.labels["validation"]) == round(0.2 * left)
+    # In the order of the file: training images first, then the selection split.
+    bunch = load_digits()
+    order = [np.round(image * 255 / 16).astype(np.uint8).tobytes() for image in bunch.images]
+    places = [order.index(image.tobytes()) for split in ("train", "validation") for image in last.images[split]]
+    assert places == sorted(places)
+
+
 def test_the_cut_depends_on_the_seed_alone() -> None:
     same, again, other = (data.prepare("digits", Data(seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(same.images["test"], again.images["test"])
