@@ -435,6 +435,19 @@ class Experiment(Settings):
     report: Report = Report()
     overrides: Overrides = Overrides()
 
+    @model_validator(mode="after")
+    def _every_base_is_one_of_the_grid(self) -> "Experiment":
+        for number, base in enumerate(self.base):
+            if not any(base.holds_for(**run) for run in self._runs()):
+                raise ValueError(f"base.{number} ({base.weights}) fits no run of the grid")
+        return self
+
+    def _runs(self) -> Iterator[dict[str, Any]]:
+        """Every data set, architecture, regime and seed of the grid."""
+        kinds = {"dataset": self.grid.datasets, "architecture": self.grid.architectures, "regime": self.grid.regimes}
+        for values in product(*kinds.values(), self.grid.seeds):
+            yield dict(zip((*kinds, "seed"), values, strict=True))
+
     def settings(self, dataset: str | None = None, architecture: str | None = None) -> Settings:
         """Settings that hold for a data set and an architecture, overrides applied."""
         merged = self.model_dump(include=set(Settings.model_fields))
@@ -459,10 +472,8 @@ class Experiment(Settings):
     @property
     def imports(self) -> dict[tuple[str, str, str, int], Base]:
         """Every run of the grid with an imported base, by data set, architecture, regime and seed."""
-        keys = ("dataset", "architecture", "regime", "seed")
-        runs = product(self.grid.datasets, self.grid.architectures, self.grid.regimes, self.grid.seeds)
-        bases = {run: self.imported(**dict(zip(keys, run, strict=True))) for run in runs}
-        return {run: base for run, base in bases.items() if base is not None}
+        found = {tuple(run.values()): self.imported(**run) for run in self._runs()}
+        return {run: base for run, base in found.items() if base is not None}
 
     @property
     def figures(self) -> dict[tuple[str, str, str], tuple[FigureName, ...]]:
@@ -584,7 +595,8 @@ def describe(error: ValidationError, source: str, prefix: str = "", within: int 
     for path, message in _problems(error, within):
         problems[path] = f"{problems[path]}, or: {message}" if path in problems else message
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return "\n  ".join([f"{source}: {count}", *(f"{prefix}{path}: {message}" for path, message in problems.items())])
+    lines = [f"{prefix}{path}: {message}" if path else message for path, message in problems.items()]
+    return "\n  ".join([f"{source}: {count}", *lines])
 
 
 def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:

@@ -222,6 +222,36 @@ def test_the_schema_is_current(repository: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
+def test_a_run_s_base_is_that_of_the_first_entry_that_fits() -> None:
+    found = experiment(
+        grid={**GRID, "datasets": ["digits", "cifar10"], "regimes": ["standard", "pgd"], "seeds": [0, 1]},
+        base=[
+            {"regime": "pgd", "seed": 1, "weights": "train"},
+            {"regime": "pgd", "weights": "a b.pth", "normalization": "none"},
+            {"dataset": "cifar10", "weights": "robustbench:Somebody2020"},
+        ],
+    )
+    run = {"dataset": "digits", "architecture": "resnet8"}
+    assert found.imported(**run, regime="pgd", seed=1) is None
+    assert found.imported(**run, regime="standard", seed=0) is None
+    imported = found.imported(**run, regime="pgd", seed=0)
+    assert imported is not None
+    assert (imported.files, imported.flags) == (["a b.pth"], "--weights 'a b.pth' --normalization none")
+    assert [run for run in found.imports if run[0] == "digits"] == [("digits", "resnet8", "pgd", 0)]
+    assert len(found.imports) == 4
+    elsewhere = found.imported(dataset="cifar10", architecture="resnet8", regime="standard", seed=0)
+    assert elsewhere is not None
+    assert elsewhere.files == []
+    # One seed of pgd was not trained here: there is no training to draw.
+    assert "training" in found.figures["digits", "resnet8", "standard"]
+    assert "training" not in found.figures["digits", "resnet8", "pgd"]
+
+
+def test_a_base_that_fits_no_run_is_refused() -> None:
+    with pytest.raises(RiftError, match=r"^x\.yaml: 1 problem\n  base\.0 \(a\.pth\) fits no run of the grid"):
+        experiment(base=[{"seed": 7, "weights": "a.pth"}])
+
+
 def test_every_experiment_that_comes_with_rift_is_valid(repository: Path) -> None:
     validator = jsonschema.Draft202012Validator(json.loads((repository / "config/schema.json").read_text()))
     found = {path.stem: config.read(path) for path in (repository / "config").glob("*.yaml")}
