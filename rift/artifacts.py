@@ -234,6 +234,21 @@ def read_weights(path: Path, facts: tuple[str, ...] = ()) -> tuple[dict[str, "to
     return _read_safetensors(path, "pt", (), facts)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the facts of a safetensors file, its provenance among them, and none of its arrays.
+
+    Raises:
+        RiftError: it cannot be read.
+    """
+    from safetensors import safe_open
+
+    def load() -> dict[str, Any]:
+        with safe_open(path, framework="numpy") as content:
+            return dict(json.loads((content.metadata() or {}).get("rift", "{}")))
+
+    return _reading(path, load)
+
+
 def _metadata(source: Provenance, facts: Mapping[str, object]) -> dict[str, str]:
     # One entry: safetensors writes several in an order of its own, and equal runs would differ in their bytes.
     return {"rift": json.dumps({**facts, "provenance": source}, sort_keys=True)}

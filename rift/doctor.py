@@ -88,10 +88,17 @@ def _torch() -> Iterator[Finding]:
 
 
 def _data(root: Path) -> Iterator[Finding]:
-    if root.is_dir():
-        yield Finding("ok", "data root", f"{root.resolve()}")
-    else:
+    if not root.is_dir():
         advice = (
             "make the folder, or set data.root or RIFT_DATA, before you use data sets other than the embedded digits"
         )
         yield Finding("note", "data root", f"{root} does not exist", advice)
+        return
+    yield Finding("ok", "data root", f"{root.resolve()}")
+    from rift.data import DATASETS
+
+    for name, dataset in DATASETS.items():
+        if dataset.archive is not None:
+            there = (root / dataset.archive.folder).is_dir()
+            advice = "" if there else f"rift prepare downloads it, or unpack {dataset.archive.url} there"
+            yield Finding("ok" if there else "note", name, "lies there" if there else "does not lie there", advice)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rift import artifacts
-from rift.config import FigureName, Grid, TableName
+from rift import artifacts, data
+from rift.config import Corrupt, CorruptionName, FigureName, Grid, TableName
+from rift.data import corrupted
 from rift.errors import RiftError
 from rift.reporting.figures import draw, save_figure
 from rift.reporting.formats import write_table
@@ -65,9 +66,14 @@ def test_accuracy_is_mean_and_deviation_over_seeds() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prepared) -> Path:
     """Results of a made-up grid: two data sets, two architectures, two seeds; the outcome of every image is known."""
     folder = tmp_path_factory.mktemp("results")
+    data.save(folder / "data/digits/prepared.safetensors", prepared, SOURCE)
+    names: tuple[CorruptionName, ...] = ("gaussian_noise", "contrast", "fog")
+    for name in names:
+        split = corrupted.corrupted_test_split(prepared, name, Corrupt(images=3, source="generated"), folder)
+        corrupted.save(folder / f"data/digits/corrupted/{name}.npy", split, SOURCE)
     rng = np.random.default_rng(0)
     for run in [
         Path("runs", dataset, architecture, "pgd", f"seed{seed}")
@@ -80,6 +86,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_run(run: Path, rng: np.random.Generator) -> None:
+    imported = "resnet18" in run.parts
+    source = artifacts.provenance({"stage": "import" if imported else "train"})
+    artifacts.write_arrays(run / "base.safetensors", {"weight": np.zeros(1)}, source)
+    # A file of an earlier import lies beside trained weights, too.
+    facts = {"weights": "mine.pth", "sha256": "0123456789abcdef", "normalization": {"from": "dataset"}}
+    artifacts.write_json(run / "imported.json", facts, source)
     modules = ["conv1", "layer1.0.conv1", "linear"]
     mrc = rng.random(3)
     write = {
@@ -121,9 +133,9 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
         evaluation = run / "evaluation" / variant
         better = {name: outcome | (rng.random(len(outcome)) < 0.1) for name, outcome in base_outcomes.items()}
         outcomes = base_outcomes if variant == "base" else better
-        corrupted = {name: rng.random((5, 50)) < 0.7 for name in ("contrast", "gaussian_noise")}
+        after_corruption = {name: rng.random((5, 50)) < 0.7 for name in ("contrast", "gaussian_noise")}
         artifacts.write_outcomes(evaluation / "standard.npz", {"standard": outcomes["standard"]}, SOURCE)
-        artifacts.write_outcomes(evaluation / "ood.npz", corrupted, SOURCE)
+        artifacts.write_outcomes(evaluation / "ood.npz", after_corruption, SOURCE)
         attacked = {name: outcomes[name] for name in (("pgd",) if variant == "top2" else ("pgd", "autoattack"))}
         artifacts.write_outcomes(evaluation / "adversarial.npz", attacked, SOURCE)
         pgd = {"eps": 0.2, "step": 0.05, "steps": 10, "restarts": 3}
@@ -131,8 +143,8 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
             evaluation / "adversarial.json", {"pgd": pgd, "autoattack": {"version": "standard"}}, SOURCE
         )
         rows = [
-            {"corruption": name, "severity": number, "accuracy": 100 * row.mean()}
-            for name, levels in corrupted.items()
+            {"corruption": name, "severity": number, "accuracy": 100 * row.mean(), "source": "generated"}
+            for name, levels in after_corruption.items()
             for number, row in enumerate(levels, start=1)
         ]
         write[f"evaluation/{variant}/ood.csv"] = pd.DataFrame(rows)
@@ -185,6 +197,12 @@ def test_the_main_table_holds_the_means_of_the_outcomes_and_their_averages(folde
     assert f"[{expected.low:+.2f}, {expected.high:+.2f}]" in text
     assert ("*" in text) == expected.leaves_out_zero
     assert any("AutoAttack, standard version, on the first 20" in note for note in table.notes)
+    assert any("OOD on 50, mean of 2 corruptions × 5 severities, generated;" in note for note in table.notes)
+    assert [note for note in table.notes if "imported" in note] == [
+        f"{dataset}, resnet18, pgd: the base was not trained here but imported (mine.pth, sha256 0123456789ab;"
+        " normalisation: dataset)."
+        for dataset in ("digits", "letters")
+    ]
 
 
 def test_the_criticality_table_says_how_it_was_measured(folder: Path) -> None:
@@ -276,7 +294,7 @@ def test_every_figure_is_drawn_twice_alike(name: FigureName, folder: Path, tmp_p
 
 
 def test_figures_and_tables_refuse_what_they_cannot_show(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RiftError, match="a figure shows one data set, architecture and regime"):
+    with pytest.raises(RiftError, match="figure training shows one dataset, architecture, regime"):
         draw("training", folder, grid())
     with pytest.raises(RiftError, match=r"tables are written as \.csv, \.md, \.tex, \.html, not \.xlsx"):
         write_table(TABLES["criticality"](folder, grid()), tmp_path / "table.xlsx")

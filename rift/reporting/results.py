@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rift.artifacts import Array, read_csv, read_json, read_outcomes, read_provenance
+from rift.artifacts import Array, read_csv, read_facts, read_json, read_outcomes, read_provenance
 from rift.config import Grid, Scope, Variant
 from rift.errors import RiftError
 
@@ -81,6 +81,13 @@ class Results:
         """Settings that the criticality of a cell was measured with."""
         settings: dict[str, Any] = read_provenance(self.run(cell, self.grid.seeds[0]) / "criticality.csv")["settings"]
         return settings
+
+    def imports(self, cell: Cell) -> list[dict[str, Any]]:
+        """What is known of the bases of a cell that were not trained here, by seed in the grid's order."""
+        runs = [self.run(cell, seed) for seed in self.grid.seeds]
+        # The weights themselves say it: a file of an earlier import may still lie beside those of a later training.
+        stages = [read_facts(run / "base.safetensors")["provenance"]["settings"]["stage"] for run in runs]
+        return [read_json(run / "imported.json") for run, stage in zip(runs, stages, strict=True) if stage == "import"]
 
     def training(self, cell: Cell) -> pd.DataFrame:
         columns = ("epoch", "learning_rate", "train_accuracy", "standard_accuracy", "adversarial_accuracy", "kept")

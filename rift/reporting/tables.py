@@ -254,6 +254,12 @@ def _protocol(results: Results) -> list[str]:
     """What the accuracies were measured on, as the artifacts say."""
     notes: dict[str, None] = {}
     for cell in cells(results.grid):
+        for base in results.imports(cell):
+            file = base["weights"] + (f", sha256 {base['sha256'][:12]}" if base["sha256"] else "")
+            notes[
+                f"{_name(cell)}: the base was not trained here but imported ({file}; normalisation:"
+                f" {base['normalization']['from']})."
+            ] = None
         counts = {metric: _images(results.scores(cell, BASE, metric)) for metric in METRICS}
         attacks = results.adversarial(cell, BASE)
         pgd = attacks["pgd"]
