@@ -122,9 +122,17 @@ def write_json(path: Path, content: Mapping[str, object], source: Provenance) ->
     write_text(path, json.dumps({**content, "provenance": source}, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON artifact, its provenance under the key ``provenance``."""
-    return _reading(path, lambda: dict(json.loads(path.read_text())))
+def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a JSON artifact, its provenance under the key ``provenance``, and make sure that it has these keys.
+
+    Raises:
+        RiftError: it cannot be read, or lacks a key.
+    """
+    content = _reading(path, lambda: dict(json.loads(path.read_text())))
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise RiftError(f"{path}: holds no {', '.join(missing)}; delete it and run the stage that writes it again")
+    return content
 
 
 def write_csv(path: Path, table: "pd.DataFrame", source: Provenance) -> None:
@@ -214,7 +222,11 @@ def read_array(path: Path) -> Array:
     """
     import numpy as np
 
-    return _reading(path, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
+    def load() -> Array:
+        array: Array = np.lib.format.open_memmap(path, mode="r")
+        return array
+
+    return _reading(path, load)
 
 
 def write_weights(path: Path, state: Mapping[str, "torch.Tensor"], source: Provenance, **facts: object) -> None:
@@ -259,6 +271,9 @@ def _read_safetensors(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import safe_open
 
+    if path.is_file() and path.suffix != ".safetensors":
+        raise RiftError(f"{path}: is not a .safetensors file of rift's; weights from elsewhere go through rift import")
+
     def load() -> tuple[dict[str, Any], dict[str, Any]]:
         with safe_open(path, framework=framework) as content:
             facts = json.loads((content.metadata() or {}).get("rift", "{}"))
@@ -288,5 +303,6 @@ def _reading(path: Path, load: Callable[[], Content]) -> Content:
     except Exception as error:  # every format has exceptions of its own for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RiftError(
-            f"{path}: is damaged or not of the expected format ({reason}); delete it and run the stage that writes it again"
+            f"{path}: is damaged or not of the expected format ({reason}); if rift wrote it, delete it and run the stage that"
+            " writes it again"
         ) from error

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -66,10 +66,14 @@ class Command(BaseModel):
 
     def check_outputs(self) -> None:
         """Make sure that what the command writes can be written, before it computes."""
+        seen: set[Path] = set()
         for name in ("output", "history", "manifest", "outcomes", "sweep", "choice", "module"):
             value = getattr(self, name, None) or ()
             for path in (value,) if isinstance(value, Path) else value:
                 artifacts.check_writable(path)
+                if path in seen:
+                    raise RiftError(f"{path}: is named for two different outputs")
+                seen.add(path)
 
     def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
         """Everything that the result depends on besides the input files."""
@@ -117,13 +121,15 @@ class Corrupt(Command):
     def run(self) -> None:
         from rift.data import corrupted, load
 
+        if self.output.suffix != ".npy":
+            raise RiftError(f"--output: {self.output}: corrupted images are written as .npy")
         prepared = load(self.data, ("test",))
         with display("download") as progress:
             split = corrupted.corrupted_test_split(
                 prepared, self.corruption, self.corrupt, config.data_root(self.root), progress
             )
-        corrupted.save(self.output, split, self.provenance())
-        _say(f"{self.corruption}, {split.source}: {len(split.labels)} images at {len(split.images)} severities")
+        corrupted.save(self.output, split, prepared.labels["test"], self.provenance())
+        _say(f"{self.corruption}, {split.source}: {split.images.shape[1]} images at {len(split.images)} severities")
 
 
 class Train(Command):
@@ -185,6 +191,11 @@ class Import(Command):
     output: Path = Field(description="Weights to write (.safetensors).")
     manifest: Path = Field(description="Report of the import to write (.json): checksum, normalisation, accuracy.")
 
+    @model_validator(mode="after")
+    def _as_in_a_configuration(self) -> "Import":
+        config.Base(weights=self.weights, normalization=self.normalization, key=self.key)
+        return self
+
     def run(self) -> None:
         from rift.data import load
         from rift.data.source import sha256
@@ -198,7 +209,7 @@ class Import(Command):
         name = self.weights.removeprefix(config.ROBUSTBENCH)
         in_zoo = name != self.weights
         reference = zoo.load_robustbench(name, prepared.facts["dataset"]) if in_zoo else None
-        state = foreign.read(Path(name), self.key) if reference is None else reference.state_dict()
+        state, key = foreign.read(Path(name), self.key) if reference is None else (reference.state_dict(), "")
         classes, channels = len(prepared.classes), len(prepared.mean)
         model = build(
             self.architecture, classes=classes, size=prepared.size, mean=(0.0,) * channels, std=(1.0,) * channels
@@ -224,6 +235,7 @@ class Import(Command):
         facts = {
             "weights": self.weights if in_zoo else Path(name).name,
             "sha256": None if in_zoo else sha256(Path(name)),
+            "key": key,
             "prefix": fitted.prefix,
             "ignored": fitted.ignored,
             "normalization": {"from": origin, "mean": mean, "std": std},
@@ -235,7 +247,8 @@ class Import(Command):
         artifacts.write_json(self.manifest, facts, source)
         checkpoint.save(self.output, snapshot(model), spec, source)
         found = " and ".join(f"{percent(hits):.2f}% of {len(hits)} {split} images" for split, hits in outcomes.items())
-        _say(f"classifies {found} correctly; normalization: {origin}")
+        under = f", from {key!r} of the file" if key else ""
+        _say(f"classifies {found} correctly; normalization: {origin}{under}")
         if facts["trained_on_selection"]:
             _say(
                 "warning: it knows the validation images better than the test images, and was probably trained on them: what is"
@@ -468,9 +481,11 @@ class EvaluateOod(Command):
         sources: dict[str, str] = {}
         with display("ood") as progress:
             for number, path in enumerate(self.corrupted, start=1):
-                split = corrupted.load(path)
-                labels = torch.from_numpy(split.labels)
-                if split.images[0].shape[1:] != wanted or len(labels) > len(prepared.labels["test"]):
+                if path.suffix != ".npy":
+                    raise RiftError(f"--corrupted: {path}: is not a .npy file of rift corrupt")
+                split = corrupted.load(path, prepared.labels["test"])
+                labels = torch.from_numpy(prepared.labels["test"][: split.images.shape[1]])
+                if split.images.shape[2:] != wanted:
                     raise RiftError(f"{path}: was not made from the test split of {self.data}; run rift corrupt again")
                 severities = [
                     Split(torch.from_numpy(np.moveaxis(np.array(images), -1, 1)), labels).first(

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import warnings
 
 _libraries: list[object] = []  # torch forgets the operators of a library that nobody holds
 
@@ -37,6 +38,8 @@ def prepare_robustbench() -> None:
     still differ: ``robustbench.benchmark`` calls the old one and fails.
     """
     prepare_torchvision()
+    # It uses pkg_resources, and setuptools say so to whoever imports it.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     if importlib.util.find_spec("autoattack") is None:
         sys.modules["autoattack"] = importlib.import_module("pyautoattack")
         sys.modules["autoattack.state"] = importlib.import_module("pyautoattack.state")

@@ -177,11 +177,6 @@ class Data(Section):
         """The data root."""
         return data_root(self.root)
 
-    @property
-    def root_flag(self) -> str:
-        """Flag that names the data root, if it is not left to the machine."""
-        return "" if self.root is None else f"--root {shlex.quote(self.root)}"
-
 
 class Corrupt(Section):
     """Corrupted copies of the test split."""
@@ -387,6 +382,14 @@ class Base(Section):
     )
     key: str | None = Field(None, description="What the weights stand under in the file, if it holds several.")
 
+    @model_validator(mode="after")
+    def _says_nothing_in_vain(self) -> "Base":
+        if self.weights == "train" and (self.normalization or self.key):
+            raise ValueError("normalization and key are for imported weights, not for train")
+        if self.weights.startswith(ROBUSTBENCH) and (self.normalization or self.key):
+            raise ValueError("RobustBench's networks bring their normalisation: leave normalization and key away")
+        return self
+
     def holds_for(self, **run: object) -> bool:
         return all(getattr(self, key) in (None, value) for key, value in run.items())
 
@@ -440,6 +443,17 @@ class Experiment(Settings):
         for number, base in enumerate(self.base):
             if not any(base.holds_for(**run) for run in self._runs()):
                 raise ValueError(f"base.{number} ({base.weights}) fits no run of the grid")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> "Experiment":
+        for dataset, architecture in product(self.grid.datasets, self.grid.architectures):
+            settings = self.settings(dataset, architecture)
+            corrupted, evaluated = settings.corrupt.images, settings.evaluate.ood.images
+            if corrupted != "all" and evaluated != "all" and evaluated > corrupted:
+                raise ValueError(f"evaluate.ood.images: {evaluated} of {dataset}, but corrupt.images makes {corrupted}")
+            if settings.data.root != self.data.root:
+                raise ValueError(f"overrides.datasets.{dataset}.data.root: all data sets lie under one data.root")
         return self
 
     def _runs(self) -> Iterator[dict[str, Any]]:
@@ -500,7 +514,7 @@ class Experiment(Settings):
         return tuple(dict.fromkeys(name for cell in cells for name in self.settings(*cell).evaluate.ood.names))
 
     def flags(self, *sections: str, **cell: str) -> str:
-        """Flags that hand sections to a command, quoted for the shell.
+        """Flags that hand sections to a command, quoted for the shell; not where data sets lie, which changes no result.
 
         Args:
             sections: dotted paths such as ``evaluate.pgd``, or ``grid``.
@@ -512,8 +526,7 @@ class Experiment(Settings):
         return " ".join(
             f"--{path}.{key} {shlex.quote(_flag(value))}"
             for path, section in tree.items()
-            for key, value in section.model_dump(mode="json").items()
-            if value is not None
+            for key, value in section.model_dump(mode="json", exclude={"root"}).items()
         )
 
 

@@ -55,7 +55,6 @@ def test_a_published_set_is_read_where_it_lies(prepared: data.Prepared, publishe
         read = split(prepared, published, source=source, images=50)
         assert (read.source, read.images.shape) == ("published", (5, 50, 8, 8, 1))
         assert read.images[:, :, 0, 0, 0].tolist() == [[severity] * 50 for severity in range(1, 6)]
-        assert np.array_equal(read.labels, prepared.labels["test"][:50])
         assert np.array_equal(read.images[2, :, 4], np.moveaxis(prepared.images["test"][:50], 1, -1)[:, 4])
 
 
@@ -67,7 +66,6 @@ def test_a_set_is_generated_if_asked_for_or_if_none_lies_there(prepared: data.Pr
     for generated in (asked, absent):
         assert generated.source == "generated"
         assert np.array_equal(generated.images, wanted)
-        assert np.array_equal(generated.labels, prepared.labels["test"])
     with pytest.raises(RiftError, match=r"digits-C\.tar: is missing and could not be downloaded"):
         split(prepared, published, source="published")
 
@@ -87,9 +85,9 @@ def test_a_published_set_of_other_images_is_refused(
         (
             images[:, :4],
             labels,
-            r"digits-C: is not the corrupted copy of this test split: .* wanted are \d+ of \(8, 8, 1\)",
+            r"fog\.npy: is not the corrupted copy of this test split: .* wanted are \d+ of \(8, 8, 1\)",
         ),
-        (images, np.zeros_like(labels), r"digits-C: is not the corrupted copy of this test split"),
+        (images, np.zeros_like(labels), r"fog\.npy: is not the corrupted copy of this test split"),
     ]
     for wrong_images, wrong_labels, message in cases:
         write(published, wrong_images, wrong_labels, monkeypatch)
@@ -106,6 +104,24 @@ def test_a_flipped_byte_in_a_published_set_is_refused(prepared: data.Prepared, p
         split(prepared, published)
 
 
+def test_a_published_set_that_lies_by_class_gets_the_order_of_the_test_split(
+    prepared: data.Prepared, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = prepared.labels["test"]
+    order = np.argsort(labels, kind="stable")
+    images = np.tile(np.moveaxis(prepared.images["test"][order], 1, -1), (5, 1, 1, 1))
+    write(published, images, np.tile(labels[order], 5), monkeypatch)
+    read = split(prepared, published, images=40)
+    # The n-th image of a class stands where the test split has the n-th image of that class.
+    assert np.array_equal(read.images[3], np.moveaxis(prepared.images["test"][:40], 1, -1))
+
+
+def test_more_images_than_there_are_is_refused(prepared: data.Prepared, published: Path) -> None:
+    for source in ("published", "generated"):
+        with pytest.raises(RiftError, match=r"corrupt\.images: 360 images asked for, but the test split has 359"):
+            split(prepared, published, source=source, images=360)
+
+
 def test_class_folders_are_read_by_class_and_number(tmp_path: Path) -> None:
     archives = Archive("Some-C", "x/a.tar", ""), Archive("Some-C-extra", "x/b.tar", "")
     for place in ("Some-C/fog", "Some-C-extra/inside/snow"):
@@ -116,56 +132,65 @@ def test_class_folders_are_read_by_class_and_number(tmp_path: Path) -> None:
                 for number in (2, 10, 1):
                     grey = 100 * label + 10 * severity + number
                     Image.new("RGB", (64, 64), (grey, grey, grey)).save(folder / f"test_{number}.JPEG", quality=100)
-    read = folders(*archives).read
+    known = folders(*archives)
     for name in ("fog", "snow"):
-        images, labels = read(tmp_path, name, ("n1", "n2"))
+        found = known.find(tmp_path, name)
+        assert found is not None
+        images, labels = known.read(found, ("n1", "n2"))
         assert labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert images.shape == (5, 6, 64, 64, 3)
         wanted = [[100 * label + 10 * s + number for label in (0, 1) for number in (1, 2, 10)] for s in range(1, 6)]
         assert np.abs(images[:, :, 9, 9, 1].astype(int) - wanted).max() <= 1
-    with pytest.raises(RiftError, match=r"Some-C/frost: is missing; it is part of x/a\.tar or x/b\.tar"):
-        read(tmp_path, "frost", ("n1", "n2"))
+    assert known.find(tmp_path, "frost") is None
     with pytest.raises(RiftError, match=r"fog/1/n3: holds no image"):
-        read(tmp_path, "fog", ("n1", "n2", "n3"))
+        known.read(tmp_path / "Some-C/fog", ("n1", "n2", "n3"))
     (tmp_path / "Some-C/fog/4/n2/test_2.JPEG").unlink()
     with pytest.raises(RiftError, match=r"fog/4: holds other images than .*fog/1"):
-        read(tmp_path, "fog", ("n1", "n2"))
+        known.read(tmp_path / "Some-C/fog", ("n1", "n2"))
 
 
 def test_what_is_written_is_read_back_and_a_part_of_it_refused(prepared: data.Prepared, tmp_path: Path) -> None:
-    path = tmp_path / "fog.npy"
+    path, labels = tmp_path / "fog.npy", prepared.labels["test"]
     written = split(prepared, tmp_path, images=20)
-    corrupted.save(path, written, provenance({}))
-    read = corrupted.load(path)
+    corrupted.save(path, written, labels, provenance({}))
+    read = corrupted.load(path, labels)
     assert (read.corruption, read.source) == ("fog", "generated")
     assert np.array_equal(read.images, written.images)
-    assert np.array_equal(read.labels, written.labels)
+    assert np.array_equal(np.load(tmp_path / "labels.npy"), np.tile(labels[:20], 5))
 
+    other = labels.copy()
+    other[19] = (other[19] + 1) % 10
+    with pytest.raises(RiftError, match=r"fog\.npy: was not made from this test split"):
+        corrupted.load(path, other)
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
     with pytest.raises(RiftError, match=r"fog\.npy: is damaged"):
-        corrupted.load(path)
+        corrupted.load(path, labels)
+    np.save(path, written.images.reshape(100, 8, 8, 1)[:-5])
+    with pytest.raises(RiftError, match=r"fog\.npy: holds \(95, 8, 8, 1\) uint8 values instead of 20 images at 5"):
+        corrupted.load(path, labels)
     path.write_bytes(whole)
-    np.save(tmp_path / "labels.npy", np.zeros(95, dtype=np.int64))
-    with pytest.raises(RiftError, match=r"fog\.npy: holds .* but labels\.npy beside it 95 labels"):
-        corrupted.load(path)
-    (tmp_path / "labels.npy").unlink()
-    with pytest.raises(RiftError, match=r"labels\.npy: does not exist"):
-        corrupted.load(path)
+    (tmp_path / "fog.json").write_text("{}")
+    with pytest.raises(RiftError, match=r"fog\.json: holds no corruption, source, images, labels"):
+        corrupted.load(path, labels)
+    (tmp_path / "fog.json").unlink()
+    with pytest.raises(RiftError, match=r"fog\.json: does not exist"):
+        corrupted.load(path, labels)
 
 
-def test_robustbench_reads_what_is_written(tmp_path: Path) -> None:
+def test_robustbench_reads_what_is_generated(tmp_path: Path) -> None:
     prepare_robustbench()
     from robustbench.data import load_corruptions_cifar
     from robustbench.model_zoo.enums import BenchmarkDataset
 
     rng = np.random.default_rng(0)
-    images = np.zeros((5, 10_000, 32, 32, 3), dtype=np.uint8)
-    images[:, :40] = rng.integers(0, 256, (5, 40, 32, 32, 3))
     labels = rng.integers(0, 10, 10_000)
-    split = corrupted.CorruptedSplit("fog", images, labels, "generated")
-    corrupted.save(tmp_path / "CIFAR-10-C" / "fog.npy", split, provenance({}))
+    tests = np.repeat(rng.integers(0, 256, (100, 3, 32, 32), dtype=np.uint8), 100, axis=0)
+    cifar = data.Prepared({"test": tests}, {"test": labels}, ("x",) * 10, (), (), {"dataset": "cifar10"})
+    made = corrupted.corrupted_test_split(cifar, "contrast", Corrupt(source="generated"), tmp_path)
+    corrupted.save(tmp_path / "CIFAR-10-C" / "contrast.npy", made, labels, provenance({}))
     for severity in (1, 4):
-        x, y = load_corruptions_cifar(BenchmarkDataset.cifar_10, 40, severity, str(tmp_path), ["fog"])
-        assert np.array_equal(y.numpy(), labels[:40])
-        assert np.allclose(x.numpy(), images[severity - 1, :40].transpose(0, 3, 1, 2) / 255, atol=1e-6)
+        x, y = load_corruptions_cifar(BenchmarkDataset.cifar_10, 300, severity, str(tmp_path), ["contrast"])
+        assert np.array_equal(y.numpy(), labels[:300])
+        wanted = corrupt(tests[:300], "contrast", 0)[severity - 1]
+        assert np.allclose(x.numpy(), wanted / 255, atol=1e-6)

@@ -22,7 +22,7 @@ from rift import data
 from rift.config import Data, DatasetName, data_root
 from rift.data.cifar import CIFAR10, CIFAR100, Layout, cifar
 from rift.data.download import obtain
-from rift.data.source import Archive
+from rift.data.source import Archive, Dataset, Source
 from rift.data.tiny_imagenet import tiny_imagenet
 from rift.errors import RiftError
 
@@ -149,15 +149,17 @@ def test_tiny_imagenet_s_validation_images_get_the_labels_of_their_annotations(t
         for image, label in zip(images, labels, strict=True):
             assert image.mean(axis=(1, 2)).argmax() == brightest[int(label)]
     assert source.test_labels.tolist() == [1, 2, 0] * 3
+    # In one random order: the first training images are not all of the first class.
+    assert source.labels.tolist() != sorted(source.labels)
+    assert np.array_equal(source.images, tiny_imagenet(tmp_path).images)
 
 
 def test_a_grey_jpeg_becomes_rgb(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path)
     path = folder / "train" / "n01" / "images" / "n01_2.JPEG"
     Image.new("L", (64, 64), 77).save(path)
-    image = tiny_imagenet(tmp_path).images[2]
-    assert image.shape == (3, 64, 64)
-    assert np.unique(image).tolist() == [77]
+    grey = [image for image in tiny_imagenet(tmp_path).images if np.unique(image).tolist() == [77]]
+    assert [image.shape for image in grey] == [(3, 64, 64)]
 
 
 def rearrange(folder: Path) -> None:
@@ -173,19 +175,45 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
+def annotations(change: Callable[[str], str]) -> Callable[[Path], object]:
+    """Rewrite val_annotations.txt."""
+
+    def rewrite(folder: Path) -> None:
+        path = folder / "val" / "val_annotations.txt"
+        path.write_text(change(path.read_text()))
+
+    return rewrite
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     r"val/images: is missing; if the images have been sorted into class folders": rearrange,
-    r"train/n02/images: holds no image": lambda folder: shutil.rmtree(folder / "train" / "n02"),
+    r"wnids\.txt: does not name the classes of .*train, each once \(n02\)": lambda folder: shutil.rmtree(
+        folder / "train" / "n02"
+    ),
+    r"wnids\.txt: does not name the classes of .*train, each once \(n03\)": lambda folder: (
+        folder / "wnids.txt"
+    ).write_text("n01\nn02\n"),
+    r"wnids\.txt: does not name the classes of .*train, each once \(a class twice\)": lambda folder: (
+        folder / "wnids.txt"
+    ).write_text("n01\nn02\nn03\nn03\n"),
+    r"train/n02/images: holds no image": lambda folder: shutil.rmtree(folder / "train" / "n02" / "images"),
     r"n03_1\.JPEG: is damaged or no image": lambda folder: truncate(folder / "train" / "n03" / "images" / "n03_1.JPEG"),
-    r"extra\.JPEG: has no line in val_annotations": lambda folder: (folder / "val" / "images" / "extra.JPEG").touch(),
-    r"val_4\.JPEG: is damaged or no image.*No such file": lambda folder: (
-        folder / "val" / "images" / "val_4.JPEG"
-    ).unlink(),
-    r"wnids\.txt: cannot be read": lambda folder: (folder / "wnids.txt").unlink(),
-    r"names classes that wnids\.txt lacks: n03": lambda folder: (folder / "wnids.txt").write_text("n01\nn02\n"),
     r"n01_0\.JPEG: is of 32 × 32 pixels": lambda folder: Image.new("RGB", (32, 32)).save(
         folder / "train" / "n01" / "images" / "n01_0.JPEG"
     ),
+    r"val_annotations\.txt: has no line for extra\.JPEG": lambda folder: (
+        folder / "val" / "images" / "extra.JPEG"
+    ).touch(),
+    r"val_4\.JPEG: is missing": lambda folder: (folder / "val" / "images" / "val_4.JPEG").unlink(),
+    r"wnids\.txt: cannot be read \(No such file.*delete tiny-imagenet-200": lambda folder: (
+        folder / "wnids.txt"
+    ).unlink(),
+    r"val_annotations\.txt, line 10: is not the name of an image, a tab": annotations(lambda text: text + "\n"),
+    r"val_annotations\.txt, line 1: is not": annotations(lambda text: text.replace("\t", " ", 1)),
+    r"val_annotations\.txt, line 2: is not": annotations(lambda text: text.replace("n03", "n99", 1)),
+    r"val_annotations\.txt, line 3: is not": annotations(lambda text: text.replace("val_2.JPEG", "../x.JPEG")),
+    r"val_annotations\.txt: names an image twice": annotations(lambda text: text + text),
+    r"val_annotations\.txt: names no image of class n03": annotations(lambda text: text.replace("n03", "n01")),
 }
 
 
@@ -281,27 +309,63 @@ def test_a_server_without_ranges_begins_anew(served: Archive, tmp_path: Path) ->
 
 
 def test_what_is_not_the_published_archive_is_refused_and_deleted(served: Archive, tmp_path: Path) -> None:
-    with pytest.raises(RiftError, match=r"set\.tar\.gz: was not the published archive.*has been deleted"):
+    with pytest.raises(RiftError, match=r"set\.tar\.gz\.part: is not the published archive"):
         obtain(tmp_path, replace(served, md5="0" * 32))
     assert left_in(tmp_path) == []
+    (tmp_path / "set.tar.gz").write_bytes(b"what somebody put there is not ours to delete")
+    with pytest.raises(RiftError, match=r"set\.tar\.gz: is not the published archive"):
+        obtain(tmp_path, served)
+    assert left_in(tmp_path) == ["set.tar.gz"]
+
+
+def test_commands_that_want_the_same_archive_wait_for_each_other(served: Archive, tmp_path: Path) -> None:
+    Server.patience = 50_000
+    threads = [threading.Thread(target=obtain, args=(tmp_path, served)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert left_in(tmp_path) == ["some-set"]
+    assert len(Server.asked) == len(set(Server.asked))  # every part was asked for once
 
 
 def test_without_a_network_one_message_says_what_is_missing(tmp_path: Path) -> None:
     archive = Archive("some-set", "http://127.0.0.1:1/set.tar.gz", "0" * 32)
+    root = tmp_path / "root"
     with pytest.raises(RiftError) as caught:
-        obtain(tmp_path, archive)
+        obtain(root, archive)
     message = str(caught.value)
-    for part in (str(tmp_path / "set.tar.gz"), archive.url, archive.md5, str(tmp_path / "some-set")):
+    for part in (str(root / "set.tar.gz"), archive.url, archive.md5, str(root / "some-set")):
         assert part in message
     assert "\n" not in message
+    assert not root.exists()
+    root.write_text("a file")
+    with pytest.raises(RiftError, match="root: is the data root, but not a folder"):
+        obtain(root, archive)
 
 
-def test_an_archive_put_there_by_hand_is_unpacked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [True, False])
+def test_an_archive_put_there_by_hand_is_unpacked(folder: bool, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as packed:
-        packed.writestr("some-set/payload", "x")
+        packed.writestr("some-set/payload" if folder else "payload", "x")
     archive = Archive("some-set", "http://127.0.0.1:1/set.zip", md5((tmp_path / "set.zip").read_bytes()))
     obtain(tmp_path, archive)
     assert (tmp_path / "some-set" / "payload").read_text() == "x"
+    assert left_in(tmp_path) == ["some-set"]
+    assert (tmp_path / "some-set").stat().st_mode & 0o055 == 0o055  # others who share the root can read it
+
+
+def test_last_images_of_a_set_that_lies_by_class_are_no_selection_split(
+    monkeypatch: pytest.MonkeyPatch, prepared: data.Prepared
+) -> None:
+    images, labels = prepared.images["train"], prepared.labels["train"]
+    order = np.argsort(labels, kind="stable")
+    source = Source(
+        images[order], labels[order], prepared.classes, {}, prepared.images["test"], prepared.labels["test"]
+    )
+    monkeypatch.setitem(data.DATASETS, "digits", Dataset(lambda _: source))
+    with pytest.raises(RiftError, match=r"data\.cut: last: the last images of digits are not of every class"):
+        data.prepare("digits", Data(cut="last"))
 
 
 # Real images
@@ -347,6 +411,8 @@ def test_real_tiny_imagenet() -> None:
     counts = prepared.facts["images_per_class"]
     assert len(set(counts["train"])) == len(set(counts["test"])) == 1
     assert counts["test"][0] in (25, 50)
+    # The first images of every split are of many classes: 200 draws of 200 classes give 126 on average.
+    assert all(len(set(prepared.labels[split][:200])) > 100 for split in ("train", "validation", "test"))
     # The first validation image is annotated n03444034 (go-kart); a goldfish is mostly red.
     assert prepared.classes[prepared.labels["test"][0]] == "n03444034"
     goldfish = prepared.images["train"][prepared.labels["train"] == 0].mean(axis=(0, 2, 3))

@@ -121,7 +121,7 @@ def test_an_exported_module_gives_the_same_logits(
     with torch.no_grad():
         torch.testing.assert_close(network(images(size, channels)), model(images(size, channels)), rtol=1e-4, atol=1e-4)
     # The plain state dict comes back through the import.
-    fitted = foreign.fit(foreign.read(tmp_path / "net.pth"), models.build(**asdict(spec)), "net.pth")
+    fitted = foreign.fit(foreign.read(tmp_path / "net.pth")[0], models.build(**asdict(spec)), "net.pth")
     assert fitted.mean is None
     for name, value in fitted.state.items():
         assert torch.equal(value, model.state_dict()[name])

@@ -73,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prepared) ->
     names: tuple[CorruptionName, ...] = ("gaussian_noise", "contrast", "fog")
     for name in names:
         split = corrupted.corrupted_test_split(prepared, name, Corrupt(images=3, source="generated"), folder)
-        corrupted.save(folder / f"data/digits/corrupted/{name}.npy", split, SOURCE)
+        corrupted.save(folder / f"data/digits/corrupted/{name}.npy", split, prepared.labels["test"], SOURCE)
     rng = np.random.default_rng(0)
     for run in [
         Path("runs", dataset, architecture, "pgd", f"seed{seed}")
@@ -148,7 +148,7 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
             for number, row in enumerate(levels, start=1)
         ]
         write[f"evaluation/{variant}/ood.csv"] = pd.DataFrame(rows)
-    measure = {"epsilon": 0.1, "images": 64, "split": "train"}
+    measure = {"epsilon": 0.1, "images": 64, "split": "train", "precision": "float32"}
     source = artifacts.provenance({"criticality": measure, "attack": {"steps": 10, "eps": 0.2}})
     for name, table in write.items():
         artifacts.write_csv(run / name, table, source)
@@ -209,7 +209,7 @@ def test_the_criticality_table_says_how_it_was_measured(folder: Path) -> None:
     notes = TABLES["criticality"](folder, grid(("digits",), ("resnet8",))).notes
     assert notes[-1] == (
         "digits, resnet8, pgd: weights moved by at most 0.1 of their norm, on PGD-10 examples (eps 0.2) of 64 images of the"
-        " train split."
+        " train split; ascent in float32."
     )
 
 

@@ -19,6 +19,7 @@ from rift.data.published import CIFAR10_C, CIFAR100_C, TINY_IMAGENET_C
 from rift.data.source import Dataset
 from rift.data.tiny_imagenet import ARCHIVE as TINY_IMAGENET
 from rift.data.tiny_imagenet import tiny_imagenet
+from rift.errors import RiftError
 from rift.progress import Progress, silent
 
 DATASETS: dict[DatasetName, Dataset] = {
@@ -75,6 +76,8 @@ def prepare(name: DatasetName, settings: Data, progress: Progress = silent) -> P
         images["test"], labels["test"] = source.test_images, source.test_labels
     if settings.cut == "last":
         _move(images, labels, "validation", _last(len(labels["train"]), settings.validation))
+        if any(set(labels[split]) != set(range(len(source.classes))) for split in ("train", "validation")):
+            raise RiftError(f"data.cut: last: the last images of {name} are not of every class; say stratified")
     else:
         _cut(images, labels, "validation", settings.validation, rng)
 

@@ -1,9 +1,11 @@
 """The corrupted test split of a data set: published or generated, and its files in the layout of the published ones.
 
-For each corruption ``NAME.npy`` (uint8, 5N×H×W×C, severity 1 first) with ``NAME.json`` (where it comes from), and for all of
-them ``labels.npy`` (int64, 5N): what is written here is read by whatever reads CIFAR-10-C.
+For each corruption ``NAME.npy`` (uint8, 5N×H×W×C, severity 1 first) with ``NAME.json`` (where it comes from). ``labels.npy`` beside
+them (int64, 5N) is for other programs: here the labels are those of the test split. Programs that read CIFAR-10-C take it for
+granted that N is 10,000.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +17,11 @@ from rift.config import Corrupt, CorruptionName
 from rift.data import DATASETS, Prepared
 from rift.data.corruptions import corrupt
 from rift.data.download import obtain
-from rift.data.published import split_severities
+from rift.data.source import Corrupted
 from rift.errors import RiftError
 from rift.progress import Progress, silent
+
+SEVERITIES = 5
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,12 @@ class CorruptedSplit:
 
     Attributes:
         corruption: which.
-        images: uint8, 5×N×H×W×C, severity 1 first.
-        labels: int64, N.
+        images: uint8, 5×N×H×W×C, severity 1 first; the labels are those of the first N test images.
         source: whether the images were published or generated here.
     """
 
     corruption: str
     images: Array
-    labels: Array
     source: Literal["published", "generated"]
 
 
@@ -42,55 +44,97 @@ def corrupted_test_split(
 ) -> CorruptedSplit:
     """Read the published corrupted images, or corrupt the test split.
 
+    Published images that lie by class are put where the test split has images of their class, the first of a class first:
+    so the labels are those of the test split, whatever the source.
+
     Args:
         prepared: with its test split.
         corruption: a key of ``rift.data.corruptions.CORRUPTIONS``.
-        settings: ``source`` says which of the two: ``auto`` takes the published set where it lies under the data root,
-            ``published`` downloads it if need be.
+        settings: ``source`` says which of the two: ``auto`` takes the published images where they lie under the data root,
+            ``published`` downloads them if need be.
         root: the data root.
         progress: of the download.
 
     Raises:
-        RiftError: there is no published set, or it cannot be had, or is not one of this test split.
+        RiftError: there is no published set, or it cannot be had, or is not one of this test split; or more images are
+            asked for than there are.
     """
-    name = prepared.facts["dataset"]
+    name, labels = prepared.facts["dataset"], prepared.labels["test"]
+    count = len(labels) if settings.images == "all" else settings.images
+    if count > len(labels):
+        raise RiftError(f"corrupt.images: {count} images asked for, but the test split has {len(labels)}")
     published = DATASETS[name].corrupted
     if published is None and settings.source == "published":
         raise RiftError(f"corrupt.source: no corrupted {name} has been published; say generated or auto")
-    count = None if settings.images == "all" else settings.images
-    if published is not None and (
-        settings.source == "published" or (settings.source == "auto" and published.lies_in(root))
-    ):
-        for archive in published.archives if settings.source == "published" else ():
+    found = None
+    if published is not None and settings.source != "generated":
+        found = _published(published, corruption, settings, root, progress)
+    if published is None or found is None:
+        images = np.moveaxis(corrupt(prepared.images["test"][:count], corruption, settings.seed), 2, -1)
+        return CorruptedSplit(corruption, images, "generated")
+    images, theirs = published.read(found, prepared.classes)
+    wanted = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
+    if images.shape[2:] != wanted or not np.array_equal(np.sort(theirs), np.sort(labels)):
+        raise RiftError(
+            f"{found}: is not the corrupted copy of this test split: it holds {len(theirs)} images of {images.shape[2:]}"
+            f" values, wanted are {len(labels)} of {wanted}, as many of each class; corrupt.source: generated makes one"
+        )
+    if not np.array_equal(theirs, labels):
+        place = np.empty(len(labels), dtype=np.int64)
+        place[np.argsort(labels, kind="stable")] = np.argsort(theirs, kind="stable")
+        images = images[:, place]
+    return CorruptedSplit(corruption, images[:, :count], "published")
+
+
+def _published(
+    published: Corrupted, corruption: CorruptionName, settings: Corrupt, root: Path, progress: Progress
+) -> Path | None:
+    found = published.find(root, corruption)
+    for archive in published.archives if settings.source == "published" else ():
+        if found is None:
             obtain(root, archive, progress)
-        images, labels = published.read(root, corruption, prepared.classes)
-        wanted = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
-        if images.shape[2:] != wanted or not np.array_equal(np.sort(labels), np.sort(prepared.labels["test"])):
-            raise RiftError(
-                f"{root / published.archives[0].folder}: is not the corrupted copy of this test split: it holds"
-                f" {len(labels)} images of {images.shape[2:]} values, wanted are {len(prepared.labels['test'])} of {wanted},"
-                " as many of each class; corrupt.source: generated makes one"
-            )
-        return CorruptedSplit(corruption, images[:, :count], labels[:count], "published")
-    images = np.moveaxis(corrupt(prepared.images["test"][:count], corruption, settings.seed), 2, -1)
-    return CorruptedSplit(corruption, images, prepared.labels["test"][:count], "generated")
+            found = published.find(root, corruption)
+    if found is None and settings.source == "published":
+        folders = " or ".join(str(root / archive.folder) for archive in published.archives)
+        raise RiftError(f"{folders}: holds no {corruption}; unpack it anew, or say corrupt.source: generated")
+    return found
 
 
-def save(path: Path, split: CorruptedSplit, source: Provenance) -> None:
-    """Write ``NAME.npy``, and beside it ``NAME.json`` and ``labels.npy``; the labels are the same for every corruption."""
-    severities, count = split.images.shape[:2]
-    write_array(path.with_name("labels.npy"), np.tile(split.labels, severities))
-    facts = {"corruption": split.corruption, "source": split.source, "images": count}
+def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -> None:
+    """Write ``NAME.npy``, and beside it ``NAME.json`` and ``labels.npy``.
+
+    Args:
+        path: of ``NAME.npy``.
+        split: the images.
+        labels: of the test split.
+        source: provenance.
+    """
+    count = split.images.shape[1]
+    write_array(path.with_name("labels.npy"), np.tile(labels[:count], SEVERITIES))
+    facts = {"corruption": split.corruption, "source": split.source, "images": count, "labels": _digest(labels[:count])}
     write_json(path.with_suffix(".json"), facts, source)
-    write_array(path, split.images.reshape(severities * count, *split.images.shape[2:]))
+    write_array(path, split.images.reshape(SEVERITIES * count, *split.images.shape[2:]))
 
 
-def load(path: Path) -> CorruptedSplit:
+def load(path: Path, labels: Array) -> CorruptedSplit:
     """Read what ``save`` wrote; the images stay on disk until they are looked at.
 
+    Args:
+        path: of ``NAME.npy``.
+        labels: of the test split.
+
     Raises:
-        RiftError: files are missing, damaged, or do not belong together.
+        RiftError: files are missing or damaged, or are not of this test split.
     """
-    facts = read_json(path.with_suffix(".json"))
-    images, labels = split_severities(path, read_array(path), read_array(path.with_name("labels.npy")))
-    return CorruptedSplit(facts["corruption"], images, labels, facts["source"])
+    images = read_array(path)
+    facts = read_json(path.with_suffix(".json"), ("corruption", "source", "images", "labels"))
+    count = facts["images"]
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != SEVERITIES * count:
+        raise RiftError(f"{path}: holds {images.shape} {images.dtype} values instead of {count} images at 5 severities")
+    if facts["labels"] != _digest(labels[:count]):
+        raise RiftError(f"{path}: was not made from this test split; run rift corrupt again")
+    return CorruptedSplit(facts["corruption"], images.reshape(SEVERITIES, count, *images.shape[1:]), facts["source"])
+
+
+def _digest(labels: Array) -> str:
+    return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()

@@ -2,15 +2,12 @@
 
 import fcntl
 import hashlib
-import os
-import shutil
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
@@ -28,63 +25,63 @@ def obtain(root: Path, archive: Archive, progress: Progress = silent) -> None:
     """Make sure that an archive lies unpacked under the data root.
 
     What is there is left alone. An archive that lies there packed is unpacked; else it is downloaded, beginning where an
-    earlier download broke off. It is unpacked only if it has the published checksum, and deleted then.
+    earlier download broke off. It is unpacked only if it has the published checksum, and deleted then. Commands that want
+    the same archive at once wait for each other.
 
     Raises:
         RiftError: there is no network, or what came is not the published archive.
     """
-    if (root / archive.folder).is_dir():
+    folder, packed = root / archive.folder, root / archive.name
+    if folder.is_dir():
         return
-    packed = root / archive.name
+    if root.exists() and not root.is_dir():
+        raise RiftError(f"{root}: is the data root, but not a folder")
+    part = packed.with_name(f"{packed.name}.part")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root):
-            if (root / archive.folder).is_dir():  # while this command waited for another
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if folder.is_dir():  # while this command waited for another
                 return
-            if not packed.exists():
-                _download(packed, archive, progress)
-            _check(packed, archive)
-            _unpack(packed, root / archive.folder)
-            packed.unlink()
+            if packed.exists():
+                _check(packed, archive)
+                _unpack(packed, folder)
+                packed.unlink()
+            else:
+                _download(file, packed, archive, progress)
+                try:
+                    _check(part, archive)
+                except RiftError:
+                    part.unlink()
+                    raise
+                _unpack(part, folder)
+                part.unlink()
     except OSError as error:
-        raise RiftError(f"{root / archive.folder}: cannot be made: {error.strerror or error}") from error
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold a lock on the data root: the jobs of a workflow want the same archive at once."""
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        raise RiftError(f"{folder}: cannot be made: {error.strerror or error}") from error
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            if part.stat().st_size == 0:
+                part.unlink()
+            root.rmdir()  # if nothing came into it
 
 
-def _download(packed: Path, archive: Archive, progress: Progress) -> None:
-    part = packed.with_name(f"{packed.name}.part")
-    with part.open("ab") as file:
-        fruitless = 0
-        while fruitless < ATTEMPTS:
-            before = file.tell()
-            try:
-                if _continue(file, archive, progress):
-                    break
-                reason = "the connection broke off"
-            except (urllib.error.URLError, HTTPException, OSError) as error:
-                reason = str(getattr(error, "reason", error))
-            fruitless = fruitless + 1 if file.tell() <= before else 0
-        else:
-            raise RiftError(
-                f"{packed}: is missing and could not be downloaded ({reason}); get {archive.url} (md5 {archive.md5}) on a"
-                f" machine with a network and put it there, or its content as {packed.parent / archive.folder}"
-                + (
-                    f"; what came so far is kept in {part.name}, and the next try goes on from it"
-                    if file.tell()
-                    else ""
-                )
-            )
-        part.replace(packed)
+def _download(file: BinaryIO, packed: Path, archive: Archive, progress: Progress) -> None:
+    """Download into a file what it does not hold yet."""
+    fruitless, reason = 0, ""
+    while fruitless < ATTEMPTS:
+        before = file.tell()
+        try:
+            if _continue(file, archive, progress):
+                return
+            reason = "the connection broke off"
+        except (urllib.error.URLError, HTTPException, OSError) as error:
+            reason = str(getattr(error, "reason", error))
+        fruitless = fruitless + 1 if file.tell() <= before else 0
+    kept = f"; what came so far is kept in {packed.name}.part, and the next try goes on from it" if file.tell() else ""
+    raise RiftError(
+        f"{packed}: is missing and could not be downloaded ({reason}); get {archive.url} (md5 {archive.md5}) on a machine"
+        f" with a network and put it there, or its content as {packed.parent / archive.folder}{kept}"
+    )
 
 
 def _continue(file: BinaryIO, archive: Archive, progress: Progress) -> bool:
@@ -111,30 +108,29 @@ def _continue(file: BinaryIO, archive: Archive, progress: Progress) -> bool:
     return total is None or have >= total
 
 
-def _check(packed: Path, archive: Archive) -> None:
-    with packed.open("rb") as file:
+def _check(path: Path, archive: Archive) -> None:
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != archive.md5:
-        packed.unlink()
         raise RiftError(
-            f"{packed}: was not the published archive (its md5 is {found}, published: {archive.md5}) and has been deleted; run"
-            f" rift prepare again, or put {archive.url} there"
+            f"{path}: is not the published archive (its md5 is {found}, published: {archive.md5}); run rift prepare again"
+            f" without it, or put {archive.url} there as {archive.name}"
         )
 
 
 def _unpack(packed: Path, folder: Path) -> None:
     """Unpack beside the folder and move it into place at the end."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+        content = Path(beside) / "content"
+        content.mkdir()
         try:
             if zipfile.is_zipfile(packed):
-                with zipfile.ZipFile(packed) as content:
-                    content.extractall(beside)
+                with zipfile.ZipFile(packed) as file:
+                    file.extractall(content)
             else:
-                with tarfile.open(packed) as content:
-                    content.extractall(beside, filter="data")
+                with tarfile.open(packed) as file:
+                    file.extractall(content, filter="data")
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise RiftError(f"{packed}: cannot be unpacked ({error}); delete it and run rift prepare again") from error
-        inside = Path(beside) / folder.name
-        content_only = not inside.is_dir()  # packed without the folder around it
-        shutil.move(beside if content_only else inside, folder)
-        Path(beside).mkdir(exist_ok=True)  # for its own removal
+        inside = content / folder.name
+        (inside if inside.is_dir() else content).rename(folder)  # the latter if packed without the folder around it

@@ -35,6 +35,8 @@ def decode(paths: Sequence[Path], side: int) -> tuple[Array, str]:
         try:
             content = path.read_bytes()
             image = Image.open(io.BytesIO(content)).convert("RGB")
+        except FileNotFoundError as error:
+            raise RiftError(f"{path}: is missing; unpack the set anew") from error
         except (OSError, SyntaxError) as error:
             raise RiftError(f"{path}: is damaged or no image ({error}); unpack it anew") from error
         if image.size != (side, side):
@@ -42,7 +44,7 @@ def decode(paths: Sequence[Path], side: int) -> tuple[Array, str]:
         images[index] = np.asarray(image).transpose(2, 0, 1)
         return hashlib.sha256(content).digest()
 
-    # Threads do: decoding lets go of the interpreter's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Threads do: decoding lets go of the interpreter's lock. As many as there are cores for this process.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(read, range(len(paths)))
         return images, hashlib.sha256(b"".join(digests)).hexdigest()

@@ -17,15 +17,18 @@ SEVERITIES = 5
 def arrays(archive: Archive, checksums: dict[str, str]) -> Corrupted:
     """Describe a set of ``.npy`` files: 5N×H×W×C, severity 1 first, and ``labels.npy``."""
 
-    def read(root: Path, corruption: str, _classes: tuple[str, ...]) -> tuple[Array, Array]:
-        folder = root / archive.folder
-        images, labels = (
-            np.load(io.BytesIO(verify(folder / f"{name}.npy", checksums[name], archive)), allow_pickle=False)
-            for name in (corruption, "labels")
-        )
-        return split_severities(folder / f"{corruption}.npy", images, labels)
+    def find(root: Path, corruption: str) -> Path | None:
+        path = root / archive.folder / f"{corruption}.npy"
+        return path if path.exists() else None
 
-    return Corrupted((archive,), read)
+    def read(path: Path, _classes: tuple[str, ...]) -> tuple[Array, Array]:
+        images, labels = (
+            np.load(io.BytesIO(verify(file, checksums[file.stem], archive)), allow_pickle=False)
+            for file in (path, path.with_name("labels.npy"))
+        )
+        return split_severities(path, images, labels)
+
+    return Corrupted((archive,), find, read)
 
 
 def split_severities(path: Path, images: Array, labels: Array) -> tuple[Array, Array]:
@@ -37,8 +40,8 @@ def split_severities(path: Path, images: Array, labels: Array) -> tuple[Array, A
     count, rest = divmod(len(labels), SEVERITIES)
     if rest or images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
         raise RiftError(
-            f"{path}: holds {images.shape} {images.dtype} values, but labels.npy beside it {len(labels)} labels: wanted are"
-            f" uint8, 5N×H×W×C, and as many labels"
+            f"{path}: holds {images.shape} {images.dtype} values, but labels.npy beside it {len(labels)} labels: they are not"
+            " those of a published set (uint8, 5N×H×W×C, and as many labels); unpack it anew"
         )
     severities = labels.reshape(SEVERITIES, count)
     if (severities != severities[0]).any():
@@ -49,17 +52,13 @@ def split_severities(path: Path, images: Array, labels: Array) -> tuple[Array, A
 def folders(*archives: Archive) -> Corrupted:
     """Describe a set of folders of JPEG files: corruption/severity/class."""
 
-    def read(root: Path, corruption: str, classes: tuple[str, ...]) -> tuple[Array, Array]:
+    def find(root: Path, corruption: str) -> Path | None:
         places = [
             place for archive in archives for place in (root / archive.folder, *(root / archive.folder).glob("*"))
         ]
-        folder = next((place / corruption for place in places if (place / corruption / "1").is_dir()), None)
-        if folder is None:
-            raise RiftError(
-                f"{root / archives[0].folder / corruption}: is missing; it is part of"
-                f" {' or '.join(archive.url for archive in archives)};"
-                " corrupt.source: generated makes one like it"
-            )
+        return next((place / corruption for place in places if (place / corruption / "1").is_dir()), None)
+
+    def read(folder: Path, classes: tuple[str, ...]) -> tuple[Array, Array]:
         listed = [files_of_classes(folder / str(severity), classes) for severity in range(1, SEVERITIES + 1)]
         names = [path.relative_to(folder / "1") for path in listed[0][0]]
         for severity, (paths, _) in enumerate(listed, start=1):
@@ -68,7 +67,7 @@ def folders(*archives: Archive) -> Corrupted:
         images = np.stack([decode(paths, SIDE)[0].transpose(0, 2, 3, 1) for paths, _ in listed])
         return images, listed[0][1]
 
-    return Corrupted(archives, read)
+    return Corrupted(archives, find, read)
 
 
 CIFAR10_C = arrays(

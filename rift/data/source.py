@@ -55,14 +55,13 @@ class Corrupted:
 
     Attributes:
         archives: what is downloaded; all unpack beside each other.
-        read: function of (data root, corruption, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
+        find: function of (data root, corruption) → where it lies, None if it does not.
+        read: function of (where it lies, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
     """
 
     archives: tuple[Archive, ...]
-    read: Callable[[Path, str, tuple[str, ...]], tuple[Array, Array]]
-
-    def lies_in(self, root: Path) -> bool:
-        return any((root / archive.folder).is_dir() for archive in self.archives)
+    find: Callable[[Path, str], Path | None]
+    read: Callable[[Path, tuple[str, ...]], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)

@@ -23,30 +23,56 @@ SIDE = 64
 def tiny_imagenet(root: Path) -> Source:
     """Read training and validation images.
 
+    The training images are put into one random order, always the same: they lie by class, and whoever takes the first of
+    them, or batches of them, means images of all classes.
+
     Raises:
         RiftError: files are missing, damaged or rearranged.
     """
     folder = root / ARCHIVE.folder
-    classes = tuple(sorted(_lines(folder / "wnids.txt")))
-    train, labels = files_of_classes(folder / "train", classes, "images")
-    annotated = [line.split("\t") for line in _lines(folder / "val" / "val_annotations.txt")]
-    test = [folder / "val" / "images" / name for name, *_ in annotated]
-    foreign = sorted({wnid for _, wnid, *_ in annotated} - set(classes))
-    if foreign:
-        raise RiftError(f"{folder / 'val' / 'val_annotations.txt'}: names classes that wnids.txt lacks: {foreign[0]}")
-    if not (folder / "val" / "images").is_dir():
+    listed = _lines(folder / "wnids.txt")
+    classes = tuple(sorted(listed))
+    found = {path.name for path in (folder / "train").glob("*") if path.is_dir()}
+    if len(set(classes)) < len(classes) or found != set(classes):
+        differing = sorted(found.symmetric_difference(classes)) or ["a class twice"]
         raise RiftError(
-            f"{folder / 'val' / 'images'}: is missing; if the images have been sorted into class folders, unpack"
-            f" {ARCHIVE.url} anew: val_annotations.txt says which class each is of"
+            f"{folder / 'wnids.txt'}: does not name the classes of {folder / 'train'}, each once ({differing[0]}); unpack"
+            f" {ARCHIVE.url} anew"
         )
-    unlabelled = sorted({path.name for path in (folder / "val" / "images").iterdir()} - {path.name for path in test})
-    if unlabelled:
-        raise RiftError(f"{folder / 'val' / 'images' / unlabelled[0]}: has no line in val_annotations.txt")
+    train, labels = files_of_classes(folder / "train", classes, "images")
+    test, test_labels = _annotated(folder / "val", classes)
     images, train_digest = decode(train, SIDE)
     test_images, test_digest = decode(test, SIDE)
-    test_labels = np.array([classes.index(wnid) for _, wnid, *_ in annotated], dtype=np.int64)
+    order = np.random.default_rng(0).permutation(len(train))
     checksums = {"train/*/images/*.JPEG": train_digest, "val/images/*.JPEG": test_digest}
-    return Source(images, labels, classes, checksums, test_images, test_labels)
+    return Source(images[order], labels[order], classes, checksums, test_images, test_labels)
+
+
+def _annotated(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Array]:
+    """List the validation images and their labels, by ``val_annotations.txt``."""
+    annotations, images = folder / "val_annotations.txt", folder / "images"
+    if not images.is_dir():
+        raise RiftError(
+            f"{images}: is missing; if the images have been sorted into class folders, unpack {ARCHIVE.url} anew:"
+            " val_annotations.txt says which class each is of"
+        )
+    lines = [line.split("\t") for line in _lines(annotations)]
+    for number, line in enumerate(lines, start=1):
+        if len(line) < 2 or "/" in line[0] or line[1] not in classes:
+            raise RiftError(
+                f"{annotations}, line {number}: is not the name of an image, a tab and a class of wnids.txt"
+            )
+    names = [name for name, *_ in lines]
+    lying = {path.name for path in images.glob("*.JPEG") if not path.name.startswith(".")}
+    unlabelled = sorted(lying.difference(names))
+    if unlabelled or len(set(names)) < len(names):
+        what = f"has no line for {unlabelled[0]}" if unlabelled else "names an image twice"
+        raise RiftError(f"{annotations}: {what}; unpack {ARCHIVE.url} anew")
+    labels = np.array([classes.index(wnid) for _, wnid, *_ in lines], dtype=np.int64)
+    missing = sorted(set(classes).difference(wnid for _, wnid, *_ in lines))
+    if missing:
+        raise RiftError(f"{annotations}: names no image of class {missing[0]}; unpack {ARCHIVE.url} anew")
+    return [images / name for name in names], labels
 
 
 def files_of_classes(folder: Path, classes: tuple[str, ...], within: str = "") -> tuple[list[Path], Array]:
@@ -58,7 +84,8 @@ def files_of_classes(folder: Path, classes: tuple[str, ...], within: str = "") -
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted((folder / name / within).glob("*.JPEG"), key=_numbers)
+        files = (folder / name / within).glob("*.JPEG")
+        found = sorted((path for path in files if not path.name.startswith(".")), key=_numbers)
         if not found:
             raise RiftError(f"{folder / name / within}: holds no image (*.JPEG) of class {name}; unpack the set anew")
         paths += found
@@ -74,4 +101,8 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RiftError(f"{path}: cannot be read ({error}); it is part of {ARCHIVE.url}") from error
+        reason = getattr(error, "strerror", None) or "is no text"
+        raise RiftError(
+            f"{path}: cannot be read ({reason}); it is part of {ARCHIVE.url}: unpack it anew, or delete {ARCHIVE.folder}"
+            " and run rift prepare, which downloads it"
+        ) from error

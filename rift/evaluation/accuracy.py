@@ -62,11 +62,11 @@ def refuse_chance(outcomes: Tensor, classes: int, source: str) -> None:
     """
     chance = 1 / classes
     error = (chance * (1 - chance) / len(outcomes)) ** 0.5
-    accuracy = percent(outcomes)
-    if accuracy <= 100 * (chance + 5 * error):
+    accuracy, least = percent(outcomes), 100 * (chance + 5 * error)
+    if accuracy <= least:
         raise RiftError(
-            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which is no more than chance"
-            f" ({100 * chance:.2f}%); another normalization, another data set, or not trained?"
+            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which may be chance"
+            f" ({100 * chance:.2f}%, or by luck up to {least:.2f}%); another normalization, another data set, or not trained?"
         )
 
 

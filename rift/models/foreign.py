@@ -51,8 +51,8 @@ class Fitted:
     ignored: tuple[str, ...]
 
 
-def read(path: Path, key: str | None = None) -> State:
-    """Read the state dict of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+def read(path: Path, key: str | None = None) -> tuple[State, str]:
+    """Read the state dict of a ``.pth``, ``.pt`` or ``.safetensors`` file, and say what it stands under in it.
 
     Args:
         path: the file.
@@ -103,18 +103,19 @@ def _pickled(path: Path) -> Any:
         raise RiftError(f"{path}: is damaged or not a file of torch.save ({_first_line(error)})") from error
 
 
-def _state_dict(content: Any, path: Path, key: str | None) -> State:
-    found = dict(_state_dicts(content))
+def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
+    found = {name: state for name, state in _state_dicts(content) if not name.startswith("optim")}
     if key is not None:
         if key not in found:
             raise RiftError(f"{path}: holds no state dict under {key!r}; it has: {', '.join(found) or 'none'}")
-        return found[key]
+        return found[key], key
     if not found:
         raise RiftError(f"{path}: holds no state dict (found {type(content).__name__})")
     names = sorted(found, key=lambda name: NESTED_UNDER.index(name) if name in NESTED_UNDER else len(NESTED_UNDER))
     if "" not in found and len(found) > 1 and names[0] not in NESTED_UNDER:
         raise RiftError(f"{path}: holds several state dicts; say which with key: {', '.join(found)}")
-    return found[""] if "" in found else found[names[0]]
+    chosen = "" if "" in found else names[0]
+    return found[chosen], chosen
 
 
 def _state_dicts(content: Any, within: str = "") -> Iterator[tuple[str, State]]:
@@ -161,7 +162,7 @@ def fit(state: State, model: nn.Module, path: str) -> Fitted:
     }
     load_state(
         model,
-        {**fitted, **foreign, **{name: model.state_dict()[name] for name in ("normalize.mean", "normalize.std")}},
+        {**{name: model.state_dict()[name] for name in ("normalize.mean", "normalize.std")}, **fitted, **foreign},
         f"{path}: does not fit",
     )
     infinite = [name for name, value in fitted.items() if not torch.isfinite(value).all()]
@@ -226,8 +227,8 @@ def _prefix(state: State, expected: list[str]) -> str:
 def _channels(around: State, names: tuple[str, ...], channels: int) -> tuple[float, ...] | None:
     """Take a value a channel out of what stands around the network, if it is there."""
     for name in [*around]:
-        if name.rsplit(".", 1)[-1] in names and around[name].numel() == channels:
-            return tuple(around.pop(name).flatten().double().tolist())
+        if name.rsplit(".", 1)[-1] in names and around[name].numel() in (1, channels):
+            return tuple(around.pop(name).flatten().expand(channels).double().tolist())
     return None
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -38,7 +39,11 @@ def load_robustbench(name: str, dataset: str) -> nn.Module:
         raise RiftError(f"{ROBUSTBENCH}{name}: RobustBench has networks for {' and '.join(sets)}, none for {dataset}")
     known = model_dicts[sets[dataset]][ThreatModel.Linf]
     if name not in known:
-        raise RiftError(f"{ROBUSTBENCH}{name}: is not in its zoo; for {dataset} it has: {', '.join(sorted(known))}")
+        near = get_close_matches(name, known, n=3) or sorted(known)[:3]
+        raise RiftError(
+            f"{ROBUSTBENCH}{name}: is not among the {len(known)} Linf networks of its zoo for {dataset}; it has"
+            f" {', '.join(near)} …"
+        )
     cached = CACHE / sets[dataset].value / ThreatModel.Linf.value / f"{name}.pt"
     was_there = cached.exists()
     try:

@@ -205,12 +205,13 @@ def contact_sheet(results: Results, cell: Cell) -> Figure:
     known = [name for name in get_args(CorruptionName) if (folder / "corrupted" / f"{name}.npy").exists()]
     if not known:
         raise RiftError(f"{folder / 'corrupted'}: holds no corrupted images; run rift corrupt first")
-    clean = np.moveaxis(load(folder / "prepared.safetensors", ("test",)).images["test"][0], 0, -1)
+    prepared = load(folder / "prepared.safetensors", ("test",))
+    clean = np.moveaxis(prepared.images["test"][0], 0, -1)
     half = -(-len(known) // 2)
     figure = Figure(figsize=(8.6, 0.4 + 0.62 * half), layout="constrained")
     grid = figure.add_gridspec(half, 13, width_ratios=[1] * 6 + [1.7] + [1] * 6, wspace=0.02, hspace=0.02)
     for number, name in enumerate(known):
-        split = corrupted.load(folder / "corrupted" / f"{name}.npy")
+        split = corrupted.load(folder / "corrupted" / f"{name}.npy", prepared.labels["test"])
         row, offset = number % half, 7 * (number // half)
         for severity, image in enumerate([clean, *split.images[:, 0]]):
             axis = figure.add_subplot(grid[row, offset + severity])

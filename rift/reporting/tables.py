@@ -292,7 +292,7 @@ def _criticality_protocol(results: Results, cell: Cell) -> str:
     which = "all images" if measure["images"] == "all" else f"{measure['images']} images"
     return (
         f"{_name(cell)}: weights moved by at most {measure['epsilon']:g} of their norm, on PGD-{attack['steps']} examples"
-        f" (eps {attack['eps']:.4g}) of {which} of the {measure['split']} split."
+        f" (eps {attack['eps']:.4g}) of {which} of the {measure['split']} split; ascent in {measure['precision']}."
     )
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 
 import rift.config
@@ -11,6 +12,8 @@ except RiftError as error:
     raise WorkflowError(str(error)) from None
 
 grid = experiment.grid
+# Not as a flag: where data sets lie changes no result, and must re-run nothing.
+os.environ["RIFT_DATA"] = str(experiment.data.folder)
 
 
 def names(values):

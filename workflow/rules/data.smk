@@ -8,7 +8,7 @@ rule prepare:
         "<benchmarks>/data/{dataset}/prepare.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: workflow.cores
     resources:
         gpu=0,
         mem_mb=8000,
@@ -38,7 +38,5 @@ rule corrupt:
         runtime="1h",
     params:
         settings=flags("corrupt"),
-        root=lambda wildcards: experiment.settings(wildcards.dataset).data.root_flag,
     shell:
-        "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} {params.root}"
-        " --output {output.images} > {log} 2>&1"
+        "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output.images} > {log} 2>&1"

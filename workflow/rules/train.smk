@@ -46,7 +46,7 @@ rule import_base:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=0,
+        gpu=1,
         mem_mb=8000,
         runtime="30m",
     params:
