@@ -143,8 +143,9 @@ def test_the_selected_weights_are_those_of_the_rule_on_the_sweep(workflow: Workf
                 torch.testing.assert_close(selected[name], (1 - alpha) * theta + alpha * tuned[name])
 
 
-def test_a_finished_experiment_starts_no_job(workflow: Workflow) -> None:
+def test_a_finished_experiment_starts_no_job_wherever_data_sets_lie(workflow: Workflow) -> None:
     assert workflow.jobs(TINY) == {}
+    assert workflow.jobs({**TINY, "data": {"root": "elsewhere"}}) == {}
 
 
 IMPORTED: Configuration = {
@@ -192,11 +193,15 @@ AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversar
             {"evaluate_adversarial": 3, "table": 4},
         ),
         (
+            {**TINY, "corrupt": {"seed": 1}},
+            {"corrupt": 2, "evaluate_ood": 3, "table": 4, "figure": 4, "dataset_figure": 1},
+        ),
+        (
             changed("grid", autoattack=["base", "rift"]),
             {"evaluate_adversarial": 1, "table": 4, "figure": 4, "dataset_figure": 1},
         ),
     ],
-    ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "grid.autoattack"],
+    ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "corrupt.seed", "grid.autoattack"],
 )
 def test_a_changed_setting_reruns_its_stage_and_what_follows(
     configuration: Configuration, expected: dict[str, int], workflow: Workflow

@@ -1,8 +1,8 @@
 """The corrupted test split of a data set: published or generated, and its files in the layout of the published ones.
 
-For each corruption ``NAME.npy`` (uint8, 5N×H×W×C, severity 1 first) with ``NAME.json`` (where it comes from). ``labels.npy`` beside
-them (int64, 5N) is for other programs: here the labels are those of the test split. Programs that read CIFAR-10-C take it for
-granted that N is 10,000.
+For each corruption ``NAME.npy`` (uint8, 5N×H×W×C, severity 1 first) with ``NAME.json`` (where it comes from). ``labels.npy``
+beside them (int64, 5N) is for other programs: here the labels are those of the test split. Programs that read CIFAR-10-C take
+it for granted that N is 10,000.
 """
 
 import hashlib
