@@ -180,6 +180,20 @@ def test_a_results_folder_that_cannot_be_written_is_named(folder: Path, tmp_path
     ]
 
 
+def test_one_path_for_two_outputs_is_refused(tmp_path: Path) -> None:
+    answer = rift("prepare", "--dataset", "digits", "--output", tmp_path / "x", "--manifest", tmp_path / "x")
+    assert answer.returncode == 1
+    assert answer.stderr == f"rift: error: {tmp_path / 'x'}: is named for two different outputs\n"
+    assert not (tmp_path / "x").exists()
+
+
+def test_settings_of_an_import_that_do_nothing_are_refused(tmp_path: Path) -> None:
+    files = ["--data", tmp_path / "d", "--output", tmp_path / "o.safetensors", "--manifest", tmp_path / "m.json"]
+    answer = rift("import", "--weights", "robustbench:X", "--architecture", "resnet18", "--key", "ema", *files)
+    assert answer.returncode == 2
+    assert "RobustBench's networks bring their normalisation: leave normalization and key away" in answer.stderr
+
+
 @pytest.mark.parametrize(("classes", "size"), [(7, 8), (10, 16)])
 def test_a_model_for_other_data_is_refused(classes: int, size: int, folder: Path, tmp_path: Path) -> None:
     spec = checkpoint.ModelSpec("resnet8", classes, size, (0.5,), (0.5,))

@@ -247,6 +247,26 @@ def test_a_run_s_base_is_that_of_the_first_entry_that_fits() -> None:
     assert "training" not in found.figures["digits", "resnet8", "pgd"]
 
 
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"base": [{"weights": "train", "normalization": "none"}]}, r"base\.0: normalization and key are for imported"),
+        ({"base": [{"weights": "robustbench:X", "key": "ema"}]}, r"base\.0: RobustBench's networks bring their norm"),
+        (
+            {"corrupt": {"images": 20}, "evaluate": {"ood": {"images": 21}}},
+            r"evaluate\.ood\.images: 21 of digits, but corrupt\.images makes 20",
+        ),
+        (
+            {"overrides": {"datasets": {"digits": {"data": {"root": "x"}}}}},
+            r"overrides\.datasets\.digits\.data\.root: all data sets lie under one data\.root",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(sections: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RiftError, match=rf"^x\.yaml: 1 problem\n  {problem}"):
+        experiment(**sections)
+
+
 def test_a_base_that_fits_no_run_is_refused() -> None:
     with pytest.raises(RiftError, match=r"^x\.yaml: 1 problem\n  base\.0 \(a\.pth\) fits no run of the grid"):
         experiment(base=[{"seed": 7, "weights": "a.pth"}])
