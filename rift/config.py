@@ -628,6 +628,8 @@ def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
                 continue  # some of its entries were refused, which is said at each of them
             case "too_short":
                 message = "must not be empty"
+            case "tuple_type" | "list_type":
+                message = f"must be a list (found {found!r})"
             case "model_type" | "model_attributes_type":
                 message = f"must be a section of keys (found {found!r})"
             case "string_pattern_mismatch" if problem["ctx"]["pattern"] in _OPEN_NAMES:

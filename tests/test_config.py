@@ -192,7 +192,7 @@ def test_corruptions_are_a_list_or_the_name_of_one_in_files_and_flags(given: str
         (["fog", "rift"], "corruptions.1: 'rift' is not available; available: 'gaussian_noise', 'shot_noise'"),
         (["fog", "fog"], "corruptions: named more than once: fog"),
         ([["rift"]], "corruptions.0: \\['rift'\\] is not available"),
-        (3, "corruptions: Input should be a valid array \\(found 3"),
+        (3, "corruptions: must be a list \\(found 3"),
     ],
 )
 def test_mistakes_in_a_list_of_corruptions_get_one_message(given: object, problem: str) -> None:
@@ -251,6 +251,7 @@ def test_a_run_s_base_is_that_of_the_first_entry_that_fits() -> None:
     ("sections", "problem"),
     [
         ({"base": [{"weights": "train", "normalization": "none"}]}, r"base\.0: normalization and key are for imported"),
+        ({"base": {"weights": "a.pth"}}, r"base: must be a list \(found \{'weights': 'a\.pth'\}\)"),
         ({"base": [{"weights": "robustbench:X", "key": "ema"}]}, r"base\.0: RobustBench's networks bring their norm"),
         (
             {"corrupt": {"images": 20}, "evaluate": {"ood": {"images": 21}}},
