@@ -490,6 +490,11 @@ class Experiment(Settings):
         return {run: base for run, base in found.items() if base is not None}
 
     @property
+    def imported_paths(self) -> list[str]:
+        """Where the runs with an imported base lie, below ``runs``."""
+        return [f"{dataset}/{architecture}/{regime}/seed{seed}" for dataset, architecture, regime, seed in self.imports]
+
+    @property
     def figures(self) -> dict[tuple[str, str, str], tuple[FigureName, ...]]:
         """Figures of every data set, architecture and regime: an imported base has no training to draw."""
         untrained = {run[:3] for run in self.imports}

@@ -16,6 +16,10 @@ grid = experiment.grid
 os.environ["RIFT_DATA"] = str(experiment.data.folder)
 
 
+envvars:
+    "RIFT_DATA",
+
+
 def names(values):
     """Constrain a wildcard to these values."""
     return "|".join(re.escape(str(value)) for value in values)

@@ -1,6 +1,6 @@
 # Where a base is from is settled by the path that its run lies under: one rule makes those that are imported, the other
 # the rest, and neither ever stands in for the other.
-imported = "|".join("/".join([*map(re.escape, run[:3]), f"seed{run[3]}"]) for run in experiment.imports)
+imported = names(experiment.imported_paths)
 
 
 rule train:
