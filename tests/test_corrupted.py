@@ -178,6 +178,19 @@ def test_what_is_written_is_read_back_and_a_part_of_it_refused(prepared: data.Pr
         corrupted.load(path, labels)
 
 
+def test_generated_tiny_imagenet_c_has_gone_through_jpeg_files_as_the_published_one() -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (130, 8, 8, 3), dtype=np.uint8)
+    tests = np.stack([np.asarray(Image.fromarray(image).resize((64, 64))).transpose(2, 0, 1) for image in coarse])
+    tiny = data.Prepared({"test": tests}, {"test": np.zeros(130, int)}, ("x",), (), (), {"dataset": "tiny-imagenet"})
+    made = corrupted.corrupted_test_split(tiny, "contrast", Corrupt(source="generated"), Path("nowhere"))
+    plain = corrupt(tests, "contrast", 0)
+    for number in (0, 129):
+        buffer = io.BytesIO()
+        Image.fromarray(plain[2, number].transpose(1, 2, 0)).save(buffer, "JPEG", quality=85)
+        assert np.array_equal(made.images[2, number], np.asarray(Image.open(buffer)))
+
+
 def test_robustbench_reads_what_is_generated(tmp_path: Path) -> None:
     prepare_robustbench()
     from robustbench.data import load_corruptions_cifar

@@ -15,7 +15,8 @@ import numpy as np
 from rift.artifacts import Array, Provenance, read_array, read_json, write_array, write_json
 from rift.config import Corrupt, CorruptionName
 from rift.data import DATASETS, Prepared
-from rift.data.corruptions import corrupt
+from rift.data.corruptions import CHUNK, corrupt, to_uint8
+from rift.data.corruptions.digital import jpeg_compression
 from rift.data.download import obtain
 from rift.data.source import Corrupted
 from rift.errors import RiftError
@@ -70,8 +71,10 @@ def corrupted_test_split(
     if published is not None and settings.source != "generated":
         found = _published(published, corruption, settings, root, progress)
     if published is None or found is None:
-        images = np.moveaxis(corrupt(prepared.images["test"][:count], corruption, settings.seed), 2, -1)
-        return CorruptedSplit(corruption, images, "generated")
+        images = corrupt(prepared.images["test"][:count], corruption, settings.seed)
+        if published is not None and published.jpeg_quality is not None:
+            images = np.stack([_stored(severity, published.jpeg_quality) for severity in images])
+        return CorruptedSplit(corruption, np.moveaxis(images, 2, -1), "generated")
     images, theirs = published.read(found, prepared.classes)
     wanted = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
     if images.shape[2:] != wanted or not np.array_equal(np.sort(theirs), np.sort(labels)):
@@ -84,6 +87,15 @@ def corrupted_test_split(
         place[np.argsort(labels, kind="stable")] = np.argsort(theirs, kind="stable")
         images = images[:, place]
     return CorruptedSplit(corruption, images[:, :count], "published")
+
+
+def _stored(images: Array, quality: int) -> Array:
+    """Send images (uint8, N×C×H×W) through JPEG files, as the published ones have gone."""
+    parts = [
+        images[start : start + CHUNK].astype(np.float32) / np.float32(255) for start in range(0, len(images), CHUNK)
+    ]
+    rng = np.random.default_rng(0)  # not drawn from
+    return np.concatenate([to_uint8(jpeg_compression(part, quality, rng)) for part in parts])
 
 
 def _published(

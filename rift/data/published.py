@@ -67,7 +67,7 @@ def folders(*archives: Archive) -> Corrupted:
         images = np.stack([decode(paths, SIDE)[0].transpose(0, 2, 3, 1) for paths, _ in listed])
         return images, listed[0][1]
 
-    return Corrupted(archives, find, read)
+    return Corrupted(archives, find, read, jpeg_quality=85)
 
 
 CIFAR10_C = arrays(

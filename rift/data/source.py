@@ -57,11 +57,13 @@ class Corrupted:
         archives: what is downloaded; all unpack beside each other.
         find: function of (data root, corruption) → where it lies, None if it does not.
         read: function of (where it lies, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
+        jpeg_quality: of the files, where the images were stored as JPEG after the corruption.
     """
 
     archives: tuple[Archive, ...]
     find: Callable[[Path, str], Path | None]
     read: Callable[[Path, tuple[str, ...]], tuple[Array, Array]]
+    jpeg_quality: int | None = None
 
 
 @dataclass(frozen=True)
