@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from rift import models
@@ -148,6 +148,18 @@ def test_what_poses_as_weights_is_named(content: Callable[[Path], bytes], messag
         foreign.read(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0x8B1F, 0x5A42])
+def test_a_safetensors_file_is_told_from_archives_by_more_than_its_first_bytes(
+    length: int, plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """It begins with the length of its header, which may be the first bytes of a gzip or bzip2 file."""
+    content = save(plain)
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + content[8 + len(header) :])
+    assert foreign.read(path)[0].keys() == plain.keys()
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])

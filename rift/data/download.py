@@ -96,7 +96,7 @@ def _continue(file: BinaryIO, archive: Archive, progress: Progress) -> bool:
         raise
     with response:
         if have and response.status != 206:  # a server that cannot begin in the middle
-            file.truncate(0)
+            file.seek(file.truncate(0))
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None

@@ -20,7 +20,9 @@ State = dict[str, Tensor]
 # Where training scripts put the state dict, the most telling first.
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 POSING = {
-    b"<": "is a web page, not weights: open the link in a browser, and save the file that it offers",
+    b"<!doctype": "is a web page, not weights: open the link in a browser, and save the file that it offers",
+    b"<html": "is a web page, not weights: open the link in a browser, and save the file that it offers",
+    b"<?xml": "is a web page, not weights: open the link in a browser, and save the file that it offers",
     b"\x1f\x8b": "is a gzip archive: unpack it first",
     b"7z\xbc\xaf": "is a 7z archive: unpack it first",
     b"Rar!": "is a rar archive: unpack it first",
@@ -67,7 +69,8 @@ def read(path: Path, key: str | None = None) -> tuple[State, str]:
     except OSError as error:
         raise RiftError(f"{path}: cannot be read: {error.strerror}") from error
     for magic, what in POSING.items():
-        if head.lstrip().startswith(magic):
+        # A safetensors file begins with a number, which may be any two of these bytes, and an opening brace.
+        if head.lstrip().lower().startswith(magic.lower()) and head[8:9] != b"{":
             raise RiftError(f"{path}: {what}")
     if head[257:262] == b"ustar":
         raise RiftError(f"{path}: is a tar archive: unpack it first")
