@@ -191,9 +191,13 @@ class Import(Command):
     output: Path = Field(description="Weights to write (.safetensors).")
     manifest: Path = Field(description="Report of the import to write (.json): checksum, normalisation, accuracy.")
 
+    @property
+    def base(self) -> config.Base:
+        return config.Base(weights=self.weights, normalization=self.normalization, key=self.key)
+
     @model_validator(mode="after")
     def _as_in_a_configuration(self) -> "Import":
-        config.Base(weights=self.weights, normalization=self.normalization, key=self.key)
+        _ = self.base
         return self
 
     def run(self) -> None:
@@ -201,54 +205,48 @@ class Import(Command):
         from rift.data.source import sha256
         from rift.data.split import split_of, to_float
         from rift.evaluation.accuracy import correct, percent, refuse_chance, trained_on
-        from rift.models import build, checkpoint, foreign, zoo
+        from rift.models import checkpoint
+        from rift.models.imports import import_base, otherwise_normalized
         from rift.models.modes import snapshot
 
         device = _device(self.device)
         prepared = load(self.data, ("validation", "test"))
-        name = self.weights.removeprefix(config.ROBUSTBENCH)
-        in_zoo = name != self.weights
-        reference = zoo.load_robustbench(name, prepared.facts["dataset"]) if in_zoo else None
-        state, key = foreign.read(Path(name), self.key) if reference is None else (reference.state_dict(), "")
-        classes, channels = len(prepared.classes), len(prepared.mean)
-        model = build(
-            self.architecture, classes=classes, size=prepared.size, mean=(0.0,) * channels, std=(1.0,) * channels
+        splits = {name: split_of(prepared, name, device).up_to(IMPORT_IMAGES) for name in ("validation", "test")}
+        like = checkpoint.ModelSpec(
+            self.architecture, len(prepared.classes), prepared.size, prepared.mean, prepared.std
         )
-        what = f"{self.weights}: as {self.architecture}"
-        fitted = foreign.fit(state, model, what)
-        # The zoo's networks take images in [0, 1]; whatever else they do is part of them.
-        asked = "none" if in_zoo and fitted.mean is None else self.normalization
-        mean, std, origin = foreign.normalization(fitted, asked, prepared.mean, prepared.std, self.weights)
-        spec = checkpoint.ModelSpec(self.architecture, classes, prepared.size, mean, std)
-        model = build(**asdict(spec))
-        foreign.fill(model, fitted)
-        if reference is not None:
-            zoo.check_same(model, reference, to_float(split_of(prepared, "validation").images[:32]), what)
+        some = to_float(splits["validation"].images[:32]).cpu()
+        model, spec, found = import_base(self.base, like, prepared.facts["dataset"], some)
         model.to(device)
         with display("import") as progress:
-            outcomes = {
-                split: correct(model, split_of(prepared, split, device).up_to(IMPORT_IMAGES), progress)
-                for split in ("validation", "test")
-            }
-        for split in outcomes.values():
-            refuse_chance(split, classes, f"{what}, normalization {origin}")
+            outcomes = {name: correct(model, split, progress) for name, split in splits.items()}
+        origin = found["normalization"]["from"]
+        for hits in outcomes.values():
+            refuse_chance(hits, spec.classes, f"{self.weights}: as {self.architecture}, normalization {origin}")
+        other = None
+        if self.normalization is not None:
+            other = percent(correct(otherwise_normalized(model, spec, like), splits["validation"]))
+        files = [Path(file) for file in self.base.files]
         facts = {
-            "weights": self.weights if in_zoo else Path(name).name,
-            "sha256": None if in_zoo else sha256(Path(name)),
-            "key": key,
-            "prefix": fitted.prefix,
-            "ignored": fitted.ignored,
-            "normalization": {"from": origin, "mean": mean, "std": std},
-            "accuracy": {split: percent(hits) for split, hits in outcomes.items()},
-            "images": {split: len(hits) for split, hits in outcomes.items()},
+            "weights": files[0].name if files else self.weights,
+            "sha256": sha256(files[0]) if files else None,
+            **found,
+            "accuracy": {name: percent(hits) for name, hits in outcomes.items()},
+            "images": {name: len(hits) for name, hits in outcomes.items()},
+            "accuracy_with_the_other_normalization": other,
             "trained_on_selection": trained_on(outcomes["validation"], outcomes["test"]),
         }
         source = self.provenance(device)
         artifacts.write_json(self.manifest, facts, source)
         checkpoint.save(self.output, snapshot(model), spec, source)
-        found = " and ".join(f"{percent(hits):.2f}% of {len(hits)} {split} images" for split, hits in outcomes.items())
-        under = f", from {key!r} of the file" if key else ""
-        _say(f"classifies {found} correctly; normalization: {origin}{under}")
+        shares = " and ".join(f"{percent(hits):.2f}% of {len(hits)} {name} images" for name, hits in outcomes.items())
+        under = f", from {found['key']!r} of the file" if found["key"] else ""
+        _say(f"classifies {shares} correctly; normalization: {origin}{under}")
+        if other is not None and other > percent(outcomes["validation"]):
+            _say(
+                f"warning: with the other normalization it classifies {other:.2f}% of the validation images correctly: are you"
+                f" sure of {self.normalization}?"
+            )
         if facts["trained_on_selection"]:
             _say(
                 "warning: it knows the validation images better than the test images, and was probably trained on them: what is"

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from pydantic import BaseModel
 from torch import nn
 
 from rift import artifacts, cli, data, models
 from rift.artifacts import provenance, write_csv
 from rift.config import data_root
-from rift.models import checkpoint
+from rift.models import checkpoint, export
 
 RIFT = (sys.executable, "-c", "from rift.cli import main; main()")
 
@@ -185,6 +186,25 @@ def test_one_path_for_two_outputs_is_refused(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert answer.stderr == f"rift: error: {tmp_path / 'x'}: is named for two different outputs\n"
     assert not (tmp_path / "x").exists()
+
+
+def test_an_import_says_how_accurate_the_weights_are_and_how_they_were_with_the_other_normalization(
+    folder: Path, tmp_path: Path, prepared_model: nn.Module
+) -> None:
+    torch.save({"net": export.plain_state(prepared_model)}, tmp_path / "mine.pth")
+    words = ["--architecture", "resnet8", "--data", folder / "digits.safetensors"]
+    found = {}
+    for said in ("dataset", "none"):
+        out = ["--output", tmp_path / "base.safetensors", "--manifest", tmp_path / "base.json"]
+        answer = rift("import", "--weights", tmp_path / "mine.pth", "--normalization", said, *words, *out)
+        assert answer.returncode == 0, answer.stderr
+        found[said] = artifacts.read_json(tmp_path / "base.json")
+        assert ("are you sure" in answer.stderr) == (said == "none")
+        assert str(tmp_path) not in (tmp_path / "base.json").read_text()
+    assert found["dataset"]["accuracy"]["validation"] > found["none"]["accuracy"]["validation"]
+    assert found["dataset"]["accuracy_with_the_other_normalization"] == found["none"]["accuracy"]["validation"]
+    assert found["none"]["accuracy_with_the_other_normalization"] == found["dataset"]["accuracy"]["validation"]
+    assert found["none"]["key"] == "net"
 
 
 def test_settings_of_an_import_that_do_nothing_are_refused(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from torch import nn
 from rift import cli, models
 from rift.artifacts import provenance
 from rift.compatibility import prepare_robustbench
+from rift.config import Base
 from rift.errors import RiftError
 from rift.models import checkpoint, export, foreign, zoo
+from rift.models.imports import import_base
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 
@@ -50,16 +52,28 @@ def test_a_network_of_the_zoo_becomes_ours(
     monkeypatch.chdir(tmp_path)
     state = export.plain_state(fresh(architecture))
     cached(tmp_path, name, {"state_dict": {f"module.{key}": value for key, value in state.items()}})
+    like = checkpoint.ModelSpec(architecture, 10, 32, (0.3,) * 3, (0.2,) * 3)
+    model, spec, facts = import_base(Base(weights=f"robustbench:{name}"), like, "cifar10", images())
+    assert facts["normalization"]["from"] == ("file" if normalised else "none")
+    assert (spec.mean, spec.std) == ((pytest.approx(MEAN), pytest.approx(STD)) if normalised else ((0,) * 3, (1,) * 3))
     reference = zoo.load_robustbench(name, "cifar10")
-    fitted = foreign.fit(reference.state_dict(), fresh(architecture), name)
-    assert fitted.mean == (pytest.approx(MEAN) if normalised else None)
-    model = fresh(architecture, *((MEAN, STD) if normalised else ()))
-    foreign.fill(model, fitted)
-    zoo.check_same(model, reference, images(), name)
-    other = fresh(architecture, (0.3,) * 3, (0.2,) * 3)
-    foreign.fill(other, fitted)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images()), reference(images()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_of_the_zoo_that_does_more_than_its_weights_say_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cached(tmp_path, "Addepalli2022Efficient_RN18", {"state_dict": export.plain_state(fresh("resnet18"))})
+    prepare_robustbench()
+    from robustbench.model_zoo.architectures.resnet import ResNet
+
+    forward = ResNet.forward
+    monkeypatch.setattr(ResNet, "forward", lambda self, x: forward(self, (x - 0.4) / 0.25))
+    like = checkpoint.ModelSpec("resnet18", 10, 32, MEAN, STD)
     with pytest.raises(RiftError, match=r"its weights fit, but the network computes something else"):
-        zoo.check_same(other, reference, images(), name)
+        import_base(Base(weights="robustbench:Addepalli2022Efficient_RN18"), like, "cifar10", images())
 
 
 class Malicious:
