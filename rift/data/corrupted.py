@@ -18,11 +18,10 @@ from rift.data import DATASETS, Prepared
 from rift.data.corruptions import CHUNK, corrupt, to_uint8
 from rift.data.corruptions.digital import jpeg_compression
 from rift.data.download import obtain
+from rift.data.published import SEVERITIES
 from rift.data.source import Corrupted
 from rift.errors import RiftError
 from rift.progress import Progress, silent
-
-SEVERITIES = 5
 
 
 @dataclass(frozen=True)

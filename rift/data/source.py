@@ -100,6 +100,6 @@ def verify(path: Path, md5: str, archive: Archive) -> bytes:
     if found != md5:
         raise RiftError(
             f"{path}: is not the published file (its md5 is {found}, published: {md5});"
-            f" delete {path.parent} and run rift prepare again, or unpack {archive.url} anew"
+            f" unpack {archive.url} anew, or delete {path.parent} to have it downloaded again"
         )
     return content

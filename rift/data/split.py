@@ -28,7 +28,7 @@ class Split(NamedTuple):
             return self
         if images > len(self.labels):
             raise RiftError(f"{setting}: {images} images asked for, but the split has {len(self.labels)}")
-        return Split(self.images[:images], self.labels[:images])
+        return self.up_to(images)
 
     def up_to(self, images: int) -> "Split":
         """Return the first images only, all if there are fewer."""
