@@ -380,6 +380,7 @@ class Interpolate(Command):
         from rift.interpolation import interpolate, select, sweep
         from rift.models import checkpoint
         from rift.models.modes import snapshot
+        from rift.training.epoch import arithmetic
 
         device = _device(self.device)
         split = self.interpolate.selection
@@ -403,6 +404,7 @@ class Interpolate(Command):
             "images": len(data.labels),
             "tolerance": self.interpolate.tolerance,
             "restarts": self.interpolate.restarts,
+            "precision": arithmetic(self.interpolate.precision, device),
             "base": {"standard_accuracy": start.standard_accuracy, "adversarial_accuracy": start.adversarial_accuracy},
             "selected": {
                 "standard_accuracy": chosen.standard_accuracy,

@@ -261,6 +261,9 @@ class Interpolate(Section):
     )
     tolerance: NotNegative = Field(0.1, description="Adversarial accuracy that may be lost, in percentage points.")
     restarts: Count = Field(3, description="Random starts of PGD; an image counts if it withstands all.")
+    precision: Precision = Field(
+        "float32", description="Arithmetic of PGD; auto is bfloat16 on a GPU that has it, else float32."
+    )
     selection: Literal["validation", "test"] = Field(
         "validation", description="Split that decides; test repeats the paper's protocol, and tables say so."
     )

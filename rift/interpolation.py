@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from rift.config import Attack, Interpolate
@@ -10,6 +11,7 @@ from rift.data.split import Split
 from rift.evaluation.accuracy import correct, percent, withstands_pgd
 from rift.progress import Progress, one_of, silent
 from rift.seeds import generator
+from rift.training.epoch import arithmetic
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,16 @@ def sweep(
     The model is left with the weights of the last α, in eval mode.
     """
     model.eval()
+    device = data.images.device
+    in_bfloat16 = arithmetic(settings.precision, device) == "bfloat16"
     points: list[Point] = []
     for number, alpha in enumerate(settings.alphas, start=1):
         model.load_state_dict(interpolate(base, finetuned, alpha))
         standard = percent(correct(model, data))
-        starts = generator(seed, "sweep", data.images.device)
+        starts = generator(seed, "sweep", device)
         within = one_of(progress, number, len(settings.alphas))
-        withstood = withstands_pgd(model, data, attack, restarts=settings.restarts, generator=starts, progress=within)
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+            withstood = withstands_pgd(model, data, attack, restarts=settings.restarts, generator=starts, progress=within)
         adversarial = percent(withstood)
         points.append(Point(alpha, standard, adversarial))
         note = f"alpha {alpha:g}: accuracy {standard:.2f}%, under PGD {adversarial:.2f}%"

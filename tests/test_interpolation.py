@@ -82,3 +82,17 @@ def test_the_sweep_measures_the_interpolated_models(prepared_model: nn.Module, d
     assert points[0].standard_accuracy == pytest.approx(100 * (logits.argmax(1) == few.labels).double().mean().item())
     assert points[0].adversarial_accuracy < points[0].standard_accuracy
     assert points[2].standard_accuracy < 40
+
+
+def test_a_sweep_in_bfloat16_attacks_in_bfloat16_alone(prepared_model: nn.Module, digits: Split) -> None:
+    seen: set[tuple[bool, torch.dtype]] = set()
+    linear = prepared_model.get_submodule("linear")
+    linear.register_forward_hook(lambda _module, _inputs, logits: seen.add((logits.requires_grad, logits.dtype)))
+    few = Split(digits.images[:50], digits.labels[:50])
+    state = snapshot(prepared_model)
+    settings = Interpolate(alphas=(0, 1), restarts=1, precision="bfloat16")
+    points = sweep(prepared_model, state, state, few, settings, Attack(eps=0.05, step=0.02, steps=3), seed=0)
+    assert (True, torch.bfloat16) in seen
+    assert (True, torch.float32) not in seen
+    assert (False, torch.float32) in seen  # accuracy on clean images
+    assert 0 < points[0].adversarial_accuracy < points[0].standard_accuracy

@@ -126,7 +126,8 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
         }
         write[f"{scope}/sweep.csv"] = pd.DataFrame(sweep)
         base = {"standard_accuracy": 80.0, "adversarial_accuracy": 50.0}
-        choice = {"alpha": 0.5, "selection": "validation", "images": 40, "tolerance": 0.1, "restarts": 3, "base": base}
+        choice = {"alpha": 0.5, "selection": "validation", "images": 40, "tolerance": 0.1, "restarts": 3}
+        choice |= {"precision": "float32", "base": base}
         artifacts.write_json(run / scope / "selection.json", choice, SOURCE)
     base_outcomes = {"standard": rng.random(50) < 0.8, "pgd": rng.random(50) < 0.5, "autoattack": rng.random(20) < 0.4}
     for variant in ("base", "rift", "top2"):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rift.models.modes import inference
+from rift.models.modes import in_full, inference
 
 
 def pgd(
@@ -49,7 +49,7 @@ def pgd(
             for _ in range(steps if len(withstood) > 0 else 0):
                 point.requires_grad_()
                 # Summed, so that no image's gradient depends on how many others are attacked with it.
-                loss = F.cross_entropy(model(point), target, reduction="sum")
+                loss = F.cross_entropy(in_full(model(point)), target, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, point)
                 point = (point.detach() + step * gradient.sign()).clamp(low, high)
             adversarial[withstood] = point

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -31,6 +32,11 @@ def inference(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in before.items():
             module.training = mode
+
+
+def in_full(logits: Tensor) -> Tensor:
+    """Lift logits of a shorter type to float32, which losses are computed in."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -278,8 +278,8 @@ def _protocol(results: Results) -> list[str]:
                 warning = " These are test data, as in the paper." if choice["selection"] == "test" else ""
                 notes[
                     f"{cell.dataset}: α is the most accurate point that loses at most {choice['tolerance']:g} points"
-                    f" under PGD (worst of {choice['restarts']}) on {choice['images']} images of the {choice['selection']}"
-                    f" split.{warning}"
+                    f" under PGD (worst of {choice['restarts']}, computed in {choice['precision']}) on {choice['images']}"
+                    f" images of the {choice['selection']} split.{warning}"
                 ] = None
         if results.criticality_settings(cell)["criticality"]["split"] == "test":
             notes[f"{cell.dataset}: criticality was measured on test data, as in the paper."] = None
