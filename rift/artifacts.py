@@ -5,6 +5,7 @@ outcomes are npz. Provenance (settings and their digest, seed, package version, 
 the metadata of each. Nothing that differs between two equal runs (time, host) is written, so that equal runs give equal bytes.
 """
 
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -244,6 +245,69 @@ def read_weights(path: Path, facts: tuple[str, ...] = ()) -> tuple[dict[str, "to
         RiftError: it cannot be read, or lacks one of the facts named.
     """
     return _read_safetensors(path, "pt", (), facts)
+
+
+def write_state(path: Path, state: Mapping[str, object]) -> None:
+    """Write the state of a stage under way: tensors, numbers, texts, and lists and dicts of them."""
+    import torch
+
+    with replacing(path) as beside:
+        torch.save(dict(state), beside)
+
+
+def read_state(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Read a state and make sure that it has these keys.
+
+    Raises:
+        RiftError: it cannot be read, or lacks a key.
+    """
+    import torch
+
+    def load() -> dict[str, Any]:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+    state = _reading(path, load)
+    missing = [key for key in keys if key not in state]
+    if missing:
+        raise RiftError(f"{path}: holds no {', '.join(missing)}; delete it to begin anew")
+    return state
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, so that no other process works on the same files; a process that is killed lets go of it.
+
+    Args:
+        path: file that stands for the lock; it is made, and removed at the end.
+
+    Raises:
+        RiftError: another process holds it, or the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = path.open("ab")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise RiftError(f"{path}: another process is at work on this; wait for it, or stop it") from None
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                break
+            file.close()  # its holder has just removed it: this lock would keep nobody out
+    except OSError as error:
+        raise RiftError(f"{path}: cannot be locked: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of a file left beside it when they were killed; nobody else may be writing it now."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

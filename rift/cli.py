@@ -4,12 +4,15 @@ A command is a model: its fields are its flags, and a field that is a section of
 (``--train.epochs 110``). What a command computes with is imported when it runs, so that ``--help`` does not wait for torch.
 """
 
+import os
+import re
 import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -36,7 +39,7 @@ from rift.config import (
     TableName,
 )
 from rift.errors import RiftError
-from rift.progress import display
+from rift.progress import display, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from rift.data import Prepared
     from rift.models.checkpoint import ModelSpec
     from rift.training.epoch import Trained
+    from rift.training.loop import TrainedBase, TrainingEpoch
+    from rift.training.parallel import Team
 
 IMPORT_IMAGES = 1000  # of each split, that imported weights are tried on
 
@@ -59,6 +64,9 @@ Device = Annotated[
 
 class Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    memory: ClassVar[str] = "what runs beside it"
+    """What to lower if memory does not suffice."""
 
     @abstractmethod
     def run(self) -> None:
@@ -79,7 +87,9 @@ class Command(BaseModel):
         """Everything that the result depends on besides the input files."""
         flags = {
             # Where data sets lie is no part of what is made of them.
-            name: value.model_dump(mode="json", exclude={"root"}) if isinstance(value, BaseModel) else value
+            name: value.model_dump(mode="json", exclude=set(config.NO_RESULT))
+            if isinstance(value, BaseModel)
+            else value
             for name in type(self).model_fields
             if not isinstance(value := getattr(self, name), Path)
             and name not in ("seed", "device", "corrupted", "root", "weights")
@@ -133,48 +143,153 @@ class Corrupt(Command):
 
 
 class Train(Command):
-    """Train a base and keep its most robust epoch."""
+    """Train a base and keep its most robust epoch; what was interrupted goes on where it was."""
+
+    memory = "--train.batch_size, or raise --train.accumulate, which gives the same gradients in smaller parts"
 
     data: Prepared_
     architecture: Architecture = Field(description="Architecture: resnet18 …, or timm:NAME.")
-    regime: RegimeName = Field("pgd", description="Training regime.")
+    regime: RegimeName = Field("pgd", description="Training regime; what no flag says follows its authors' recipe.")
     seed: Seed = 0
     train: config.Train = config.Train()
     attack: config.Attack = config.Attack()
+    inner: config.Inner = config.Inner()
     augment: config.Augment = config.Augment()
+    trades: config.Trades = config.Trades()
+    mart: config.Mart = config.Mart()
+    score: config.Score = config.Score()
+    awp: config.Awp = config.Awp()
     device: Device = "auto"
-    output: Path = Field(description="Weights to write (.safetensors).")
+    output: Path = Field(description="Weights to write (.safetensors); until then, OUTPUT.state holds the state.")
     history: Path = Field(description="Training history to write (.csv), a row an epoch.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
+        regime = given.get("regime", "pgd")
+        recipe = config.RECIPES.get(regime)
+        if recipe is None:
+            return given  # which is said of the regime itself
+        for other in sorted(
+            {name for each in config.RECIPES.values() for name in each.sections} - set(recipe.sections)
+        ):
+            if other in given:
+                raise ValueError(f"--{other}: is no part of regime {regime}")
+        return config.merge(recipe.settings, given)
+
+    @model_validator(mode="after")
+    def _init_says_nothing_in_vain(self) -> "Train":
+        if self.train.init_normalization and not self.train.init:
+            raise ValueError("--train.init_normalization is for the weights of --train.init")
+        return self
+
+    @property
+    def settings(self) -> config.RunSettings:
+        """The sections together."""
+        return config.RunSettings(
+            **{name: getattr(self, name) for name in config.RunSettings.model_fields if name in type(self).model_fields}
+        )
+
+    def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
+        """Everything that the result depends on besides the input files; nothing of other regimes."""
+        source = super().provenance(device)
+        own = {name for recipe in config.RECIPES.values() for name in recipe.sections}
+        foreign = own - set(config.RECIPES[self.regime].sections)
+        kept = {name: value for name, value in source["settings"].items() if name not in foreign}
+        return artifacts.provenance(kept, self.seed, source["device"])
+
     def run(self) -> None:
+        from rift.training.parallel import launch, launched, team
+
+        if self.train.processes > 1 and not launched():
+            _check_processes(self.train.processes, self.device)
+            launch(self.train.processes, sys.argv[1:])
+            return
+        device = _device(self.device)
+        with team(device) as members, ExitStack() as held:
+            if members.rank == 0:
+                held.enter_context(artifacts.locked(self.output.with_name(f"{self.output.name}.lock")))
+            self._train(device, members)
+
+    def _train(self, device: "torch.device", members: "Team") -> None:
         from rift.data import load
         from rift.data.split import split_of
-        from rift.models import build, checkpoint
+        from rift.models import checkpoint
         from rift.training import REGIMES
         from rift.training.loop import train
 
-        device = _device(self.device)
+        chief = members.rank == 0
         prepared = load(self.data, ("train", "validation"))
-        spec = checkpoint.ModelSpec(
-            self.architecture, len(prepared.classes), prepared.size, prepared.mean, prepared.std
-        )
-        model = build(**asdict(spec), seed=self.seed).to(device)
-        with display("train") as progress:
+        model, spec = self._network(prepared)
+        source = self.provenance(device)
+        file = self.output.with_name(f"{self.output.name}.state")
+        begun_with = {**source["settings"], "seed": self.seed, **self._files()}
+        state = _state(file, begun_with) if file.exists() else None
+        if chief:
+            artifacts.remove_leftovers(file)
+
+        def keep(state: dict[str, Any]) -> None:
+            if chief:
+                artifacts.write_state(file, {"begun_with": begun_with, "run": state})
+
+        with ExitStack() as held:
+            log = held.enter_context(_tensorboard(self.output.parent)) if chief and self.train.tensorboard else None
+
+            def after_epoch(trained: "TrainedBase") -> None:
+                if chief:
+                    artifacts.write_csv(self.history, _history(trained), source)
+                if log is not None:
+                    log(trained.history[-1])
+
+            progress = held.enter_context(display("train")) if chief else silent
             trained = train(
-                model,
+                model.to(device),
                 split_of(prepared, "train", device),
                 split_of(prepared, "validation", device),
                 REGIMES[self.regime],
-                self.train,
-                self.attack,
-                self.augment,
+                self.settings,
                 self.seed,
                 progress,
+                team=members,
+                state=state,
+                keep_state=keep,
+                after_epoch=after_epoch,
             )
-        source = self.provenance(device)
-        artifacts.write_csv(self.history, _history(trained), source)
-        checkpoint.save(self.output, trained.state, spec, source)
-        _say(f"epoch {trained.kept} kept")
+        if chief:
+            artifacts.write_csv(self.history, _history(trained), source)
+            checkpoint.save(self.output, trained.state, spec, source)
+            file.unlink(missing_ok=True)
+            _say(f"epoch {trained.kept} kept{', averaged weights' if trained.averaged else ''}")
+            if trained.collapsed is not None:
+                _say(
+                    f"warning: catastrophic overfitting from epoch {trained.collapsed} on: the network withstands the single"
+                    " step it was trained with, but not PGD; the most robust epoch is kept"
+                )
+
+    def _network(self, prepared: "Prepared") -> "tuple[nn.Module, ModelSpec]":
+        """Make the network that training begins with."""
+        from rift.data.split import split_of, to_float
+        from rift.models import build, checkpoint
+        from rift.models.imports import import_base
+
+        spec = checkpoint.ModelSpec(
+            self.architecture, len(prepared.classes), prepared.size, prepared.mean, prepared.std
+        )
+        if self.train.init is None:
+            return build(**asdict(spec), seed=self.seed), spec
+        init = config.Base(weights=self.train.init, normalization=self.train.init_normalization)
+        some = to_float(split_of(prepared, "validation").up_to(32).images)
+        model, spec, _ = import_base(init, spec, prepared.facts["dataset"], some)
+        return model, spec
+
+    def _files(self) -> dict[str, str]:
+        """Tell the content of what training reads."""
+        from rift.data.source import sha256
+
+        files = {"data": self.data}
+        if self.train.init is not None:
+            files |= {f"init {path}": Path(path) for path in config.Base(weights=self.train.init).files}
+        return {name: sha256(path) for name, path in files.items()}
 
 
 class Import(Command):
@@ -284,6 +399,8 @@ class Export(Command):
 class Criticality(Command):
     """Measure how critical each module is to robustness (MRC)."""
 
+    memory = "--criticality.batch_size"
+
     base: Path = Field(description="Weights of the adversarially trained base.")
     data: Prepared_
     seed: Seed = 0
@@ -313,6 +430,8 @@ class Criticality(Command):
 
 class Finetune(Command):
     """Fine-tune one scope of the base on clean images."""
+
+    memory = "--finetune.batch_size"
 
     base: Path = Field(description="Weights of the base.")
     criticality: Path = Field(description="Criticality table of the base (rift criticality).")
@@ -523,6 +642,8 @@ class EvaluateOod(Command):
 class EvaluateAdversarial(Command):
     """Accuracy on attacked test images: PGD, worst of several restarts, and AutoAttack."""
 
+    memory = "--evaluate.autoattack.batch_size"
+
     class Evaluate(Section):
         pgd: config.Pgd = config.Pgd()
         autoattack: config.AutoAttack = config.AutoAttack()
@@ -696,7 +817,76 @@ def _frame(records: "Sequence[DataclassInstance]") -> "pd.DataFrame":
 
 
 def _history(trained: "Trained") -> "pd.DataFrame":
-    return _frame(trained.history).assign(kept=[row.epoch == trained.kept for row in trained.history])
+    return _frame(trained.history).dropna(axis=1).assign(kept=[row.epoch == trained.kept for row in trained.history])
+
+
+def _check_processes(processes: int, device: str) -> None:
+    """Make sure that every process gets a GPU of its own, if they compute on GPUs.
+
+    Raises:
+        RiftError: there are fewer, or one was named.
+    """
+    import torch
+
+    if device not in ("auto", "cuda", "cpu"):
+        raise RiftError(f"--train.processes {processes}: each takes a GPU of its own: leave --device {device} away")
+    there = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if there and processes > there:
+        raise RiftError(f"--train.processes {processes}: there are {there} GPUs, and each process wants one")
+
+
+def _state(file: Path, begun_with: dict[str, Any]) -> dict[str, Any]:
+    """Read the state of an interrupted training.
+
+    Raises:
+        RiftError: it cannot be read, or was begun with other settings.
+    """
+    content = artifacts.read_state(file, ("begun_with", "run"))
+    before, now = (_leaves(settings) for settings in (content["begun_with"], begun_with))
+    differing = [
+        f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"
+        for key in dict.fromkeys((*before, *now))
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        raise RiftError(
+            f"{file}: was begun with other settings: {', '.join(differing)}; set these back to go on, or delete it to begin"
+            " anew"
+        )
+    state: dict[str, Any] = content["run"]
+    _say(f"going on in epoch {state['pass']['epoch']}, after batch {state['pass']['steps']}")
+    return state
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings: ``train.epochs`` and so on."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> "Iterator[Callable[[TrainingEpoch], None]]":
+    """Log rows of a training history for TensorBoard.
+
+    Raises:
+        RiftError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RiftError("--train.tensorboard: wants TensorBoard: pip install 'rift[tensorboard]'") from error
+
+    with SummaryWriter(folder / "tensorboard") as writer:
+
+        def log(row: "TrainingEpoch") -> None:
+            for name, value in asdict(row).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, row.epoch)
+            writer.flush()
+
+        yield log
 
 
 def _device(name: str) -> "torch.device":
@@ -708,6 +898,10 @@ def _device(name: str) -> "torch.device":
     import torch
 
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if chosen == "cuda":
+        chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # a GPU of its own for each of several processes
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
         device = torch.device(chosen)
         torch.Generator(device)
@@ -719,7 +913,8 @@ def _device(name: str) -> "torch.device":
     # float32 means float32: a GPU would take 10 of its 23 bits for convolutions.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    _say(f"computing on {device}, {torch.get_num_threads()} threads")
+    if os.environ.get("RANK", "0") == "0":
+        _say(f"computing on {device}, {torch.get_num_threads()} threads")
     return device
 
 
@@ -748,7 +943,13 @@ def _start(chosen_from: BaseModel) -> None:
     command = cast("Command", get_subcommand(chosen_from, cli_exit_on_error=False))
     command.check_outputs()
     artifacts.commit()
-    command.run()
+    try:
+        command.run()
+    except (MemoryError, RuntimeError) as error:
+        # Told by what it says: torch, whose class it is, may not have been imported.
+        if not isinstance(error, MemoryError) and not re.search(r"out of memory|can't allocate memory", str(error)):
+            raise
+        raise RiftError(f"out of memory; lower {command.memory}") from error
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import yaml
 from pydantic import (
@@ -37,7 +38,9 @@ from rift.errors import RiftError
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
 ArchitectureName = Literal["resnet8", "resnet18", "resnet34", "preact-resnet18", "wrn-28-10", "wrn-34-10", "vit-small"]
-RegimeName = Literal["standard", "pgd"]
+RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
+InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
+ScheduleName = Literal["step", "cosine", "one-cycle"]
 NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
 CorruptionName = Literal[
     "gaussian_noise",
@@ -74,6 +77,9 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
 }
 
 ROBUSTBENCH = "robustbench:"
+# Settings that change no result: not part of its provenance, and no reason to compute it again.
+NO_RESULT = frozenset({"root", "processes", "save_minutes", "tensorboard"})
+
 TIMM = "timm:"
 TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
 TimmArchitecture = Annotated[str, StringConstraints(pattern=TIMM_NETWORK)]
@@ -209,14 +215,89 @@ class Train(Section):
     """Adversarial training (Pang et al. 2021)."""
 
     epochs: Count = Field(110, description="Passes over the training split.")
-    batch_size: Count = Field(128, description="Images a step.")
-    learning_rate: Positive = Field(0.1, description="First learning rate of SGD.")
-    milestones: tuple[Count, ...] = Field((100, 105), description="Epochs after which it is divided by 10.")
+    batch_size: Count = Field(128, description="Images a step, of all processes together.")
+    learning_rate: Positive = Field(0.1, description="Learning rate of SGD: the first, or the highest of one-cycle.")
+    schedule: ScheduleName = Field(
+        "step",
+        description="step: divided by 10 at the milestones; cosine: down to 0; one-cycle: up from 0 and down again.",
+    )
+    milestones: tuple[Count, ...] = Field((100, 105), description="Epochs after which step divides by 10.")
     momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
     weight_decay: NotNegative = Field(5e-4, description="L2 penalty of SGD.")
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of every label that is spread over all classes."
+    )
+    averaging: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.0, description="Decay of a moving average of the weights, evaluated beside them, such as 0.999; 0 for none."
+    )
+    init: str | None = Field(
+        None,
+        description="Weights to begin with: a file (.safetensors, .pth, .pt) or robustbench:NAME; random if not given.",
+    )
+    init_normalization: Literal["dataset", "none"] | None = Field(
+        None, description="What images go through before the network of init, where the file does not hold it."
+    )
     precision: Precision = Field(
         "auto", description="Arithmetic of training; auto is bfloat16 on a GPU that has it, else float32."
     )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="Whether torch.compile translates the network; auto: on a GPU."
+    )
+    accumulate: Count = Field(
+        1, description="Parts that a batch is computed in: more take less memory. Batch norm sees a part at a time."
+    )
+    processes: Count = Field(
+        1, description="Processes that share every batch, one a GPU. Batch norm sees the whole batch on GPUs only."
+    )
+    save_minutes: Positive = Field(
+        10.0, description="Minutes after which the state is saved within an epoch, besides at the end of each."
+    )
+    tensorboard: bool = Field(False, description="Log to a folder tensorboard beside the weights.")
+
+
+class Inner(Section):
+    """The attack that training images go through; what is not given is that of ``attack``."""
+
+    method: InnerName = Field(
+        "pgd",
+        description="pgd; or in one step: fgsm-rs (Wong et al. 2020), n-fgsm (de Jorge et al. 2022, noise of twice eps).",
+    )
+    start: Literal["uniform", "normal"] = Field(
+        "uniform",
+        description="Where pgd begins: uniform in the ball, or normal: 0.001·N(0, 1) beside the image (TRADES).",
+    )
+    eps: Epsilon | None = Field(None, description="Radius of the Linf ball.")
+    step: Epsilon | None = Field(
+        None, description="Length of a step; if not given, of fgsm-rs 1.25 times eps, of n-fgsm eps."
+    )
+    steps: Count | None = Field(None, description="Number of steps of pgd.")
+
+
+class Trades(Section):
+    """TRADES (Zhang et al. 2019)."""
+
+    beta: NotNegative = Field(6.0, description="Weight of the divergence between clean and adversarial predictions.")
+
+
+class Mart(Section):
+    """MART (Wang et al. 2020)."""
+
+    beta: NotNegative = Field(5.0, description="Weight of the divergence, which counts more where the model is unsure.")
+
+
+class Score(Section):
+    """SCORE (Pang et al. 2022)."""
+
+    beta: NotNegative = Field(
+        6.0, description="Weight of the squared distance between clean and adversarial predictions."
+    )
+
+
+class Awp(Section):
+    """Adversarial weight perturbation (Wu et al. 2020)."""
+
+    gamma: Positive = Field(0.01, description="Size of the perturbation, relative to the norm of each weight.")
+    warmup: Annotated[int, Field(ge=0)] = Field(0, description="Epochs before weights are perturbed.")
 
 
 class Criticality(Section):
@@ -314,12 +395,22 @@ class Evaluate(Section):
     autoattack: AutoAttack = AutoAttack()
 
 
-class RunSettings(Section):
+class TrainingSettings(Section):
+    """The sections that training alone depends on, and augmentation."""
+
+    augment: Augment = Augment()
+    train: Train = Train()
+    inner: Inner = Inner()
+    trades: Trades = Trades()
+    mart: Mart = Mart()
+    score: Score = Score()
+    awp: Awp = Awp()
+
+
+class RunSettings(TrainingSettings):
     """The sections that the stages of a run depend on."""
 
     attack: Attack = Attack()
-    augment: Augment = Augment()
-    train: Train = Train()
     criticality: Criticality = Criticality()
     finetune: Finetune = Finetune()
     interpolate: Interpolate = Interpolate()
@@ -327,7 +418,7 @@ class RunSettings(Section):
 
 
 class Settings(RunSettings):
-    """The sections that stages depend on, for one data set and architecture."""
+    """The sections that stages depend on, for one data set, architecture and regime."""
 
     data: Data = Data()
     corrupt: Corrupt = Corrupt()
@@ -417,8 +508,48 @@ class Report(Section):
     )
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What is particular to a regime.
+
+    Attributes:
+        sections: those of its own, besides the ones that all regimes share.
+        settings: its authors' settings where they are not the general ones: what a file or a command leaves open.
+    """
+
+    sections: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+_TRADES_INNER = {"start": "normal", "eps": 0.031, "step": 0.007, "steps": 10}
+_TRADES_TRAIN = {"epochs": 76, "milestones": (75,), "weight_decay": 2e-4}
+
+RECIPES: dict[RegimeName, Recipe] = {
+    "standard": Recipe(),
+    "pgd": Recipe(),
+    "trades": Recipe(("trades",), {"train": _TRADES_TRAIN, "inner": _TRADES_INNER}),
+    "mart": Recipe(
+        ("mart",),
+        {
+            "train": {"epochs": 120, "milestones": (75, 90, 100), "learning_rate": 0.01, "weight_decay": 3.5e-3},
+            "inner": _TRADES_INNER,
+        },
+    ),
+    "awp": Recipe(("awp",)),
+    "trades-awp": Recipe(
+        ("trades", "awp"),
+        {"train": _TRADES_TRAIN, "inner": _TRADES_INNER, "awp": {"gamma": 0.005, "warmup": 10}},
+    ),
+    "score": Recipe(("score",), {"train": _TRADES_TRAIN, "inner": _TRADES_INNER}),
+}
+
+
 class Overrides(Section):
-    """Settings for some data sets or architectures only; an architecture's go over a data set's."""
+    """Settings for some regimes, data sets or architectures only; a later one of these three goes over an earlier."""
+
+    regimes: Mapping[RegimeName, TrainingSettings] = Field(
+        {}, description="Settings by regime; what no setting says follows the recipe of its authors."
+    )
 
     datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
     architectures: Mapping[Architecture, RunSettings] = Field(
@@ -465,16 +596,21 @@ class Experiment(Settings):
         for values in product(*kinds.values(), self.grid.seeds):
             yield dict(zip((*kinds, "seed"), values, strict=True))
 
-    def settings(self, dataset: str | None = None, architecture: str | None = None) -> Settings:
-        """Settings that hold for a data set and an architecture, overrides applied."""
-        merged = self.model_dump(include=set(Settings.model_fields))
-        by_name: tuple[tuple[Mapping[Any, RunSettings], str | None], ...] = (
+    def settings(
+        self, dataset: str | None = None, architecture: str | None = None, regime: RegimeName | None = None
+    ) -> Settings:
+        """Settings that hold for a data set, an architecture and a regime: its recipe, what the file says, overrides."""
+        merged = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+        if regime is not None:
+            merged = merge(RECIPES[regime].settings, merged)
+        by_name: tuple[tuple[Mapping[Any, TrainingSettings], str | None], ...] = (
+            (self.overrides.regimes, regime),
             (self.overrides.datasets, dataset),
             (self.overrides.architectures, architecture),
         )
         for overrides, name in by_name:
             if name in overrides:
-                merged = _merge(merged, overrides[name].model_dump(exclude_unset=True))
+                merged = merge(merged, overrides[name].model_dump(exclude_unset=True))
         return Settings.model_validate(merged)
 
     def imported(self, **run: object) -> Base | None:
@@ -485,6 +621,11 @@ class Experiment(Settings):
         """
         base = next((entry for entry in self.base if entry.holds_for(**run)), None)
         return None if base is None or base.weights == "train" else base
+
+    def initial(self, dataset: str, architecture: str, regime: RegimeName, **_seed: int) -> list[str]:
+        """Files that the training of a run begins with."""
+        init = self.settings(dataset, architecture, regime).train.init
+        return Base(weights=init).files if init else []
 
     @property
     def imports(self) -> dict[tuple[str, str, str, int], Base]:
@@ -522,19 +663,22 @@ class Experiment(Settings):
         return tuple(dict.fromkeys(name for cell in cells for name in self.settings(*cell).evaluate.ood.names))
 
     def flags(self, *sections: str, **cell: str) -> str:
-        """Flags that hand sections to a command, quoted for the shell; not where data sets lie, which changes no result.
+        """Flags that hand sections to a command, quoted for the shell; not those settings that change no result.
 
         Args:
-            sections: dotted paths such as ``evaluate.pgd``, or ``grid``.
+            sections: dotted paths such as ``evaluate.pgd``, or ``grid``, or ``regime`` for those of the regime alone.
             cell: the ``dataset``, ``architecture`` and ``regime`` of a job, as far as it has them; overrides for them are
                 applied, and ``grid`` shrinks to them.
         """
-        settings = self.settings(cell.get("dataset"), cell.get("architecture"))
-        tree = {path: self.grid.only(**cell) if path == "grid" else settings.section(path) for path in sections}
+        regime = cast("RegimeName | None", cell.get("regime"))
+        settings = self.settings(cell.get("dataset"), cell.get("architecture"), regime)
+        own = RECIPES[regime].sections if regime else ()
+        paths = [path for named in sections for path in (own if named == "regime" else (named,))]
+        tree = {path: self.grid.only(**cell) if path == "grid" else settings.section(path) for path in paths}
         return " ".join(
             f"--{path}.{key} {shlex.quote(_flag(value))}"
             for path, section in tree.items()
-            for key, value in section.model_dump(mode="json", exclude={"root"}).items()
+            for key, value in section.model_dump(mode="json", exclude=set(NO_RESULT), exclude_none=True).items()
         )
 
 
@@ -545,10 +689,11 @@ def _flag(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Put nested settings over others, key by key."""
     merged = dict(below)
     for key, value in above.items():
-        merged[key] = _merge(merged[key], value) if isinstance(value, Mapping) else value
+        merged[key] = merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
     return merged
 
 

@@ -1,5 +1,6 @@
 """Clean fine-tuning of some modules of a network (Zhu et al. 2023, section 4.2)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,10 +10,10 @@ from torch.nn import functional as F
 from rift.config import Augment, Finetune
 from rift.data.split import Split
 from rift.evaluation.accuracy import correct, percent
-from rift.models.modes import snapshot, trainable
+from rift.models.modes import in_full, snapshot, trainable
 from rift.progress import Progress, silent
 from rift.seeds import generator
-from rift.training.epoch import Epoch, Trained, arithmetic, train_epoch
+from rift.training.epoch import Epoch, Pass, Trained, arithmetic, go_through
 
 
 def fine_tune(
@@ -55,35 +56,41 @@ def fine_tune(
     device = data.images.device
     in_bfloat16 = arithmetic(settings.precision, device) == "bfloat16"
 
-    def loss_of(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-            logits = model(images)
-            return F.cross_entropy(logits, labels), logits
+            logits = in_full(model(images))
+        loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def learning_rate(done: float) -> float:
+        return settings.learning_rate * (0.1 if 2 * math.floor(done) >= settings.epochs else 1)
 
     history: list[Epoch] = []
     best = -1.0
     state: dict[str, Tensor] = {}
     kept = 0
     for epoch in range(1, settings.epochs + 1):
-        learning_rate = settings.learning_rate * (0.1 if 2 * (epoch - 1) >= settings.epochs else 1)
         model.train(settings.batch_norm == "train")
+        here = Pass.begin(epoch, len(data.labels), stream)
         with trainable(model, trained):
-            loss, accuracy = train_epoch(
-                loss_of,
-                optimizer,
+            go_through(
+                here,
                 data,
-                settings.batch_size,
+                step,
+                optimizer,
+                learning_rate,
                 augmentation,
                 stream,
-                learning_rate,
-                epoch,
-                settings.epochs,
-                progress,
+                batch_size=settings.batch_size,
+                epochs=settings.epochs,
+                progress=progress,
             )
+        here.check_finite()
         model.eval()
         standard = percent(correct(model, validation))
         if standard > best:
             best, state, kept = standard, snapshot(model), epoch
-        history.append(Epoch(epoch, learning_rate, loss, accuracy, standard))
-        progress(epoch, settings.epochs, f"accuracy {standard:.2f}% on the selection split", loss=loss)
+        history.append(Epoch(epoch, optimizer.param_groups[0]["lr"], here.loss, here.accuracy, standard))
+        progress(epoch, settings.epochs, f"accuracy {standard:.2f}% on the selection split", loss=here.loss)
     return Trained(state, history, kept)

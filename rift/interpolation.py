@@ -58,7 +58,9 @@ def sweep(
         starts = generator(seed, "sweep", device)
         within = one_of(progress, number, len(settings.alphas))
         with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-            withstood = withstands_pgd(model, data, attack, restarts=settings.restarts, generator=starts, progress=within)
+            withstood = withstands_pgd(
+                model, data, attack, restarts=settings.restarts, generator=starts, progress=within
+            )
         adversarial = percent(withstood)
         points.append(Point(alpha, standard, adversarial))
         note = f"alpha {alpha:g}: accuracy {standard:.2f}%, under PGD {adversarial:.2f}%"

@@ -9,7 +9,7 @@ LAYERS = [
     {"data", "models"},
     {"attacks", "criticality", "evaluation", "finetuning", "interpolation", "scopes", "training"},
     {"reporting"},
-    {"cli", "doctor"},
+    {"__main__", "cli", "doctor"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from rift import data
 from rift.config import Augment, Data
 from rift.data.augmentation import augment
-from rift.data.split import shuffled, split_of, to_float
+from rift.data.split import batches, shuffled, split_of, to_float
 from rift.errors import RiftError
 
 
@@ -96,13 +96,15 @@ def test_augmentation_draws_every_shift_and_flips_half() -> None:
     assert counts.min() > 150
 
 
-@given(count=st.integers(1, 200), batch_size=st.integers(1, 60), seed=st.integers(0, 1000))
-def test_a_pass_visits_every_image_once_and_leaves_no_batch_of_one(count: int, batch_size: int, seed: int) -> None:
-    batches = shuffled(count, batch_size, torch.Generator().manual_seed(seed))
-    assert torch.cat(batches).sort().values.tolist() == list(range(count))
-    if count > 1 and batch_size > 1:
-        assert min(map(len, batches)) > 1
-    assert max(map(len, batches)) <= batch_size + 1
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 60), least=st.integers(2, 8), seed=st.integers(0, 1000))
+def test_a_pass_visits_every_image_once_and_leaves_no_small_batch(
+    count: int, batch_size: int, least: int, seed: int
+) -> None:
+    parts = batches(shuffled(count, torch.Generator().manual_seed(seed)), batch_size, least)
+    assert torch.cat(parts).sort().values.tolist() == list(range(count))
+    if count >= least and batch_size >= least:
+        assert min(map(len, parts)) >= least
+    assert max(map(len, parts)) < batch_size + least
 
 
 def test_asking_for_more_images_than_there_are_is_refused(prepared: data.Prepared) -> None:

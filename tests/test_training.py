@@ -5,30 +5,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rift.config import Attack, Augment, Train
+from rift.config import Attack, Augment, RunSettings, Train
 from rift.data.split import Split
 from rift.errors import RiftError
 from rift.models.modes import snapshot
 from rift.training import REGIMES, Regime
-from rift.training.epoch import Trained
-from rift.training.loop import AdversarialEpoch, train
+from rift.training.loop import TrainedBase, train
+from rift.training.parallel import ALONE
+from rift.training.step import gradients_of
 
 ATTACK = Attack(eps=0.1, step=0.05, steps=2)
 PLAIN = Augment(crop=0, flip=False)
 
 
-def run(model: nn.Module, data: Split, regime: Regime = REGIMES["pgd"], seed: int = 0, **settings: object) -> Trained:
+def run(
+    model: nn.Module, data: Split, regime: Regime = REGIMES["pgd"], seed: int = 0, **settings: object
+) -> TrainedBase:
     given = Train(**{"epochs": 3, "batch_size": 32, "learning_rate": 0.05, "milestones": (2,), **settings})
     split = Split(data.images[:96], data.labels[:96]), Split(data.images[96:160], data.labels[96:160])
-    return train(model, *split, regime, given, ATTACK, PLAIN, seed)
+    return train(model, *split, regime, RunSettings(train=given, attack=ATTACK, augment=PLAIN), seed)
 
 
 def test_the_most_robust_epoch_is_kept_and_the_learning_rate_follows_the_milestones(
     resnet8: nn.Module, digits: Split
 ) -> None:
     trained = run(resnet8, digits)
-    rows = [row for row in trained.history if isinstance(row, AdversarialEpoch)]
-    ranks = [(row.adversarial_accuracy, row.standard_accuracy) for row in rows]
+    ranks = [(row.adversarial_accuracy, row.standard_accuracy) for row in trained.history]
     assert ranks.index(max(ranks)) + 1 == trained.kept
     assert [row.learning_rate for row in trained.history] == pytest.approx([0.05, 0.05, 0.005])
 
@@ -57,7 +59,7 @@ def test_one_step_is_plain_sgd_with_momentum_and_weight_decay(resnet8: nn.Module
     start = snapshot(resnet8)
     data = Split(digits.images[:32], digits.labels[:32])
     settings = Train(epochs=1, batch_size=32, learning_rate=0.1, weight_decay=0.01)
-    train(resnet8, data, data, REGIMES["standard"], settings, ATTACK, PLAIN, 0)
+    train(resnet8, data, data, REGIMES["standard"], RunSettings(train=settings, augment=PLAIN), 0)
     found = resnet8.get_parameter("linear.weight").detach().clone()
 
     resnet8.load_state_dict(start)
@@ -78,25 +80,37 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(resnet8: nn.M
     assert not torch.equal(states[0]["conv1.weight"], states[2]["conv1.weight"])
 
 
-def test_pgd_trains_on_the_attacked_images_with_the_model_in_training_mode(resnet8: nn.Module, digits: Split) -> None:
-    resnet8.train()
+def test_images_are_attacked_in_eval_mode_and_trained_on_in_training_mode(resnet8: nn.Module, digits: Split) -> None:
     seen: list[tuple[bool, Tensor]] = []
     resnet8.register_forward_pre_hook(  # before that of normalisation
         lambda module, inputs: seen.append((module.training, inputs[0].detach())), prepend=True
     )
+    statistics = snapshot(resnet8)["bn1.running_mean"]
     images = digits.images[:8].float() / 255
-    loss, logits = REGIMES["pgd"].loss(resnet8, images, digits.labels[:8], ATTACK, torch.Generator().manual_seed(0))
+    resnet8.train()
+    settings = RunSettings(attack=ATTACK)
+    stream = torch.Generator().manual_seed(0)
+    gradients_of(resnet8, REGIMES["pgd"], settings, torch.device("cpu"), stream, ALONE)(
+        images, digits.labels[:8], False
+    )
     *attacking, (training, adversarial) = seen
+    assert len(attacking) == ATTACK.steps
     assert not any(mode for mode, _ in attacking)
     assert training
     assert 0 < (adversarial - images).abs().max() <= ATTACK.eps + 1e-6
-    torch.testing.assert_close(loss, F.cross_entropy(logits, digits.labels[:8]))
+    assert not torch.equal(statistics, resnet8.get_buffer("bn1.running_mean"))
 
 
 def test_a_loss_that_is_no_longer_finite_stops_training(resnet8: nn.Module, digits: Split) -> None:
-    broken = Regime(lambda model, images, *_: (model(images).sum() * math.nan, model(images)))
-    with pytest.raises(RiftError, match="the loss became nan in epoch 1"):
-        run(resnet8, digits, broken)
+    def breaks(model: nn.Module, images: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        breaks_now = int(resnet8.get_buffer("bn1.num_batches_tracked")) == 4  # the second batch of the second epoch
+        logits = model(images)
+        return logits.sum() * (math.nan if breaks_now else 1e-6), logits
+
+    with pytest.raises(
+        RiftError, match=r"became nan in epoch 2, batch 2; lower .* last state kept is of epoch 2, batch 0"
+    ):
+        run(resnet8, digits, Regime(breaks, None))
 
 
 def test_bfloat16_trains_too(resnet8: nn.Module, digits: Split) -> None:

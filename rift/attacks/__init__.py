@@ -1,4 +1,4 @@
-"""Attacks: one small file each, all called as ``attack(model, images, labels, …)`` on images in [0, 1]."""
+"""Attacks on images in [0, 1]: PGD for evaluation, and the inner attacks of training."""
 
 from rift.attacks.pgd import pgd
 

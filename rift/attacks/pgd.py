@@ -1,10 +1,13 @@
 """Projected gradient descent (Madry et al. 2018)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rift.models.modes import in_full, inference
+from rift.attacks.ascent import ascend
+from rift.models.modes import inference
 
 
 def pgd(
@@ -46,12 +49,9 @@ def pgd(
             noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
             low, high, target = lower[withstood], upper[withstood], labels[withstood]
             point = (images[withstood] + (2 * noise[withstood] - 1) * eps).clamp(low, high)
-            for _ in range(steps if len(withstood) > 0 else 0):
-                point.requires_grad_()
-                # Summed, so that no image's gradient depends on how many others are attacked with it.
-                loss = F.cross_entropy(in_full(model(point)), target, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, point)
-                point = (point.detach() + step * gradient.sign()).clamp(low, high)
+            loss = partial(F.cross_entropy, target=target, reduction="sum")
+            if len(withstood) > 0:
+                point = ascend(model, point, low, high, loss, step=step, steps=steps)
             adversarial[withstood] = point
             if restarts > 1 and len(withstood) > 0:
                 with torch.no_grad():

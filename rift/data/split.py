@@ -48,15 +48,20 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32, memory_format=torch.channels_last) / 255
 
 
-def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Draw one pass in random order: the indices of every batch.
+def shuffled(count: int, generator: torch.Generator) -> Tensor:
+    """Draw the order of one pass: the index of every image."""
+    return torch.randperm(count, generator=generator, device=generator.device)
 
-    A last batch of a single image joins the one before it: batch norm cannot normalise one value.
+
+def batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
+    """Cut the order of a pass into batches.
+
+    A last batch of fewer than ``least`` images joins the one before it: batch norm cannot normalise one value.
     """
-    batches = list(torch.randperm(count, generator=generator, device=generator.device).split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
+    cut = list(order.split(batch_size))
+    if len(cut) > 1 and len(cut[-1]) < least:
+        cut[-2:] = [torch.cat(cut[-2:])]
+    return cut
 
 
 def in_order(data: Split) -> Iterator[Split]:

@@ -1,19 +1,18 @@
 """Training of a base: one loop for all regimes.
 
-A regime is one function that returns the loss of a batch. Add yours to ``REGIMES`` and its name to
-``rift.config.RegimeName``.
+A regime is a loss, and what its inner attack raises. Add yours to ``REGIMES``, its name to ``rift.config.RegimeName``, and what
+is particular to its settings to ``rift.config.RECIPES``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from rift.config import Attack, RegimeName
-from rift.training.pgd import pgd
-from rift.training.standard import standard
+from rift.attacks.ascent import Objective
+from rift.config import RegimeName, TrainingSettings
+from rift.training import mart, pgd, score, standard, trades
 
 
 @dataclass(frozen=True)
@@ -21,16 +20,26 @@ class Regime:
     """How a base is trained.
 
     Attributes:
-        loss: function of (model, images, labels, attack, generator), images float32 in [0, 1]; returns the loss of the batch
-            and the logits it was computed from.
+        loss: function of (model, images, adversarial images, labels, settings), images float32 in [0, 1]; returns the mean
+            loss of the batch and the logits that accuracy is told from.
+        objective: function of (model, images, labels), the model in eval mode, that returns what the inner attack raises;
+            None: there is no attack, and the adversarial images are the clean ones.
+        perturbs_weights: whether the loss is taken at adversarially perturbed weights (AWP).
         kept_by: kind of accuracy that decides which epoch is kept.
     """
 
-    loss: Callable[[nn.Module, Tensor, Tensor, Attack, torch.Generator], tuple[Tensor, Tensor]]
+    loss: Callable[[nn.Module, Tensor, Tensor, Tensor, TrainingSettings], tuple[Tensor, Tensor]]
+    objective: Callable[[nn.Module, Tensor, Tensor], Objective] | None
+    perturbs_weights: bool = False
     kept_by: Literal["adversarial", "standard"] = "adversarial"
 
 
 REGIMES: dict[RegimeName, Regime] = {
-    "standard": Regime(standard, kept_by="standard"),
-    "pgd": Regime(pgd),
+    "standard": Regime(standard.loss, None, kept_by="standard"),
+    "pgd": Regime(pgd.loss, pgd.objective),
+    "trades": Regime(trades.loss, trades.objective),
+    "mart": Regime(mart.loss, pgd.objective),
+    "awp": Regime(pgd.loss, pgd.objective, perturbs_weights=True),
+    "trades-awp": Regime(trades.loss, trades.objective, perturbs_weights=True),
+    "score": Regime(score.loss, score.objective),
 }

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from rift.config import Augment, Precision
 from rift.data.augmentation import augment
-from rift.data.split import Split, shuffled, to_float
+from rift.data.split import Split, batches, shuffled, to_float
 from rift.errors import RiftError
-from rift.progress import Progress
+from rift.progress import Progress, silent
 
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Epoch:
 
     Attributes:
         epoch: counted from 1.
-        learning_rate: of this epoch.
+        learning_rate: of its last step.
         train_loss: mean of the loss that was trained on.
         train_accuracy: on the images as they were trained on (attacked ones, if the regime attacks), while training.
         standard_accuracy: on the clean selection split, at the epoch's end.
@@ -36,7 +36,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training or fine-tuning ends with.
+    """What training or fine-tuning has come to.
 
     Attributes:
         state: state dict of the epoch kept.
@@ -49,58 +49,105 @@ class Trained:
     kept: int
 
 
-def train_epoch(
-    loss_of: Loss,
-    optimizer: torch.optim.Optimizer,
+@dataclass
+class Pass:
+    """One pass in random order, and how far it has come: another process can go on from it.
+
+    Attributes:
+        epoch: its number, from 1.
+        order: index of every image, in the order of this pass.
+        steps: steps done.
+        loss_sum: of the losses of the images seen.
+        hits: how many of them were classified correctly.
+        broken: the first step whose loss was not finite; 0: none. These three stay on the device until somebody asks.
+    """
+
+    epoch: int
+    order: Tensor
+    steps: int
+    loss_sum: Tensor
+    hits: Tensor
+    broken: Tensor
+
+    @classmethod
+    def begin(cls, epoch: int, images: int, generator: torch.Generator) -> "Pass":
+        zeros = (
+            torch.zeros((), device=generator.device, dtype=kind) for kind in (torch.float32, torch.int64, torch.int64)
+        )
+        return cls(epoch, shuffled(images, generator), 0, *zeros)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a finished pass."""
+        return float(self.loss_sum) / len(self.order)
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy of a finished pass, in percent."""
+        return 100 * float(self.hits) / len(self.order)
+
+    def check_finite(self, good: str = "") -> None:
+        """Make sure that no loss so far was infinite or not a number.
+
+        Raises:
+            RiftError: one was; ``good`` says what is left to go back to.
+        """
+        if int(self.broken):
+            raise RiftError(
+                f"the loss became {float(self.loss_sum)} in epoch {self.epoch}, batch {int(self.broken)}; lower the learning"
+                f" rate{good}"
+            )
+
+
+def go_through(
+    here: Pass,
     data: Split,
-    batch_size: int,
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    learning_rate: Callable[[float], float],
     augmentation: Augment,
     generator: torch.Generator,
-    learning_rate: float,
-    epoch: int,
-    epochs: int,
-    progress: Progress,
-) -> tuple[float, float]:
-    """Go through a split once in random order.
+    *,
+    batch_size: int,
+    least: int = 2,
+    after_step: Callable[[], None] = lambda: None,
+    epochs: int = 1,
+    progress: Progress = silent,
+) -> None:
+    """Do what is left of a pass: a gradient step a batch. Nothing waits for the device but what is shown.
 
     Args:
-        loss_of: function of images (float32 in [0, 1]) and labels that returns the batch's mean loss and the logits.
-        optimizer: of the weights that are trained.
+        here: the pass; it is moved along.
         data: split that is gone through, on the device of ``generator``.
-        batch_size: images a step.
+        step: function of images (float32 in [0, 1]) and labels that leaves gradients, and returns the batch's mean loss
+            and how many images were classified correctly.
+        optimizer: of the weights that are trained.
+        learning_rate: function of the epochs done, the half of the present step among them.
         augmentation: of every batch.
-        generator: of order and augmentation.
-        learning_rate: of this pass.
-        epoch: number of this pass, from 1, and ``epochs`` how many there are: for progress and messages.
-        epochs: see ``epoch``.
-        progress: called after every batch.
-
-    Returns:
-        Mean loss, and accuracy in percent on the images that the loss was computed from.
-
-    Raises:
-        RiftError: the loss is no longer finite.
+        generator: of augmentation.
+        batch_size: images a step.
+        least: what a last batch must have to be one of its own.
+        after_step: called after every step.
+        epochs: how many passes there are, for progress.
+        progress: called after every step.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    loss_sum, hits = (torch.zeros((), device=data.images.device) for _ in range(2))
-    batches = shuffled(len(data.labels), batch_size, generator)
-    seen = 0
-    for number, batch in enumerate(batches, start=1):
+    parts = batches(here.order, batch_size, least)
+    seen = sum(len(batch) for batch in parts[: here.steps])
+    for batch in parts[here.steps :]:
+        rate = learning_rate(here.epoch - 1 + (here.steps + 0.5) / len(parts))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         images, labels = to_float(augment(data.images[batch], augmentation, generator)), data.labels[batch]
-        loss, logits = loss_of(images, labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss, hits = step(images, labels)
         optimizer.step()
-        loss_sum += loss.detach() * len(batch)
-        hits += (logits.detach().argmax(1) == labels).sum()
+        here.steps += 1
         seen += len(batch)
-        done = epoch - 1 + number / len(batches)
-        progress(done, epochs, loss=loss.detach(), accuracy=100 * hits / seen)
-    mean_loss = float(loss_sum) / len(data.labels)
-    if not torch.isfinite(loss_sum):
-        raise RiftError(f"the loss became {mean_loss} in epoch {epoch}; lower the learning rate")
-    return mean_loss, 100 * float(hits) / len(data.labels)
+        here.loss_sum += loss * len(batch)
+        here.hits += hits
+        here.broken = torch.where((here.broken == 0) & ~loss.isfinite(), here.steps, here.broken)
+        after_step()
+        progress(here.epoch - 1 + here.steps / len(parts), epochs, loss=loss, accuracy=100 * here.hits / seen)
 
 
 def arithmetic(precision: Precision, device: torch.device) -> str:

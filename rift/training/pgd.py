@@ -1,17 +1,23 @@
-"""PGD adversarial training, PGD-AT (Madry et al. 2018)."""
+"""PGD adversarial training, PGD-AT (Madry et al. 2018, equation 2.1)."""
 
-import torch
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rift import attacks
-from rift.config import Attack
+from rift.attacks.ascent import Objective
+from rift.config import TrainingSettings
+from rift.models.modes import in_full
 
 
-def pgd(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator
+def objective(_model: nn.Module, _images: Tensor, labels: Tensor) -> Objective:
+    """Raise the cross-entropy."""
+    return partial(F.cross_entropy, target=labels, reduction="sum")
+
+
+def loss(
+    model: nn.Module, _images: Tensor, adversarial: Tensor, labels: Tensor, settings: TrainingSettings
 ) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy of adversarial images and their logits."""
-    adversarial = attacks.pgd(model, images, labels, **attack.model_dump(), generator=generator)
-    logits = model(adversarial)
-    return F.cross_entropy(logits, labels), logits
+    logits = in_full(model(adversarial))
+    return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

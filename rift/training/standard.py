@@ -1,15 +1,15 @@
 """Standard training, without an attack."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rift.config import Attack
+from rift.config import TrainingSettings
+from rift.models.modes import in_full
 
 
-def standard(
-    model: nn.Module, images: Tensor, labels: Tensor, _attack: Attack, _generator: torch.Generator
+def loss(
+    model: nn.Module, images: Tensor, _adversarial: Tensor, labels: Tensor, settings: TrainingSettings
 ) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy of clean images and their logits."""
-    logits = model(images)
-    return F.cross_entropy(logits, labels), logits
+    logits = in_full(model(images))
+    return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

@@ -39,6 +39,11 @@ def run_of(wildcards):
     return {**run, "seed": int(wildcards.seed)}
 
 
+def training(wildcards):
+    """Settings of the training of a run."""
+    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime).train
+
+
 cells = {
     "dataset": grid.datasets,
     "architecture": grid.architectures,

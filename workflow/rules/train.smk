@@ -5,6 +5,7 @@ imported = names(experiment.imported_paths)
 
 rule train:
     input:
+        init=lambda wildcards: experiment.initial(**run_of(wildcards)),
         data="<results>/data/{dataset}/prepared.safetensors",
     output:
         weights="<results>/<run>/base.safetensors",
@@ -18,15 +19,19 @@ rule train:
     conda:
         "../../environment.yml"
     threads: 1
+    # What changes no result is a resource: a changed one re-runs nothing. A job that was killed goes on where it was.
     resources:
-        gpu=1,
+        gpu=lambda wildcards: training(wildcards).processes,
         mem_mb=8000,
         runtime="24h",
+        save_minutes=lambda wildcards: str(training(wildcards).save_minutes),
+        tensorboard=lambda wildcards: int(training(wildcards).tensorboard),
     params:
-        settings=flags("train", "attack", "augment"),
+        settings=flags("train", "attack", "inner", "augment", "regime"),
     shell:
         "rift train --data {input.data} --architecture {wildcards.architecture} --regime {wildcards.regime} --seed {wildcards.seed}"
-        " {params.settings} --output {output.weights} --history {output.history} > {log} 2>&1"
+        " {params.settings} --train.processes {resources.gpu} --train.save_minutes {resources.save_minutes}"
+        " --train.tensorboard {resources.tensorboard} --output {output.weights} --history {output.history} > {log} 2>&1"
 
 
 rule import_base:

@@ -1,0 +1,5 @@
+"""``python -m rift``: the command ``rift``."""
+
+from rift.cli import main
+
+main()

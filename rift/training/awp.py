@@ -1,0 +1,49 @@
+"""Adversarial weight perturbation (Wu et al. 2020, section 4.1)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def perturbed_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Weights that are perturbed: those of two or more dimensions, so neither biases nor batch norm."""
+    return [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+
+
+def perturbation(weights: Sequence[Tensor], gradients: Sequence[Tensor], gamma: float) -> list[Tensor]:
+    """Return the ascent step v of every weight: along its gradient, as long as γ·‖θ‖ (equation 10)."""
+    return [
+        gamma * weight.detach().norm() * gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
+        for weight, gradient in zip(weights, gradients, strict=True)
+    ]
+
+
+@contextmanager
+def perturbed(weights: Sequence[nn.Parameter], steps: Iterable[Tensor]) -> Iterator[None]:
+    """Move weights for a while, and back to exactly what they were."""
+    before = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight, step in zip(weights, steps, strict=True):
+            weight.add_(step)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)
+
+
+@contextmanager
+def untouched_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norm normalises as its mode says, but its running statistics stay as they are."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
