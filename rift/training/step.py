@@ -1,5 +1,6 @@
 """The gradients of one batch: inner attack, weight perturbation, loss; in parts and by several processes if asked."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -33,6 +34,13 @@ class _Loss(nn.Module):
             return self.regime.loss(self.model, images, adversarial, labels, self.settings)
 
 
+def _share(loss_of: _Loss) -> DistributedDataParallel:
+    """Let processes average the gradients of a loss; running statistics are seen to elsewhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is unknown to older versions of torch
+        return DistributedDataParallel(loss_of, broadcast_buffers=False)
+
+
 def gradients_of(
     model: nn.Module, regime: Regime, settings: RunSettings, device: torch.device, stream: torch.Generator, team: Team
 ) -> Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]]:
@@ -52,7 +60,7 @@ def gradients_of(
     """
     inner = settle(settings.inner, settings.attack)
     loss_of = _Loss(model, regime, settings, arithmetic(settings.train.precision, device) == "bfloat16")
-    shared = DistributedDataParallel(loss_of, forward_sync_buffers=False) if team.size > 1 else loss_of
+    shared = _share(loss_of) if team.size > 1 else loss_of
 
     def attacked(images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         if regime.objective is None:
