@@ -1,16 +1,19 @@
 """What tests share: a small trained experiment's building blocks on real digits."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from rift import data, models
+from rift import artifacts, data, models
 from rift.config import Data
 from rift.data.split import Split, split_of, to_float
 
 torch.set_num_threads(1)
+# Of the commands that tests start, too: on small networks a second thread costs more than it does.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +50,11 @@ def prepared_model(prepared: data.Prepared, digits: Split) -> nn.Module:
         loss.backward()
         optimizer.step()
     return model.eval()
+
+
+@pytest.fixture
+def prepared_set(prepared: data.Prepared, tmp_path: Path) -> Path:
+    """A prepared set as a file."""
+    path = tmp_path / "prepared.safetensors"
+    data.save(path, prepared, artifacts.provenance({}))
+    return path

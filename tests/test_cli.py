@@ -1,3 +1,4 @@
+import json
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from torch import nn
 from rift import artifacts, cli, data, models
 from rift.artifacts import provenance, write_csv
 from rift.config import data_root
+from rift.errors import RiftError
 from rift.models import checkpoint, export
 
 RIFT = (sys.executable, "-c", "from rift.cli import main; main()")
@@ -134,20 +136,97 @@ def test_the_same_seed_gives_the_same_bytes_twice(folder: Path, tmp_path: Path) 
     for name in ("a", "b"):
         answer = rift(*train_words(folder, tmp_path / name, "--seed", 3))
         assert answer.returncode == 0, answer.stderr
-    for file in ("base.safetensors", "training.csv"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert (tmp_path / "a/base.safetensors").read_bytes() == (tmp_path / "b/base.safetensors").read_bytes()
+    histories = [artifacts.read_csv(tmp_path / name / "training.csv", ()) for name in ("a", "b")]
+    timeless = [history.drop(columns=["seconds", "images_per_second"]) for history in histories]
+    assert timeless[0].equals(timeless[1])
     assert "epoch 1 kept" in answer.stderr
     assert "train: 1/1 " in answer.stderr
 
 
-def test_a_killed_training_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_training_leaves_no_weights(folder: Path, tmp_path: Path) -> None:
     words = train_words(folder, tmp_path / "run", "--train.epochs", 500)
     with subprocess.Popen([*RIFT, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "train: 2/500" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run/base.safetensors").exists()
+    assert (tmp_path / "run/base.safetensors.state").exists()
+
+
+def test_training_begins_with_the_weights_of_init(folder: Path, tmp_path: Path, prepared_model: nn.Module) -> None:
+    """At a learning rate that moves nothing, training ends where it began."""
+    plain = tmp_path / "plain.pth"
+    torch.save({"state_dict": export.plain_state(prepared_model)}, plain)
+    still = ["--train.learning_rate", 1e-30, "--train.weight_decay", 0, "--train.init", plain]
+    untold = rift(*train_words(folder, tmp_path / "untold", *still))
+    assert untold.returncode == 1
+    assert "normalization" in untold.stderr
+    told = rift(*train_words(folder, tmp_path / "told", *still, "--train.init_normalization", "dataset"))
+    assert told.returncode == 0, told.stderr
+    model, _ = checkpoint.load(tmp_path / "told/base.safetensors")
+    expected = prepared_model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.named_parameters())
+    again = rift(*train_words(folder, tmp_path / "again", *still[:-1], tmp_path / "told/base.safetensors"))
+    assert again.returncode == 0, again.stderr  # rift's own weights say it themselves
+
+    alone = rift(*train_words(folder, tmp_path / "alone", "--train.init_normalization", "none"))
+    assert alone.returncode == 2
+    assert "--train.init_normalization is for the weights of --train.init" in alone.stderr
+
+
+def test_a_training_logs_to_tensorboard_what_its_history_says(folder: Path, tmp_path: Path) -> None:
+    answer = rift(*train_words(folder, tmp_path, "--train.tensorboard", "true"))
+    assert answer.returncode == 0, answer.stderr
+    (row,) = artifacts.read_csv(tmp_path / "training.csv", ()).to_dict("records")
+    program = (
+        "import json, sys\n"
+        "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
+        "events = EventAccumulator(sys.argv[1])\n"
+        "events.Reload()\n"
+        "print(json.dumps({name: events.Scalars(name)[0].value for name in events.Tags()['scalars']}))\n"
+    )
+    reading = [sys.executable, "-c", program, str(tmp_path / "tensorboard")]
+    logged = json.loads(subprocess.run(reading, capture_output=True, text=True, check=True).stdout)
+    assert set(logged) == set(row) - {"epoch", "kept"}
+    assert logged == pytest.approx({name: row[name] for name in logged}, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 MiB.",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+    ],
+)
+def test_too_little_memory_says_which_setting_to_lower(
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError(message)
+
+    monkeypatch.setattr("rift.training.loop.train", train)
+    monkeypatch.setattr(sys, "argv", ["rift", *map(str, train_words(folder, tmp_path))])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "out of memory; lower --train.batch_size, or raise --train.accumulate" in capsys.readouterr().err
+
+
+def test_every_process_wants_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cli._check_processes(2, "auto")
+    cli._check_processes(3, "cpu")
+    with pytest.raises(RiftError, match="there are 2 GPUs, and each process wants one"):
+        cli._check_processes(3, "auto")
+    with pytest.raises(RiftError, match="leave --device cuda:1 away"):
+        cli._check_processes(2, "cuda:1")
 
 
 @pytest.mark.parametrize(
