@@ -175,7 +175,7 @@ class Train(Command):
         ):
             if other in given:
                 raise ValueError(f"--{other}: is no part of regime {regime}")
-        return config.merge(recipe.settings, given)
+        return config.follow(regime, given)
 
     @model_validator(mode="after")
     def _init_says_nothing_in_vain(self) -> "Train":

@@ -601,8 +601,6 @@ class Experiment(Settings):
     ) -> Settings:
         """Settings that hold for a data set, an architecture and a regime: its recipe, what the file says, overrides."""
         merged = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
-        if regime is not None:
-            merged = merge(RECIPES[regime].settings, merged)
         by_name: tuple[tuple[Mapping[Any, TrainingSettings], str | None], ...] = (
             (self.overrides.regimes, regime),
             (self.overrides.datasets, dataset),
@@ -611,7 +609,7 @@ class Experiment(Settings):
         for overrides, name in by_name:
             if name in overrides:
                 merged = merge(merged, overrides[name].model_dump(exclude_unset=True))
-        return Settings.model_validate(merged)
+        return Settings.model_validate(merged if regime is None else follow(regime, merged))
 
     def imported(self, **run: object) -> Base | None:
         """Return where the base of a run comes from, None if it is trained here.
@@ -695,6 +693,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         merged[key] = merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
     return merged
+
+
+def follow(regime: RegimeName, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in what settings leave open by a regime's recipe, whose start and steps are those of PGD and of nothing else."""
+    recipe, inner = dict(RECIPES[regime].settings), given.get("inner")
+    if "inner" in recipe and isinstance(inner, Mapping) and inner.get("method", "pgd") != "pgd":
+        recipe["inner"] = {"eps": recipe["inner"]["eps"]}
+    return merge(recipe, given)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

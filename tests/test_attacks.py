@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rift.attacks import pgd
+from rift.attacks.inner import INNER, InnerAttack, draw, settle
+from rift.config import Attack, Inner, InnerName
 from rift.models.modes import inference
 
 
@@ -103,3 +107,103 @@ def test_inference_restores_the_model_after_an_exception(resnet8: nn.Module) -> 
         raise RuntimeError("oops")
     assert resnet8.training
     assert all(parameter.requires_grad for parameter in resnet8.parameters())
+
+
+AIM = torch.rand((5, 1, 4, 4), generator=torch.Generator().manual_seed(7))
+
+
+def nearness(logits: torch.Tensor) -> torch.Tensor:
+    """An objective whose gradient has the sign of what is missing to ``AIM``: it depends on where it is taken."""
+    return -(logits - AIM.flatten(1)).square().sum()
+
+
+def inner(images: torch.Tensor, noise: torch.Tensor, attack: InnerAttack) -> torch.Tensor:
+    """Attack a network whose logits are its pixels."""
+    return INNER[attack.method](nn.Flatten(), images, nearness, noise, attack)
+
+
+def pixel_by_pixel(image: float, noise: float, aim: float, attack: InnerAttack) -> float:
+    """What one step of an attack makes of a pixel."""
+    lowest, highest = max(0, image - attack.eps), min(1, image + attack.eps)
+    reach = {"pgd": 0.001 if attack.start == "normal" else attack.eps, "fgsm-rs": attack.eps, "n-fgsm": 2 * attack.eps}
+    point = image + reach[attack.method] * noise
+    if attack.method == "n-fgsm":
+        lowest, highest = 0, 1
+    else:
+        point = min(highest, max(lowest, point))
+    point += attack.step if point < aim else -attack.step
+    return min(highest, max(lowest, point))
+
+
+@pytest.mark.parametrize(
+    ("method", "start"), [("pgd", "uniform"), ("pgd", "normal"), ("fgsm-rs", "uniform"), ("n-fgsm", "uniform")]
+)
+@pytest.mark.parametrize("step", [None, 0.03])
+def test_one_step_of_an_inner_attack_is_that_of_its_authors(
+    method: InnerName, start: Literal["uniform", "normal"], step: float | None
+) -> None:
+    """Images with black and white pixels, so that the range of images matters too."""
+    attack = settle(Inner(method=method, start=start, eps=0.2, step=step, steps=1), Attack())
+    images = (2 * torch.rand((5, 1, 4, 4), generator=seeded(1)) - 0.5).clamp(0, 1)
+    noise = draw(images, attack, seeded(2))
+    expected = [
+        pixel_by_pixel(image, start, aim, attack)
+        for image, start, aim in zip(images.flatten(), noise.flatten(), AIM.flatten(), strict=True)
+    ]
+    torch.testing.assert_close(inner(images, noise, attack), torch.tensor(expected).reshape(images.shape))
+
+
+def test_what_an_inner_attack_leaves_open_is_that_of_the_threat_model_or_of_its_authors() -> None:
+    threat = Attack(eps=0.1, step=0.03, steps=7)
+    assert settle(Inner(), threat) == InnerAttack("pgd", "uniform", 0.1, 0.03, 7)
+    assert settle(Inner(method="fgsm-rs"), threat) == InnerAttack("fgsm-rs", "uniform", 0.1, 0.125, 7)
+    assert settle(Inner(method="n-fgsm"), threat) == InnerAttack("n-fgsm", "uniform", 0.1, 0.1, 7)
+    assert settle(Inner(method="fgsm-rs", eps=0.2), threat).step == 0.25
+    given = Inner(start="normal", eps=0.2, step=0.05, steps=3)
+    assert settle(given, threat) == InnerAttack("pgd", "normal", 0.2, 0.05, 3)
+
+
+def test_the_noise_of_a_normal_start_is_normal_and_that_of_all_others_uniform() -> None:
+    images = torch.zeros(100, 1, 10, 10)
+    uniform, normal = InnerAttack("pgd", "uniform", 0.1, 0.1, 1), InnerAttack("pgd", "normal", 0.1, 0.1, 1)
+    flat, bell = draw(images, uniform, seeded(0)), draw(images, normal, seeded(0))
+    assert -1 <= flat.min() < -0.99
+    assert 0.99 < flat.max() < 1
+    assert flat.var().item() == pytest.approx(1 / 3, rel=0.03)
+    assert bell.var().item() == pytest.approx(1, rel=0.03)
+    assert bell.abs().max() > 3
+    for method in ("fgsm-rs", "n-fgsm"):  # whatever the start of pgd is
+        assert torch.equal(draw(images, InnerAttack(method, "normal", 0.1, 0.1, 1), seeded(0)), flat)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    attack=st.builds(
+        InnerAttack,
+        st.sampled_from(sorted(INNER)),
+        st.sampled_from(["uniform", "normal"]),
+        eps=st.floats(1e-3, 0.7),
+        step=st.floats(1e-3, 1.0),
+        steps=st.integers(1, 5),
+    ),
+    seed=st.integers(0, 2**31),
+)
+def test_inner_attacks_stay_where_they_may_be(attack: InnerAttack, seed: int) -> None:
+    """In the range of images; in the ball, but for n-fgsm, which goes up to two radii and a step."""
+    images = torch.rand((5, 1, 4, 4), generator=seeded(seed))
+    images[0], images[1] = 0.0, 1.0
+    adversarial = inner(images, draw(images, attack, seeded(seed)), attack)
+    reach = 2 * attack.eps + attack.step if attack.method == "n-fgsm" else attack.eps
+    assert adversarial.shape == images.shape
+    assert (adversarial - images).abs().max() <= reach + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    assert not adversarial.requires_grad
+
+
+def test_several_steps_of_inner_pgd_reach_what_is_nearest_within_the_ball() -> None:
+    images = torch.rand((5, 1, 4, 4), generator=seeded(1))
+    attack = InnerAttack("pgd", "normal", eps=0.2, step=0.01, steps=40)
+    found = inner(images, draw(images, attack, seeded(2)), attack)
+    nearest = AIM.clamp(images - 0.2, images + 0.2)
+    assert (found - nearest).abs().max() <= 0.01 + 1e-6

@@ -173,6 +173,117 @@ def test_a_command_reads_the_flags_that_the_workflow_writes(
     assert (command.train, command.attack, command.augment) == (train, attack, augment)
 
 
+TRAIN = ("train", "--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h")
+OF_TRAINING = ("train", "attack", "inner", "augment", "regime")
+
+
+def training_command(regime: str, flags: str = "") -> cli.Train:
+    command = parse_flags(*TRAIN, "--regime", regime, *flags.replace("'", "").split())
+    assert isinstance(command, cli.Train)
+    return command
+
+
+def test_what_nobody_says_follows_the_authors_of_a_regime() -> None:
+    """As published; in files, in flags, and in the flags that the workflow writes."""
+    inner: dict[str, object] = {"method": "pgd", "start": "normal", "eps": 0.031, "step": 0.007, "steps": 10}
+    trades = {"epochs": 76, "milestones": [75], "learning_rate": 0.1, "weight_decay": 2e-4}
+    mart = {"epochs": 120, "milestones": [75, 90, 100], "learning_rate": 0.01, "weight_decay": 3.5e-3}
+    plain = {"epochs": 110, "milestones": [100, 105], "learning_rate": 0.1, "weight_decay": 5e-4}
+    as_threat_model: dict[str, object] = {"method": "pgd", "start": "uniform", "eps": None, "step": None, "steps": None}
+    expected: dict[str, dict[str, dict[str, object]]] = {
+        "standard": {"train": plain, "inner": as_threat_model},
+        "pgd": {"train": plain, "inner": as_threat_model},
+        "awp": {"train": plain, "inner": as_threat_model, "awp": {"gamma": 0.01, "warmup": 0}},
+        "trades": {"train": trades, "inner": inner, "trades": {"beta": 6.0}},
+        "trades-awp": {
+            "train": trades,
+            "inner": inner,
+            "trades": {"beta": 6.0},
+            "awp": {"gamma": 0.005, "warmup": 10},
+        },
+        "mart": {"train": mart, "inner": inner, "mart": {"beta": 5.0}},
+        "score": {"train": trades, "inner": inner, "score": {"beta": 6.0}},
+    }
+    assert set(expected) == set(config.RECIPES)
+    for regime, sections in expected.items():
+        command = training_command(regime)
+        assert command == training_command(regime, experiment().flags(*OF_TRAINING, regime=regime))
+        said = command.provenance()["settings"]
+        assert {name for name in ("trades", "mart", "score", "awp") if name in said} == set(sections) - {
+            "train",
+            "inner",
+        }
+        for name, section in sections.items():
+            assert {key: said[name][key] for key in section} == section, regime
+        assert said["attack"] == config.Attack().model_dump()
+
+
+def test_a_flag_goes_over_the_recipe_alone() -> None:
+    found, recipe = (
+        training_command("mart", "--train.epochs 5 --mart.beta 1 --inner.step 0.01"),
+        training_command("mart"),
+    )
+    assert found.train == recipe.train.model_copy(update={"epochs": 5})
+    assert found.inner == recipe.inner.model_copy(update={"step": 0.01})
+    assert found.settings.mart.beta == 1
+
+
+def test_a_file_goes_over_the_recipe_and_overrides_over_both() -> None:
+    found = experiment(
+        grid={**GRID, "regimes": ["pgd", "mart", "trades"]},
+        train={"epochs": 5},
+        inner={"eps": 0.1},
+        overrides={"regimes": {"mart": {"train": {"epochs": 6, "weight_decay": 0.1}}}},
+    )
+    assert [found.settings(regime=regime).train.epochs for regime in ("pgd", "mart", "trades")] == [5, 6, 5]
+    mart, trades = found.settings(regime="mart"), found.settings(regime="trades")
+    assert (mart.train.weight_decay, mart.train.learning_rate) == (0.1, 0.01)
+    assert (trades.train.weight_decay, trades.inner.eps, trades.inner.step) == (2e-4, 0.1, 0.007)
+    for regime in ("pgd", "mart", "trades"):
+        command = training_command(regime, found.flags(*OF_TRAINING, regime=regime))
+        assert (command.train, command.inner) == (
+            found.settings(regime=regime).train,
+            found.settings(regime=regime).inner,
+        )
+
+
+@pytest.mark.parametrize("regime", config.RECIPES)
+@pytest.mark.parametrize("method", ["fgsm-rs", "n-fgsm"])
+def test_the_steps_of_a_recipe_are_those_of_pgd_and_of_no_other_inner_attack(
+    regime: config.RegimeName, method: str
+) -> None:
+    in_overrides = {"overrides": {"regimes": {regime: {"inner": {"method": method}}}}}
+    grid = {**GRID, "regimes": [regime]}
+    for settings in (
+        training_command(regime, f"--inner.method {method}").settings,
+        experiment(grid=grid, inner={"method": method}).settings(regime=regime),
+        experiment(grid=grid, **in_overrides).settings(regime=regime),
+    ):
+        assert (settings.inner.start, settings.inner.step, settings.inner.steps) == ("uniform", None, None)
+        assert settings.inner.eps == training_command(regime).inner.eps
+    assert training_command(regime, f"--inner.method {method} --inner.step 0.02").inner.step == 0.02
+
+
+def test_a_setting_of_one_regime_changes_the_flags_of_no_other() -> None:
+    """A job is run again exactly when its flags change."""
+    grid = {**GRID, "regimes": list(config.RECIPES)}
+    before = experiment(grid=grid)
+    for section, changed in {
+        "trades": {"trades": {"beta": 3}},
+        "mart": {"mart": {"beta": 3}},
+        "score": {"score": {"beta": 3}},
+        "awp": {"awp": {"warmup": 3}},
+    }.items():
+        after = experiment(grid=grid, **changed)
+        differing = {
+            regime
+            for regime in config.RECIPES
+            if before.flags(*OF_TRAINING, regime=regime) != after.flags(*OF_TRAINING, regime=regime)
+        }
+        concerned = {regime for regime in config.RECIPES if f"--{section}." in before.flags("regime", regime=regime)}
+        assert differing == concerned == {regime for regime in config.RECIPES if section in regime.split("-")}
+
+
 @pytest.mark.parametrize(("given", "count"), [("rift", 18), ("robustbench", 15), (["fog", "snow"], 2), (["fog"], 1)])
 def test_corruptions_are_a_list_or_the_name_of_one_in_files_and_flags(given: str | list[str], count: int) -> None:
     found = experiment(evaluate={"ood": {"corruptions": given}})

@@ -229,11 +229,12 @@ class Run:
         return 2 * now.adversarial_accuracy < best.adversarial_accuracy and now.train_accuracy > best.train_accuracy
 
     def _collapse(self) -> str:
+        assert self.best is not None
         best, now = max(self.history, key=lambda row: row.adversarial_accuracy), self.history[-1]
         return (
             f"accuracy under PGD fell from {best.adversarial_accuracy:.2f}% (epoch {best.epoch}) to"
             f" {now.adversarial_accuracy:.2f}%, while that under the single-step attack trained with rose from"
-            f" {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch {best.epoch} stays kept"
+            f" {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch {self.best.epoch} stays kept"
         )
 
 

@@ -91,9 +91,9 @@ def gradients_of(
     def gradients(images: Tensor, labels: Tensor, perturb: bool) -> tuple[Tensor, Tensor]:
         noise = images if regime.objective is None else draw(images, inner, stream)
         count = len(labels)
-        pieces = zip(
-            *(team.share(whole).chunk(settings.train.accumulate) for whole in (images, labels, noise)), strict=True
-        )
+        # As even as can be, none empty, and as many for every process: each part is a forward pass that all do together.
+        cuts = max(1, min(settings.train.accumulate, count // team.size))
+        pieces = zip(*(team.share(whole).tensor_split(cuts) for whole in (images, labels, noise)), strict=True)
         parts = [(piece, attacked(piece, target, start), target) for piece, target, start in pieces]
         moved = regime.perturbs_weights and perturb
         # [mean loss, hits] of the batch.
