@@ -254,6 +254,16 @@ class Train(Section):
     )
     tensorboard: bool = Field(False, description="Log to a folder tensorboard beside the weights.")
 
+    @model_validator(mode="after")
+    def _parts_are_no_single_images(self) -> "Train":
+        parts = self.accumulate * self.processes
+        if parts > 1 and self.batch_size < 2 * parts:
+            raise ValueError(
+                f"batch_size: {self.batch_size} images in {parts} parts (accumulate × processes) are fewer than 2 each, which"
+                " batch norm cannot do with"
+            )
+        return self
+
 
 class Inner(Section):
     """The attack that training images go through; what is not given is that of ``attack``."""

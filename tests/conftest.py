@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,10 @@ from torch import nn
 from rift import artifacts, data, models
 from rift.config import Data
 from rift.data.split import Split, split_of, to_float
+
+# How long an example takes says more of what else the machine does.
+hypothesis.settings.register_profile("rift", deadline=None)
+hypothesis.settings.load_profile("rift")
 
 torch.set_num_threads(1)
 # Of the commands that tests start, too: on small networks a second thread costs more than it does.

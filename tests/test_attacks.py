@@ -28,7 +28,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     eps=st.floats(1e-3, 0.7),
@@ -129,8 +129,7 @@ def pixel_by_pixel(image: float, noise: float, aim: float, attack: InnerAttack) 
     point = image + reach[attack.method] * noise
     if attack.method == "n-fgsm":
         lowest, highest = 0, 1
-    else:
-        point = min(highest, max(lowest, point))
+    point = min(highest, max(lowest, point))
     point += attack.step if point < aim else -attack.step
     return min(highest, max(lowest, point))
 
@@ -176,7 +175,7 @@ def test_the_noise_of_a_normal_start_is_normal_and_that_of_all_others_uniform() 
         assert torch.equal(draw(images, InnerAttack(method, "normal", 0.1, 0.1, 1), seeded(0)), flat)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     attack=st.builds(
         InnerAttack,

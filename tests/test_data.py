@@ -63,7 +63,7 @@ def test_the_cut_depends_on_the_seed_alone() -> None:
     assert not np.array_equal(same.images["test"], other.images["test"])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(crop=st.integers(0, 3), flip=st.booleans(), seed=st.integers(0, 2**31))
 def test_augmentation_is_reflected_padding_cropping_and_flipping(crop: int, flip: bool, seed: int) -> None:
     images = torch.randint(0, 256, (6, 3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))

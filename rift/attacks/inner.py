@@ -62,8 +62,8 @@ def fgsm_rs(model: nn.Module, images: Tensor, objective: Objective, noise: Tenso
 
 def n_fgsm(model: nn.Module, images: Tensor, objective: Objective, noise: Tensor, attack: InnerAttack) -> Tensor:
     """Take one step from noise of twice the radius, not back into the ball (N-FGSM, de Jorge et al. 2022)."""
-    point = images + noise * 2 * attack.eps
     black, white = images.new_zeros(()), images.new_ones(())
+    point = (images + noise * 2 * attack.eps).clamp(black, white)
     return ascend(model, point, black, white, objective, step=attack.step, steps=1)
 
 

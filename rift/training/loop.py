@@ -189,8 +189,8 @@ class Run:
         notes = [f"accuracy {validation[0]:.2f}%, under PGD {validation[1]:.2f}% on the selection split"]
         if averaged is not None:
             notes.append(f"averaged weights {averaged[0]:.2f}%, {averaged[1]:.2f}%")
-        if self._has_collapsed():
-            notes.append(f"CATASTROPHIC OVERFITTING: {self._collapse()}")
+        if collapse := self._collapse():
+            notes.append(f"CATASTROPHIC OVERFITTING: {collapse}")
             self.collapsed = self.collapsed or row.epoch
         return "; ".join(notes)
 
@@ -221,16 +221,14 @@ class Run:
         if self.best is None or rank > tuple(self.best.rank):
             self.best = Best(list(rank), self.here.epoch, averaged, snapshot(self.model))
 
-    def _has_collapsed(self) -> bool:
-        """Tell catastrophic overfitting, which single-step attacks are prone to (Wong et al. 2020)."""
-        if self.settings.inner.method == "pgd" or self.regime.objective is None:
-            return False
-        best, now = max(self.history, key=lambda row: row.adversarial_accuracy), self.history[-1]
-        return 2 * now.adversarial_accuracy < best.adversarial_accuracy and now.train_accuracy > best.train_accuracy
-
     def _collapse(self) -> str:
-        assert self.best is not None
+        """Tell catastrophic overfitting, which single-step attacks are prone to (Wong et al. 2020); empty if there is none."""
+        if self.settings.inner.method == "pgd" or self.regime.objective is None:
+            return ""
         best, now = max(self.history, key=lambda row: row.adversarial_accuracy), self.history[-1]
+        if 2 * now.adversarial_accuracy >= best.adversarial_accuracy or now.train_accuracy <= best.train_accuracy:
+            return ""
+        assert self.best is not None
         return (
             f"accuracy under PGD fell from {best.adversarial_accuracy:.2f}% (epoch {best.epoch}) to"
             f" {now.adversarial_accuracy:.2f}%, while that under the single-step attack trained with rose from"
