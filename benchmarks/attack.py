@@ -6,8 +6,6 @@ floor is one forward and one backward pass to the images for each step.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -16,7 +14,7 @@ from torch.nn import functional as F
 
 from rift.attacks import pgd
 from rift.config import ArchitectureName
-from rift.models import build
+from side_by_side import in_default_layout, network, print_rates, take_turns
 
 EPS, STEP, STEPS = 8 / 255, 2 / 255, 10
 
@@ -39,43 +37,23 @@ def floor(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         torch.autograd.grad(F.cross_entropy(model(point), labels), point)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    function()
-    return time.perf_counter() - begun
-
-
 def compare(architecture: ArchitectureName, channels: int, side: int, batch_size: int, rounds: int) -> None:
-    ours = build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels).eval()
-    theirs = build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels).eval()
-    theirs.load_state_dict({name: value.contiguous() for name, value in ours.state_dict().items()}, assign=True)
-    theirs.requires_grad_(True)
-    bare = (
-        build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels)
-        .eval()
-        .requires_grad_(False)
-    )
+    ours = network(architecture, channels, side).eval()
+    theirs = in_default_layout(ours)
+    bare = network(architecture, channels, side).eval().requires_grad_(False)
     images = torch.rand(batch_size, channels, side, side)
     last = images.to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))
 
     runs: dict[str, Callable[[], object]] = {
-        "common": lambda: common(theirs, images, labels),
+        "the common form": lambda: common(theirs, images, labels),
         "rift": lambda: pgd(ours, last, labels, eps=EPS, step=STEP, steps=STEPS),
-        "floor": lambda: floor(bare, last, labels),
+        "the floor": lambda: floor(bare, last, labels),
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds + 1):
-        for name, run in runs.items():
-            taken = seconds(run)
-            if number > 0:  # the first round warms up
-                times[name].append(taken)
-    print(f"{architecture}, {channels}×{side}×{side}, batch {batch_size}, {torch.get_num_threads()} threads")
-    for name in runs:
-        rate = batch_size / statistics.median(times[name])
-        ratios = [common_time / own for common_time, own in zip(times["common"], times[name], strict=True)]
-        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        print(f"  {name:7}{rate:9.1f} images/s   {middle:.2f} times the common form ({low:.2f} to {high:.2f})")
+    print(
+        f"{architecture}, {channels}×{side}×{side}, batch {batch_size}, {torch.get_num_threads()} threads", flush=True
+    )
+    print_rates(take_turns(runs, rounds), batch_size, against="the common form")
 
 
 def main() -> None:

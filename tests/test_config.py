@@ -421,7 +421,7 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
     extras = project["optional-dependencies"]
     needed = project["dependencies"] + extras["workflow"]
     assert set(extras["robustbench"]) < set(extras["dev"])
-    for text in needed + extras["dev"] + extras["reference"]:
+    for text in needed + extras["dev"] + extras["reference"] + extras["benchmarks"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
     environment = yaml.safe_load((repository / "environment.yml").read_text())
