@@ -706,11 +706,26 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def follow(regime: RegimeName, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what settings leave open by a regime's recipe, whose start and steps are those of PGD and of nothing else."""
-    recipe, inner = dict(RECIPES[regime].settings), given.get("inner")
+    """Fill in what settings leave open by a regime's recipe.
+
+    Its inner attack is meant for the usual threat model, and for PGD: under another one training follows ``attack``, and a
+    single-step attack takes its radius alone.
+    """
+    recipe = dict(RECIPES[regime].settings)
+    inner, attack = given.get("inner"), given.get("attack")
+    if "inner" in recipe and _is_another(attack):
+        recipe["inner"] = {"start": recipe["inner"]["start"]}
     if "inner" in recipe and isinstance(inner, Mapping) and inner.get("method", "pgd") != "pgd":
-        recipe["inner"] = {"eps": recipe["inner"]["eps"]}
+        recipe["inner"] = {key: value for key, value in recipe["inner"].items() if key == "eps"}
     return merge(recipe, given)
+
+
+def _is_another(attack: object) -> bool:
+    """Say whether an attack, as a file or a command gives it, is not the usual one; what is wrong with it is said elsewhere."""
+    try:
+        return attack is not None and Attack.model_validate(attack) != Attack()
+    except ValidationError:
+        return False
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

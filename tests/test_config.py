@@ -269,6 +269,23 @@ def test_the_steps_of_a_recipe_are_those_of_pgd_and_of_no_other_inner_attack(
     assert training_command(regime, f"--inner.method {method} --inner.step 0.02").inner.step == 0.02
 
 
+@pytest.mark.parametrize("regime", ["trades", "mart", "score", "trades-awp"])
+def test_under_another_threat_model_training_follows_it_and_not_the_recipe(regime: config.RegimeName) -> None:
+    """Or a network for 0.2 would in silence be trained at 0.031."""
+    found = experiment(grid={**GRID, "regimes": [regime]}, attack={"eps": 0.2, "step": 0.05})
+    from_file = found.settings(regime=regime)
+    for settings in (
+        from_file,
+        training_command(regime, "--attack.eps 0.2 --attack.step 0.05").settings,
+        training_command(regime, found.flags(*OF_TRAINING, regime=regime)).settings,
+    ):
+        assert (settings.inner.start, settings.inner.eps, settings.inner.step) == ("normal", None, None)
+        assert settings.train == from_file.train
+    usual = training_command(regime, "--attack.eps 8/255").settings
+    assert usual.inner == training_command(regime).inner
+    assert usual.inner.eps == 0.031
+
+
 def test_a_setting_of_one_regime_changes_the_flags_of_no_other() -> None:
     """A job is run again exactly when its flags change."""
     grid = {**GRID, "regimes": list(config.RECIPES)}
