@@ -64,7 +64,7 @@ CorruptionName = Literal[
     "saturate",
 ]
 CorruptionListName = Literal["rift", "robustbench"]
-TableName = Literal["main", "module-ablation", "top-k", "criticality"]
+TableName = Literal["main", "regimes", "module-ablation", "top-k", "criticality"]
 FigureName = Literal["interpolation", "criticality", "corruptions", "training", "contact-sheet"]
 DATASET_FIGURES: tuple[FigureName, ...] = ("contact-sheet",)
 

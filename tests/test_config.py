@@ -409,7 +409,7 @@ def test_a_base_that_fits_no_run_is_refused() -> None:
 def test_every_experiment_that_comes_with_rift_is_valid(repository: Path) -> None:
     validator = jsonschema.Draft202012Validator(json.loads((repository / "config/schema.json").read_text()))
     found = {path.stem: config.read(path) for path in (repository / "config").glob("*.yaml")}
-    assert {"demo", "config", "cifar10", "cifar10-cpu", "transformer"} <= set(found)
+    assert {"demo", "config", "cifar10", "cifar10-cpu", "transformer", "regimes", "regimes-demo"} <= set(found)
     for name, each in found.items():
         validator.validate(yaml.safe_load((repository / f"config/{name}.yaml").read_text()))
         assert each.experiment == {"config": "paper"}.get(name, name)

@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,16 +11,32 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from rift import artifacts, data
-from rift.config import Corrupt, CorruptionName, FigureName, Grid, TableName
+from rift.config import (
+    Corrupt,
+    CorruptionName,
+    FigureName,
+    Grid,
+    RegimeName,
+    ScheduleName,
+    Scope,
+    TableName,
+    Train,
+    Variant,
+    parse,
+)
 from rift.data import corrupted
 from rift.errors import RiftError
+from rift.reporting import published
 from rift.reporting.figures import draw, save_figure
 from rift.reporting.formats import write_table
-from rift.reporting.results import Cell, Results
+from rift.reporting.results import METRICS, Cell, Results
 from rift.reporting.statistics import accuracy, paired_delta
 from rift.reporting.tables import TABLES
+from rift.training.schedules import SCHEDULES
 
 SOURCE = artifacts.provenance({})
 
@@ -81,13 +98,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prepared) ->
         for architecture in ("resnet8", "resnet18")
         for seed in (0, 1)
     ]:
-        make_run(folder / run, rng)
+        make_run(folder / run, rng, made_by("import" if "resnet18" in run.parts else "train", "pgd"))
     return folder
 
 
-def make_run(run: Path, rng: np.random.Generator) -> None:
-    imported = "resnet18" in run.parts
-    source = artifacts.provenance({"stage": "import" if imported else "train"})
+def made_by(stage: str, regime: RegimeName) -> dict[str, Any]:
+    """Settings of the stage that made a base, by the recipe of its regime."""
+    experiment = parse({"experiment": "x", "grid": {"datasets": ["digits"], "architectures": ["resnet8"]}}, "x.yaml")
+    return {"stage": stage, **experiment.settings(regime=regime).model_dump(mode="json")}
+
+
+def make_run(run: Path, rng: np.random.Generator, base_settings: dict[str, Any]) -> None:
+    source = artifacts.provenance(base_settings)
     artifacts.write_arrays(run / "base.safetensors", {"weight": np.zeros(1)}, source)
     # A file of an earlier import lies beside trained weights, too.
     facts = {"weights": "mine.pth", "sha256": "0123456789abcdef", "normalization": {"from": "dataset"}}
@@ -110,10 +132,10 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
             {
                 "epoch": [1, 2, 3],
                 "learning_rate": [0.1, 0.1, 0.01],
-                "train_loss": [2.0, 1.5, 1.2],
-                "train_accuracy": [20.0, 40.0, 50.0],
                 "standard_accuracy": [50.0, 70.0, 80.0],
                 "adversarial_accuracy": [20.0, 45.0, 44.0],
+                "train_standard_accuracy": [52.0, 75.0, 90.0],
+                "train_adversarial_accuracy": [22.0, 49.0, 64.0],
                 "kept": [False, True, False],
             }
         ),
@@ -156,12 +178,14 @@ def make_run(run: Path, rng: np.random.Generator) -> None:
 
 
 def grid(
-    datasets: tuple[str, ...] = ("digits", "letters"), architectures: tuple[str, ...] = ("resnet8", "resnet18")
+    datasets: tuple[str, ...] = ("digits", "letters"),
+    architectures: tuple[str, ...] = ("resnet8", "resnet18"),
+    regimes: tuple[RegimeName, ...] = ("pgd",),
 ) -> Grid:
     """Make a grid past the names that exist."""
     made_up: dict[str, Any] = {"datasets": datasets, "architectures": architectures}
     real: dict[str, Any] = {
-        "regimes": ("pgd",),
+        "regimes": regimes,
         "seeds": (0, 1),
         "scopes": ("rift", "top2"),
         "autoattack": ("base", "rift"),
@@ -204,6 +228,94 @@ def test_the_main_table_holds_the_means_of_the_outcomes_and_their_averages(folde
         " normalisation: dataset)."
         for dataset in ("digits", "letters")
     ]
+
+
+@pytest.fixture(scope="module")
+def by_regime(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Grid]:
+    """Results of two regimes on two data sets; the paper has numbers of one regime on one of them."""
+    folder, rng = tmp_path_factory.mktemp("regimes"), np.random.default_rng(0)
+    asked = grid(("tiny-imagenet", "cifar10"), ("resnet18",), ("standard", "trades"))
+    for dataset, regime, seed in product(asked.datasets, asked.regimes, asked.seeds):
+        settings = made_by("train", regime)
+        if dataset == "tiny-imagenet" and regime == "trades":
+            settings["trades"]["beta"] = 3.0
+        make_run(folder / f"runs/{dataset}/resnet18/{regime}/seed{seed}", rng, settings)
+    return folder, asked
+
+
+def test_the_table_of_regimes_sets_what_was_measured_beside_what_the_paper_prints(
+    by_regime: tuple[Path, Grid], tmp_path: Path
+) -> None:
+    table, main = TABLES["regimes"](*by_regime), TABLES["main"](*by_regime)
+    shown = table.shown
+    assert list(dict.fromkeys(shown.index.get_level_values(0))) == [
+        "resnet18, standard",
+        "resnet18, standard (paper)",
+        "resnet18, trades",
+        "resnet18, trades (paper)",
+    ]
+    for regime in ("standard", "trades"):
+        of_main = main.shown.loc[[f"resnet18, {regime}"], ["tiny-imagenet", "cifar10"]]
+        pd.testing.assert_frame_equal(shown.loc[[f"resnet18, {regime}"]], of_main)
+    # Zhu et al., second table.
+    paper = shown.loc["resnet18, trades (paper)"]
+    assert paper["cifar10"].to_numpy().tolist() == [
+        ["81.54", "73.42", "53.31", "–"],
+        ["81.87", "74.09", "53.30", "–"],
+        ["+0.33", "+0.67", "−0.01", "–"],
+    ]
+    assert list(paper.index) == ["AT", "AT + RiFT", "Δ"]
+    assert (paper["tiny-imagenet"] == "–").to_numpy().all()
+    assert (shown.loc["resnet18, standard (paper)"] == "–").to_numpy().all()
+
+    write_table(table, tmp_path / "table.csv")
+    numbers = pd.read_csv(tmp_path / "table.csv")
+    printed = numbers[numbers["source"] == "paper"].set_index(["dataset", "regime", "variant", "metric"])
+    assert printed["mean"].map("{:.2f}".format).to_dict() == {
+        ("cifar10", "trades", variant, metric): paper.loc[method, ("cifar10", column)]
+        for variant, method in (("base", "AT"), ("rift", "AT + RiFT"))
+        for metric, column in (("std", "Std"), ("ood", "OOD"), ("pgd", "Adv (PGD)"))
+    }
+    measured = numbers[numbers["source"] == "measured"].drop(columns="source")
+    assert len(measured) == len(main.numbers) == len(numbers) - 6
+
+
+def test_the_table_of_regimes_says_how_each_base_was_trained(by_regime: tuple[Path, Grid]) -> None:
+    trades = (
+        "trained for 76 epochs, learning rate 0.1 ÷10 after 75, weight decay 0.0002,"
+        " PGD-10 from a normal start (eps 0.031),"
+    )
+    assert [note for note in TABLES["regimes"](*by_regime).notes if "trained for" in note] == [
+        "resnet18, standard (tiny-imagenet, cifar10): trained for 110 epochs, learning rate 0.1 ÷10 after 100, 105, weight"
+        " decay 0.0005.",
+        f"resnet18, trades (tiny-imagenet): {trades} trades beta 3.",
+        f"resnet18, trades (cifar10): {trades} trades beta 6.",
+    ]
+
+
+def test_every_number_of_the_paper_can_be_looked_up() -> None:
+    """Every data set, architecture and metric of its first two tables, and scopes of the third and fourth."""
+    main = product(("cifar10", "cifar100", "tiny-imagenet"), ("resnet18", "resnet34", "wrn-34-10"), ("pgd",))
+    others = product(("cifar10", "cifar100"), ("resnet18",), ("trades", "mart", "awp", "score"))
+    variants: tuple[Variant, ...] = ("base", "rift")
+    asked = list(product(variants, METRICS))
+    for cell in (*main, *others):
+        found = {(variant, metric): published.accuracy(Cell(*cell), variant, metric) for variant, metric in asked}
+        assert {metric for (_, metric), value in found.items() if value is None} == {"autoattack"}, cell
+        base, rift = ([found[variant, metric] or 0 for metric in ("std", "ood")] for variant in variants)
+        assert all(before < after for before, after in zip(base, rift, strict=True)), cell
+    cell = Cell("cifar10", "resnet18", "pgd")
+    scopes: tuple[Scope, ...] = ("rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5")
+    assert [published.accuracy(cell, scope, "pgd") for scope in scopes] == [
+        53.65,
+        52.48,
+        52.66,
+        52.75,
+        52.47,
+        52.22,
+        52.35,
+    ]
+    assert published.accuracy(Cell("digits", "resnet8", "pgd"), "base", "std") is None
 
 
 def test_the_criticality_table_says_how_it_was_measured(folder: Path) -> None:
@@ -264,7 +376,7 @@ def test_every_format_holds_every_cell(name: TableName, folder: Path, tmp_path: 
     pd.testing.assert_frame_equal(pd.read_csv(paths[".csv"]), table.numbers, check_dtype=False)
 
     latex = paths[".tex"].read_text()
-    assert not re.search(r"[±Δα−×–]", latex)
+    assert not re.search(r"[±Δα−×÷–]", latex)
     assert len(set(re.findall(r"^.*&.*$", latex, re.MULTILINE))) >= len(table.shown)
     widths = {len(re.findall("(?<!\\\\)&", line)) for line in latex.splitlines() if "pm" in line and "&" in line}
     assert widths <= {table.shown.shape[1] + 1}
@@ -292,6 +404,72 @@ def test_every_figure_is_drawn_twice_alike(name: FigureName, folder: Path, tmp_p
         content = (tmp_path / f"a{suffix}").read_bytes()
         assert content.startswith(magic)
         assert content == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def history(learning_rate: list[float], adversarial: list[float], train: list[float], kept: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "epoch": range(1, len(train) + 1),
+            "learning_rate": learning_rate,
+            "standard_accuracy": 80.0,
+            "adversarial_accuracy": adversarial,
+            "train_standard_accuracy": 90.0,
+            "train_adversarial_accuracy": train,
+        }
+    ).assign(kept=lambda table: table["epoch"] == kept)
+
+
+def drawn_training(rows: pd.DataFrame, folder: Path) -> tuple[Figure, Axes]:
+    asked = grid(("digits",), ("resnet8",)).model_copy(update={"seeds": (0,)})
+    artifacts.write_csv(folder / "runs/digits/resnet8/pgd/seed0/training.csv", rows, SOURCE)
+    figure = draw("training", folder, asked)
+    return figure, figure.axes[0]
+
+
+def marks(axis: Axes, style: str) -> list[float]:
+    """Where vertical lines of a style stand."""
+    return [
+        float(np.asarray(line.get_xdata())[0])
+        for line in axis.lines
+        if line.get_linestyle() == style and len(set(np.asarray(line.get_xdata()))) == 1 and line.get_marker() == "None"
+    ]
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_training_figure_shades_the_gap_that_opens_after_the_epoch_kept(tmp_path: Path) -> None:
+    rows = history([0.1, 0.1, 0.01, 0.001, 0.001], [30, 40, 50, 47, 44], [31, 42, 54, 65, 76], kept=3)
+    figure, axis = drawn_training(rows, tmp_path)
+    (shade,) = axis.collections
+    corners = {(x, y) for x, y in np.asarray(shade.get_paths()[0].vertices).tolist()}
+    assert corners == {(3, 50), (3, 54), (4, 47), (4, 65), (5, 44), (5, 76)}
+    assert axis.get_title() == "seed 0: epoch 3 kept\ngap 4.0 there, 32.0 at the end"
+    assert marks(axis, "-") == [3]
+    assert marks(axis, ":") == [2.5, 3.5]
+    assert "sudden drop of the learning rate" in legend(figure)
+    assert "selection split, averaged weights" not in legend(figure)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_the_training_figure_marks_no_drop_of_a_smooth_schedule(schedule: ScheduleName, tmp_path: Path) -> None:
+    rates = [SCHEDULES[schedule](Train(epochs=20, schedule=schedule), epoch + 0.99) for epoch in range(20)]
+    assert rates[-1] < rates[-2] / 2
+    figure, axis = drawn_training(history(rates, [40.0] * 20, [50.0] * 20, kept=20), tmp_path)
+    assert marks(axis, ":") == []
+    assert "sudden drop of the learning rate" not in legend(figure)
+
+
+@pytest.mark.parametrize(("averaged", "kept"), [(49.0, 49.0), (44.0, 45.0)], ids=["averaged", "last step's"])
+def test_the_training_figure_marks_the_weights_kept(averaged: float, kept: float, tmp_path: Path) -> None:
+    rows = history([0.1] * 3, [30, 45, 40], [31, 50, 55], kept=2)
+    rows = rows.assign(averaged_standard_accuracy=81.0, averaged_adversarial_accuracy=[10, averaged, 48])
+    figure, axis = drawn_training(rows, tmp_path)
+    (mark,) = [line for line in axis.lines if line.get_marker() == "o"]
+    assert (mark.get_xdata(), mark.get_ydata()) == ([2], [kept])
+    assert ("averaged weights" in axis.get_title()) == (averaged == kept)
+    assert "selection split, averaged weights" in legend(figure)
 
 
 def test_figures_and_tables_refuse_what_they_cannot_show(folder: Path, tmp_path: Path) -> None:

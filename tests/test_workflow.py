@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from rift import artifacts
+from rift.config import FigureName, RegimeName, TableName
 from rift.interpolation import Point, select
 
 Configuration = dict[str, Any]
@@ -104,7 +105,7 @@ def test_every_artifact_is_there_with_its_provenance(workflow: Workflow) -> None
     logs = list((workflow.folder / "results/tiny/logs").rglob("*.log"))
     assert not any("Traceback" in log.read_text() for log in logs)
     benchmarks = list((workflow.folder / "results/tiny/benchmarks").rglob("*.tsv"))
-    assert len(logs) == len(benchmarks) == 27
+    assert len(logs) == len(benchmarks) == 28
 
 
 def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) -> None:
@@ -179,7 +180,7 @@ def test_a_base_that_is_to_be_imported_is_never_trained_instead(workflow: Workfl
     assert re.search(r"Missing input files for rule import_base:[\s\S]*nowhere\.pth", answer.stdout + answer.stderr)
 
 
-AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversarial": 2, "table": 4, "figure": 4}
+AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversarial": 2, "table": 5, "figure": 4}
 
 
 @pytest.mark.parametrize(
@@ -187,18 +188,18 @@ AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversar
     [
         (changed("interpolate", alphas=[0, 0.25, 1]), {"interpolate": 2, **AFTER_SELECTION}),
         (changed("criticality", epsilon=0.2), {"criticality": 1, "finetune": 2, "interpolate": 2, **AFTER_SELECTION}),
-        (changed("evaluate", standard={"images": 45}), {"evaluate_standard": 3, "table": 4}),
+        (changed("evaluate", standard={"images": 45}), {"evaluate_standard": 3, "table": 5}),
         (
             {**TINY, "overrides": {"architectures": {"resnet8": {"evaluate": {"pgd": {"images": 30}}}}}},
-            {"evaluate_adversarial": 3, "table": 4},
+            {"evaluate_adversarial": 3, "table": 5},
         ),
         (
             {**TINY, "corrupt": {"seed": 1}},
-            {"corrupt": 2, "evaluate_ood": 3, "table": 4, "figure": 4, "dataset_figure": 1},
+            {"corrupt": 2, "evaluate_ood": 3, "table": 5, "figure": 4, "dataset_figure": 1},
         ),
         (
             changed("grid", autoattack=["base", "rift"]),
-            {"evaluate_adversarial": 1, "table": 4, "figure": 4, "dataset_figure": 1},
+            {"evaluate_adversarial": 1, "table": 5, "figure": 4, "dataset_figure": 1},
         ),
     ],
     ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "corrupt.seed", "grid.autoattack"],
@@ -243,13 +244,54 @@ def test_the_report_shows_every_table_and_figure(workflow: Workflow) -> None:
     answer = workflow(TINY, "--report", "report.html")
     assert answer.returncode == 0, answer.stderr
     page = (workflow.folder / "report.html").read_text()
-    for name in ("main", "module-ablation", "top-k", "criticality"):
+    for name in get_args(TableName):
         assert f"{name}.html" in page
-    for name in ("interpolation", "criticality", "corruptions", "training", "contact-sheet"):
+    for name in get_args(FigureName):
         assert f"{name}.png" in page
     assert "Robust critical fine-tuning: experiment tiny" in page
     table = pd.read_csv(workflow.folder / "results/tiny/tables/main.csv")
     assert set(table["metric"]) == {"std", "ood", "pgd", "autoattack"}
+
+
+def shipped(repository: Path, name: str) -> Configuration:
+    configuration: Configuration = yaml.safe_load((repository / f"config/{name}.yaml").read_text())
+    return configuration
+
+
+def test_the_grid_of_the_second_table_is_what_would_be_run(repository: Path, tmp_path: Path) -> None:
+    jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "regimes"))
+    assert (jobs["train"], jobs["finetune"], jobs["table"]) == (2 * 5 * 3, 2 * 5 * 3, 3)
+
+
+def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(repository: Path, tmp_path: Path) -> None:
+    configuration = shipped(repository, "regimes-demo")
+    # Half of the epochs, and next to nothing of what follows them, to save time: robust they are by then.
+    configuration["train"] |= {"epochs": 8, "milestones": [7]}
+    configuration |= {
+        "criticality": {"images": 64, "epochs": 1},
+        "finetune": {"epochs": 1},
+        "interpolate": {"alphas": [0, 1], "restarts": 1},
+        "evaluate": {"ood": {"corruptions": ["contrast"]}, "pgd": {"restarts": 1}},
+    }
+    regimes = configuration["grid"]["regimes"]
+    table = Path("results/regimes-demo/tables/regimes")
+    answer = Workflow(repository, tmp_path)(configuration, f"{table}.csv")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    numbers = pd.read_csv(tmp_path / f"{table}.csv")
+    bases = numbers[numbers["variant"] == "base"]
+    standard, robust = (
+        {str(name): float(mean) for name, mean in zip(rows["regime"], rows["mean"], strict=True)}
+        for rows in (bases[bases["metric"] == metric] for metric in ("std", "pgd"))
+    )
+    assert set(robust) == set(regimes) == set(get_args(RegimeName))
+    attacked = robust.pop("standard")
+    assert min(robust.values()) >= attacked + 20, robust
+    assert min(standard.values()) >= 60, standard
+    text = (tmp_path / f"{table}.md").read_text()
+    for regime in regimes:
+        assert f"| resnet8, {regime} " in text
+        assert f"| resnet8, {regime} (paper) " in text
+        assert f"resnet8, {regime} (digits): trained for 8 epochs" in text
 
 
 def test_a_wrong_configuration_is_refused_before_anything_is_made(repository: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from rift.artifacts import replacing
 from rift.config import DATASET_FIGURES, CorruptionName, FigureName, Grid, Scope
@@ -42,6 +43,13 @@ LABELS: dict[Scope, str] = {
     "top5": "5 least critical",
 }
 MARKERS = "osD^vP"
+# What a training history says of each kind of accuracy, by how its columns begin.
+HISTORIES = {
+    "train_": ("training images", GREY, "--"),
+    "": ("selection split", COLOURS["robust-critical"], "-"),
+    "averaged_": ("selection split, averaged weights", COLOURS["rift"], "-"),
+}
+GAP: dict[str, Any] = {"color": "#f6d9c5", "linewidth": 0}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -170,33 +178,66 @@ def corruptions(results: Results, cell: Cell) -> Figure:
 
 
 def training(results: Results, cell: Cell) -> Figure:
-    """Training history of every seed and the epoch that was kept."""
+    """PGD and clean accuracy of every epoch, a column a seed; training images pull away from the others as it overfits."""
     table = results.training(cell)
     seeds = results.grid.seeds
-    figure = Figure(figsize=(1.0 + 3.1 * len(seeds), 3.4), layout="constrained")
-    axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(seeds), sharey=True)))
-    lines = {
-        "standard_accuracy": ("selection split, clean", COLOURS["rift"], "-"),
-        "adversarial_accuracy": ("selection split, under PGD", COLOURS["robust-critical"], "-"),
-        "train_accuracy": ("training images as trained on", GREY, "--"),
-    }
-    for axis, seed in zip(axes, seeds, strict=True):
+    drops = {seed: _sudden_drops(table[table["seed"] == seed]) for seed in seeds}
+    figure = Figure(figsize=(max(5.2, 1.2 + 3.1 * len(seeds)), 4.8), layout="constrained")
+    panels = figure.subplots(2, len(seeds), sharex="col", sharey="row", squeeze=False, height_ratios=(5, 3))
+    for column, seed in enumerate(seeds):
         rows = table[table["seed"] == seed]
-        for column, (label, colour, style) in lines.items():
-            axis.plot(rows["epoch"], rows[column], style, color=colour, linewidth=1.3, label=label)
         kept = rows[rows["kept"]].iloc[0]
-        for column in ("standard_accuracy", "adversarial_accuracy"):
-            axis.plot(kept["epoch"], kept[column], "o", color=lines[column][1], markersize=7)
-        for epoch in rows["epoch"][rows["learning_rate"].diff() < 0]:
-            axis.axvline(epoch - 0.5, color=GREY, linestyle=":", linewidth=1)
-        axis.set_title(f"seed {seed}: epoch {kept['epoch']} kept")
-        axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    axes[0].set_ylabel("accuracy (%)")
-    handles, texts = axes[0].get_legend_handles_labels()
-    handles += [Line2D([], [], color=GREY, marker="o", linestyle="none"), Line2D([], [], color=GREY, linestyle=":")]
-    figure.legend(handles, [*texts, "epoch kept", "learning rate ÷ 10"], loc="outside lower center", ncols=3)
+        held = "averaged_" if _averaged_weights_were_kept(kept, cell) else ""
+        for axis, kind in zip(panels[:, column], ("adversarial", "standard"), strict=True):
+            for start, (label, colour, style) in HISTORIES.items():
+                if f"{start}{kind}_accuracy" in rows:
+                    axis.plot(
+                        rows["epoch"], rows[f"{start}{kind}_accuracy"], style, color=colour, linewidth=1.3, label=label
+                    )
+            where = (kept["epoch"], kept[f"{held}{kind}_accuracy"])
+            axis.plot(*where, "o", color=HISTORIES[held][1], markersize=8, markeredgecolor="white", zorder=5)
+            axis.axvline(kept["epoch"], color=INK, linewidth=0.8)
+            for epoch in drops[seed]:
+                axis.axvline(epoch - 0.5, color=GREY, linestyle=":", linewidth=1)
+        after = rows[rows["epoch"] >= kept["epoch"]]
+        gaps = after["train_adversarial_accuracy"] - after["adversarial_accuracy"]
+        panels[0, column].fill_between(
+            after["epoch"], after["adversarial_accuracy"], after["train_adversarial_accuracy"], **GAP
+        )
+        which = f"epoch {kept['epoch']}{', averaged weights,' if held else ''} kept"
+        then = f"gap {_points(gaps.iloc[0])} there, {_points(gaps.iloc[-1])} at the end"
+        panels[0, column].set_title(f"seed {seed}: {which}\n{then}")
+        panels[1, column].set_xlabel("epoch")
+        panels[1, column].xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    panels[0, 0].set_ylabel("accuracy under PGD (%)")
+    panels[1, 0].set_ylabel("accuracy on\nclean images (%)")
+    handles, texts = panels[0, 0].get_legend_handles_labels()
+    handles += [Patch(**GAP), Line2D([], [], color=INK, marker="o", linewidth=0.8)]
+    texts += ["gap from the epoch kept on", "epoch kept"]
+    if any(drops.values()):
+        handles.append(Line2D([], [], color=GREY, linestyle=":"))
+        texts.append("sudden drop of the learning rate")
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(3, 1 + len(seeds)))
     return figure
+
+
+def _averaged_weights_were_kept(kept: "pd.Series[Any]", cell: Cell) -> bool:
+    """Tell whose weights the epoch kept stands for, as training chose them: of equal ones the averaged."""
+    kinds = ("standard", "adversarial") if cell.regime == "standard" else ("adversarial", "standard")
+    averaged, last = ([kept.get(f"{start}{kind}_accuracy") for kind in kinds] for start in ("averaged_", ""))
+    return None not in averaged and averaged >= last
+
+
+def _sudden_drops(rows: pd.DataFrame) -> list[int]:
+    """Epochs at which the learning rate falls by more than half; a smooth schedule, which never stands still, has none."""
+    rate = rows["learning_rate"]
+    still = rate == rate.shift()
+    sudden = (rate < rate.shift() / 2) & (still.shift(fill_value=False) | still.shift(-1, fill_value=False))
+    return list(rows["epoch"][sudden])
+
+
+def _points(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
 
 
 def contact_sheet(results: Results, cell: Cell) -> Figure:

@@ -16,6 +16,7 @@ LATEX = {
     "α": r"$\alpha$",
     "−": "$-$",
     "×": r"$\times$",
+    "÷": r"$\div$",
     "–": "--",
     "%": r"\%",
     "_": r"\_",
@@ -95,7 +96,9 @@ def latex(table: Table) -> str:
     names = [escape(name) for name in table.shown.index.names]
     shown = table.shown.map(escape).rename(index=escape, columns=escape)
     shown.index.names = [None] * len(names)
-    body = shown.style.to_latex(hrules=True, multicol_align="c", column_format="ll" + "r" * shown.shape[1])
+    body = shown.style.to_latex(
+        hrules=True, multicol_align="c", multirow_align="t", column_format="ll" + "r" * shown.shape[1]
+    )
     # The names of the row headings, into the last line of the header.
     head, rest = body.split("\\midrule", 1)
     first, last = head.rstrip().rsplit("\n", 1)

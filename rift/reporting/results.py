@@ -84,14 +84,23 @@ class Results:
 
     def imports(self, cell: Cell) -> list[dict[str, Any]]:
         """What is known of the bases of a cell that were not trained here, by seed in the grid's order."""
-        runs = [self.run(cell, seed) for seed in self.grid.seeds]
         # The weights themselves say it: a file of an earlier import may still lie beside those of a later training.
-        stages = [read_facts(run / "base.safetensors")["provenance"]["settings"]["stage"] for run in runs]
-        return [read_json(run / "imported.json") for run, stage in zip(runs, stages, strict=True) if stage == "import"]
+        made = zip(self.grid.seeds, self.base_settings(cell), strict=True)
+        return [
+            read_json(self.run(cell, seed) / "imported.json")
+            for seed, settings in made
+            if settings["stage"] == "import"
+        ]
+
+    def base_settings(self, cell: Cell) -> list[dict[str, Any]]:
+        """Settings of the stage that made the base, by seed in the grid's order: of its training or its import."""
+        files = [self.run(cell, seed) / "base.safetensors" for seed in self.grid.seeds]
+        return [read_facts(file)["provenance"]["settings"] for file in files]
 
     def training(self, cell: Cell) -> pd.DataFrame:
-        columns = ("epoch", "learning_rate", "train_accuracy", "standard_accuracy", "adversarial_accuracy", "kept")
-        return self._by_seed(cell, "training.csv", columns)
+        """Training history of every seed; with columns of the averaged weights, where there were any."""
+        accuracies = [f"{start}{kind}_accuracy" for start in ("", "train_") for kind in ("standard", "adversarial")]
+        return self._by_seed(cell, "training.csv", ("epoch", "learning_rate", *accuracies, "kept"))
 
     def sweep(self, cell: Cell, scope: Scope) -> pd.DataFrame:
         columns = ("alpha", "standard_accuracy", "adversarial_accuracy")

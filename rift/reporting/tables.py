@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rift.artifacts import Array
-from rift.config import Grid, Scope, TableName, Variant
+from rift.config import RECIPES, Grid, RegimeName, Scope, TableName, Variant
+from rift.reporting import published
 from rift.reporting.results import METRICS, Cell, Results, cells
 from rift.reporting.statistics import Delta, accuracy, paired_delta
 
@@ -17,6 +19,16 @@ NOT_RUN = "–"
 AVERAGE = "average"
 BASE: Variant = "base"
 DELTA = "Δ"
+PAPER = "paper"
+
+_BEFORE_AND_AFTER = (
+    "Accuracy (%) of adversarially trained bases (AT) before and after robust critical fine-tuning (RiFT) on clean (Std),"
+    " corrupted (OOD) and attacked (Adv) test images"
+)
+_PRINTED = (
+    "The paper's numbers are means of three seeds; its Adv is PGD-10, and it chose the epoch kept and α on test images. It"
+    " gives no beta and no gamma."
+)
 
 
 @dataclass(frozen=True)
@@ -48,19 +60,38 @@ def main(folder: Path, grid: Grid) -> Table:
         [row for cell in cells(grid) for row in _measure(results, cell, _with_and_without_rift(cell, grid))]
     )
     datasets = [*grid.datasets, AVERAGE] if len(grid.datasets) > 1 else grid.datasets
-    columns = pd.MultiIndex.from_product([datasets, METRICS.values()])
-    rows = _lay_out(
-        _with_averages(numbers, grid),
-        head=lambda row: ", ".join(filter(None, (row["architecture"], row["regime"]))),
-        column=lambda row: (row["dataset"], METRICS[row["metric"]]),
-    )
+    rows = _lay_out(_with_averages(numbers, grid), _base, _by_dataset)
     return Table(
         "Main results",
-        "Accuracy (%) of adversarially trained bases (AT) before and after robust critical fine-tuning (RiFT) on clean (Std),"
-        " corrupted (OOD) and attacked (Adv) test images.",
-        _shown(rows, columns, ("Base", "Method")),
+        f"{_BEFORE_AND_AFTER}.",
+        _shown(rows, _columns(datasets), ("Base", "Method")),
         numbers,
         [*_reading(grid), *_protocol(results)],
+    )
+
+
+def regimes(folder: Path, grid: Grid) -> Table:
+    """Base and RiFT of every training regime beside what the paper prints, as in its second table."""
+    results = Results(folder, grid)
+    numbers: list[Row] = []
+    rows: dict[tuple[str, str], dict[Hashable, str]] = {}
+    for architecture, regime in product(grid.architectures, grid.regimes):
+        bases = [Cell(dataset, architecture, regime) for dataset in grid.datasets]
+        compared = _with_and_without_rift(bases[0], grid)
+        measured = [row for cell in bases for row in _measure(results, cell, compared)]
+        printed = [row for cell in bases for row in _printed(cell, compared)]
+        numbers += [{"source": "measured", **row} for row in measured] + [{"source": PAPER, **row} for row in printed]
+        rows |= _lay_out(measured, _base, _by_dataset)
+        # A row at least: that the paper says nothing of a regime is to be seen.
+        rows[_base_of_the_paper(bases[0]._asdict()), next(iter(compared))] = {}
+        rows |= _lay_out(printed, _base_of_the_paper, _by_dataset)
+    return Table(
+        "Training regimes",
+        f"{_BEFORE_AND_AFTER}, by training regime. Rows of the {PAPER} are what Zhu et al. (ICCV 2023) print; all others were"
+        " measured.",
+        _shown(rows, _columns(grid.datasets), ("Base", "Method")),
+        pd.DataFrame(numbers),
+        [*_reading(grid), *_how_trained(results), _PRINTED, *_protocol(results)],
     )
 
 
@@ -123,6 +154,7 @@ def criticality(folder: Path, grid: Grid) -> Table:
 
 TABLES: dict[TableName, Callable[[Path, Grid], Table]] = {
     "main": main,
+    "regimes": regimes,
     "module-ablation": module_ablation,
     "top-k": top_k,
     "criticality": criticality,
@@ -184,6 +216,17 @@ def _measure(results: Results, cell: Cell, compared: Mapping[str, Variant]) -> I
             yield row
 
 
+def _printed(cell: Cell, compared: Mapping[str, Variant]) -> Iterator[Row]:
+    """Every accuracy of these variants that the paper prints, and its difference from the base."""
+    for metric in METRICS:
+        base = published.accuracy(cell, BASE, metric)
+        for method, variant in compared.items():
+            value = published.accuracy(cell, variant, metric)
+            if value is not None:
+                row: Row = {**cell._asdict(), "method": method, "variant": variant, "metric": metric, "mean": value}
+                yield row if variant == BASE or base is None else {**row, "delta_mean": value - base}
+
+
 def _with_averages(numbers: pd.DataFrame, grid: Grid) -> Iterator[Row]:
     """Go through the rows; then through their means over architectures, over data sets, and over both, where there are several.
 
@@ -228,6 +271,22 @@ def _spread(values: "pd.Series[float]", digits: int) -> str:
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
+def _columns(datasets: Iterable[str]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_product([datasets, METRICS.values()])
+
+
+def _by_dataset(row: Row) -> Hashable:
+    return row["dataset"], METRICS[row["metric"]]
+
+
+def _base(row: Row) -> str:
+    return ", ".join(filter(None, (row["architecture"], row["regime"])))
+
+
+def _base_of_the_paper(row: Row) -> str:
+    return f"{_base(row)} ({PAPER})"
+
+
 def _cell(row: Row) -> Cell:
     return Cell(row["dataset"], row["architecture"], row["regime"])
 
@@ -248,6 +307,40 @@ def _reading(grid: Grid) -> list[str]:
         "Δ is the difference from the base in percentage points with its 95% interval (paired bootstrap over test images);"
         " an asterisk marks one whose interval leaves out zero.",
     ]
+
+
+def _how_trained(results: Results) -> Iterator[str]:
+    """How the bases were trained here, a sentence for each way and its data sets."""
+    grid = results.grid
+    for architecture, regime in product(grid.architectures, grid.regimes):
+        datasets: dict[str, dict[str, None]] = {}
+        for dataset in grid.datasets:
+            for settings in results.base_settings(Cell(dataset, architecture, regime)):
+                if settings["stage"] == "train":
+                    datasets.setdefault(_recipe(settings, regime), {})[dataset] = None
+        for recipe, names in datasets.items():
+            yield f"{architecture}, {regime} ({', '.join(names)}): {recipe}."
+
+
+def _recipe(settings: Mapping[str, Any], regime: RegimeName) -> str:
+    """Say in a few words what a base was trained with."""
+    train, inner = settings["train"], {**settings["attack"], **{k: v for k, v in settings["inner"].items() if v}}
+    drops = f" ÷10 after {', '.join(map(str, train['milestones']))}" if train["schedule"] == "step" else ""
+    said = [
+        f"{train['epochs']} epochs",
+        f"learning rate {train['learning_rate']:g}{drops or ', ' + train['schedule']}",
+        f"weight decay {train['weight_decay']:g}",
+    ]
+    if regime != "standard":
+        attack = f"PGD-{inner['steps']} from a {inner['start']} start" if inner["method"] == "pgd" else inner["method"]
+        said.append(f"{attack} (eps {inner['eps']:.4g})")
+    for section in RECIPES[regime].sections:
+        said += [f"{section} {name} {value:g}" for name, value in settings[section].items()]
+    if train["averaging"]:
+        said.append(f"weights averaged ({train['averaging']:g})")
+    if train["init"]:
+        said.append(f"from {train['init']}")
+    return "trained for " + ", ".join(said)
 
 
 def _protocol(results: Results) -> list[str]:
