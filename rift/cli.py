@@ -199,6 +199,7 @@ class Train(Command):
         return artifacts.provenance(kept, self.seed, source["device"])
 
     def run(self) -> None:
+        from rift.data import load
         from rift.training.parallel import launch, launched, team
 
         if self.train.processes > 1 and not launched():
@@ -206,21 +207,22 @@ class Train(Command):
             launch(self.train.processes, sys.argv[1:])
             return
         device = _device(self.device)
+        prepared = load(self.data, ("train", "validation"))
+        model, spec = self._network(prepared)
         with team(device) as members, ExitStack() as held:
             if members.rank == 0:
                 held.enter_context(artifacts.locked(self.output.with_name(f"{self.output.name}.lock")))
-            self._train(device, members)
+            self._train(prepared, model, spec, device, members)
 
-    def _train(self, device: "torch.device", members: "Team") -> None:
-        from rift.data import load
+    def _train(
+        self, prepared: "Prepared", model: "nn.Module", spec: "ModelSpec", device: "torch.device", members: "Team"
+    ) -> None:
         from rift.data.split import split_of
         from rift.models import checkpoint
         from rift.training import REGIMES
         from rift.training.loop import train
 
         chief = members.rank == 0
-        prepared = load(self.data, ("train", "validation"))
-        model, spec = self._network(prepared)
         source = self.provenance(device)
         file = self.output.with_name(f"{self.output.name}.state")
         begun_with = {**source["settings"], "seed": self.seed, **self._files()}

@@ -62,6 +62,8 @@ def _packages() -> Iterator[Finding]:
 _EXTRAS = {
     "workflow": "to run whole experiments",
     "robustbench": "the models and benchmarks of RobustBench",
+    "tensorboard": "to log training for TensorBoard",
+    "benchmarks": "to compare rift's speed with other packages'",
     "reference": "to compare the corruptions with another implementation in the tests",
     "dev": "to change rift",
 }

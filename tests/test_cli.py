@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
@@ -15,7 +16,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from rift import artifacts, cli, data, models
+from rift import artifacts, cli, data, doctor, models
 from rift.artifacts import provenance, write_csv
 from rift.config import data_root
 from rift.errors import RiftError
@@ -347,12 +348,14 @@ def test_the_criticality_table_of_another_network_is_refused(
     assert not (tmp_path / "o.csv").exists()
 
 
-def test_doctor_says_what_is_there_and_what_to_do(tmp_path: Path) -> None:
+def test_doctor_says_what_is_there_and_what_to_do(repository: Path, tmp_path: Path) -> None:
     answer = rift("doctor", cwd=tmp_path)
     assert answer.returncode == 0, answer.stdout
     for word in ("Python", "torch", "pyautoattack", "snakemake", "precision", "data root"):
         assert word in answer.stdout
     assert answer.stdout.count("robustbench ") == 1  # in two extras
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    assert set(doctor._EXTRAS) == set(project["optional-dependencies"])
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
