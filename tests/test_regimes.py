@@ -25,6 +25,7 @@ from rift.config import (
     Score,
     Trades,
     Train,
+    TrainingSettings,
 )
 from rift.data.split import Split
 from rift.models.modes import snapshot
@@ -260,14 +261,14 @@ class Spy:
     calls: list[Call] = field(default_factory=list)
 
     def loss(
-        self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, settings: RunSettings
+        self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, settings: TrainingSettings
     ) -> tuple[Tensor, Tensor]:
         self.calls.append(Call(snapshot(model), adversarial, model.training))
         return self.regime.loss(model, images, adversarial, labels, settings)
 
     @property
     def spied(self) -> Regime:
-        return Regime(self.loss, self.regime.objective, self.regime.perturbs_weights)  # type: ignore[arg-type]
+        return Regime(self.loss, self.regime.objective, self.regime.perturbs_weights)
 
 
 @pytest.mark.parametrize("regime", ["awp", "trades-awp"])
