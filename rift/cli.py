@@ -167,14 +167,13 @@ class Train(Command):
     @classmethod
     def _follow_the_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
         regime = given.get("regime", "pgd")
-        recipe = config.RECIPES.get(regime)
-        if recipe is None:
+        if regime not in config.RECIPES:
             return given  # which is said of the regime itself
-        for other in sorted(
-            {name for each in config.RECIPES.values() for name in each.sections} - set(recipe.sections)
-        ):
-            if other in given:
-                raise ValueError(f"--{other}: is no part of regime {regime}")
+        others = [
+            f"--{flag}" for flag in _leaves({name: given[name] for name in config.foreign(regime) if name in given})
+        ]
+        if others:
+            raise ValueError(f"{', '.join(others)}: no part of regime {regime}")
         return config.follow(regime, given)
 
     @model_validator(mode="after")
@@ -193,8 +192,7 @@ class Train(Command):
     def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
         """Everything that the result depends on besides the input files; nothing of other regimes."""
         source = super().provenance(device)
-        own = {name for recipe in config.RECIPES.values() for name in recipe.sections}
-        foreign = own - set(config.RECIPES[self.regime].sections)
+        foreign = config.foreign(self.regime)
         kept = {name: value for name, value in source["settings"].items() if name not in foreign}
         return artifacts.provenance(kept, self.seed, source["device"])
 

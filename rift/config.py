@@ -554,6 +554,12 @@ RECIPES: dict[RegimeName, Recipe] = {
 }
 
 
+def foreign(regime: RegimeName) -> list[str]:
+    """Say which sections are about other regimes, and no part of this one."""
+    own = {name for recipe in RECIPES.values() for name in recipe.sections}
+    return sorted(own - set(RECIPES[regime].sections))
+
+
 class Overrides(Section):
     """Settings for some regimes, data sets or architectures only; a later one of these three goes over an earlier."""
 

@@ -91,9 +91,12 @@ def test_wrong_flags_are_all_said_at_once(tmp_path: Path) -> None:
 
 def test_settings_of_another_regime_are_refused(tmp_path: Path) -> None:
     files = ["--data", "d", "--output", tmp_path / "o", "--history", tmp_path / "h", "--architecture", "resnet8"]
-    answer = rift("train", *files, "--regime", "pgd", "--trades.beta", 3, cwd=tmp_path)
+    answer = rift("train", *files, "--regime", "pgd", "--trades.beta", 3, "--mart.beta", 2, cwd=tmp_path)
     assert answer.returncode == 2
-    assert answer.stderr.splitlines() == ["rift train: 1 problem", "  --trades: is no part of regime pgd"]
+    assert answer.stderr.splitlines() == [
+        "rift train: 1 problem",
+        "  --mart.beta, --trades.beta: no part of regime pgd",
+    ]
     assert list(tmp_path.iterdir()) == []
 
 
