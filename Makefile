@@ -30,8 +30,9 @@ demo: $(READY)
 	@echo
 	@echo "Open results/demo/report.html; tables and figures lie in results/demo/tables and results/demo/figures."
 
+# Two processes, a file of tests at a time: tests of a file share what is dear to make, and compute with one thread.
 test: $(READY)
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)
 	ruff format --check .
