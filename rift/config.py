@@ -39,6 +39,7 @@ from rift.errors import RiftError
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
 ArchitectureName = Literal["resnet8", "resnet18", "resnet34", "preact-resnet18", "wrn-28-10", "wrn-34-10", "vit-small"]
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
+MethodName = Literal["pga", "published", "gradient"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
 ScheduleName = Literal["step", "cosine", "one-cycle"]
 NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
@@ -77,8 +78,12 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
 }
 
 ROBUSTBENCH = "robustbench:"
+SETTINGS_OF_METHODS: dict[MethodName, tuple[str, ...]] = {
+    "pga": ("passes", "steps", "restarts", "trial_images"),
+    "published": ("epochs", "learning_rate", "stop_at_boundary"),
+}
 # Settings that change no result: not part of its provenance, and no reason to compute it again.
-NO_RESULT = frozenset({"root", "processes", "save_minutes", "tensorboard"})
+NO_RESULT = frozenset({"root", "processes", "save_minutes", "tensorboard", "cache_mib", "shards"})
 
 TIMM = "timm:"
 TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
@@ -135,6 +140,12 @@ def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
     if list(values) != sorted(set(values)):
         raise ValueError("must rise strictly")
     return values
+
+
+def _part(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= limits[0] <= limits[1] <= 1:
+        raise ValueError("must be two numbers between 0 (the first module) and 1 (the last) that do not fall")
+    return limits
 
 
 Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | str)]
@@ -311,17 +322,54 @@ class Awp(Section):
 
 
 class Criticality(Section):
-    """Module robust criticality by the published procedure (Zhu et al. 2023, Algorithm 1)."""
+    """Module robust criticality (Zhu et al. 2023, Definition 3.1): how the largest robust loss in the ball is searched for."""
 
+    method: MethodName = Field(
+        "pga",
+        description="pga (projected gradient ascent), published (the official code's search) or gradient (to first order).",
+    )
     epsilon: Positive = Field(0.1, description="Radius of the weight ball, relative to the norm of the weight.")
-    epochs: Count = Field(10, description="Passes of gradient ascent; the weight is projected after each.")
-    learning_rate: Positive = Field(1.0, description="Step length of gradient ascent.")
-    batch_size: Count = Field(512, description="Images a step.")
+    norm: Literal["l2", "linf"] = Field("l2", description="Norm of the weight ball; linf: of its largest entry.")
+    passes: Annotated[int, Field(ge=2)] = Field(
+        3, description="Passes of pga over the images; the last is one step along the gradient of all."
+    )
+    steps: Count = Field(16, description="Steps that pga takes in each of its other passes.")
+    restarts: Annotated[int, Field(ge=0)] = Field(
+        10,
+        description="Starts of pga that are tried besides the ball's centre: towards one class each, then random ones.",
+    )
+    trial_images: Count = Field(32, description="Images that starts are tried on; the best one is searched from.")
+    epochs: Count = Field(10, description="Passes of the published search; the weight is projected after each.")
+    learning_rate: Positive = Field(1.0, description="Step length of the published search.")
+    stop_at_boundary: bool = Field(
+        False, description="End the published search when it first leaves the ball, as the paper's Algorithm 1 has it."
+    )
+    batch_size: Count = Field(
+        512, description="Images a step of the published search; images at once, at most, of the others."
+    )
     precision: Precision = Field(
         "float32", description="Arithmetic of the ascent; auto is bfloat16 on a GPU that has it, else float32."
     )
     split: Literal["train", "validation", "test"] = Field("train", description="Split that the images come from.")
     images: Images = Field("all", description="How many of its images, counted from the first.")
+    cache_mib: Annotated[int, Field(ge=0)] = Field(
+        2048,
+        description="Memory for activations before the module measured; batches that do not fit compute them anew.",
+    )
+    shards: Count = Field(1, description="Jobs that the modules are divided among.")
+
+    @model_validator(mode="after")
+    def _every_setting_is_of_the_method(self) -> "Criticality":
+        for method, names in SETTINGS_OF_METHODS.items():
+            changed = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+            if changed and method != self.method:
+                raise ValueError(
+                    f"{changed[0]}: is a setting of the method {method}, but the method is {self.method}; leave it away or set"
+                    f" method: {method}"
+                )
+        if self.method == "published" and self.norm != "l2":
+            raise ValueError(f"norm: the method published knows l2 alone; for {self.norm} take pga or gradient")
+        return self
 
 
 class Finetune(Section):
@@ -339,6 +387,13 @@ class Finetune(Section):
         "float32", description="Arithmetic of fine-tuning; auto is bfloat16 on a GPU that has it, else float32."
     )
     images: Images = Field("all", description="How many training images are used, counted from the first.")
+    least_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0, description="Share of the network's measured weights that a module must have to be chosen as least critical."
+    )
+    part: Annotated[tuple[Number, Number], AfterValidator(_part)] = Field(
+        (0, 1),
+        description="Part of the network that the least critical modules are chosen from; its middle: [0.25, 0.75].",
+    )
 
 
 class Interpolate(Section):
