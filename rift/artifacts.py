@@ -138,11 +138,16 @@ def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def write_csv(path: Path, table: "pd.DataFrame", source: Provenance) -> None:
     """Write a table; its provenance and the number of its rows are the comment in the first line."""
-    write_text(path, f"# {json.dumps({**source, 'rows': len(table)})}\n{table.to_csv(index=False)}")
+    write_text(path, f"# {json.dumps({**source, 'rows': len(table)}, sort_keys=True)}\n{table.to_csv(index=False)}")
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
+def read_csv(path: Path, columns: tuple[str, ...], may_lack: tuple[str, ...] = ()) -> "pd.DataFrame":
     """Read a table and make sure that it has these columns.
+
+    Args:
+        path: of the file.
+        columns: without which it is not what is looked for; a cell of theirs that is empty is damage.
+        may_lack: further ones, with cells that may be empty.
 
     Raises:
         RiftError: it cannot be read, lacks a column, or has been cut off.
@@ -150,7 +155,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
     import pandas as pd
 
     table = _reading(path, lambda: pd.read_csv(path, comment="#"))
-    missing = [column for column in columns if column not in table]
+    missing = [column for column in (*columns, *may_lack) if column not in table]
     rows = read_provenance(path).get("rows")
     if missing or table.empty or len(table) != rows or bool(table[list(columns)].isna().to_numpy().any()):
         what = f"lacks the columns {', '.join(missing)}" if missing else f"is not whole: {rows} rows were written"

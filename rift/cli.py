@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -47,8 +47,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from torch import nn
 
+    from rift.criticality import Measurement, ModuleCriticality
     from rift.data import Prepared
+    from rift.data.split import Split
     from rift.models.checkpoint import ModelSpec
+    from rift.scopes import Measured
     from rift.training.epoch import Trained
     from rift.training.loop import TrainedBase, TrainingEpoch
     from rift.training.parallel import Team
@@ -92,7 +95,7 @@ class Command(BaseModel):
             else value
             for name in type(self).model_fields
             if not isinstance(value := getattr(self, name), Path)
-            and name not in ("seed", "device", "corrupted", "root", "weights")
+            and name not in ("seed", "device", "corrupted", "root", "weights", "shard", "adversarial")
         }
         settings = {"stage": type(self).__name__.lower(), **flags}
         return artifacts.provenance(settings, getattr(self, "seed", None), None if device is None else str(device))
@@ -396,10 +399,8 @@ class Export(Command):
         _say(f"{spec.architecture}: the network takes (image - ({mean})) / ({std}), images in [0, 1]")
 
 
-class Criticality(Command):
-    """Measure how critical each module is to robustness (MRC)."""
-
-    memory = "--criticality.batch_size"
+class _OnExamples(Command):
+    """What takes adversarial examples of a base."""
 
     base: Path = Field(description="Weights of the adversarially trained base.")
     data: Prepared_
@@ -407,25 +408,99 @@ class Criticality(Command):
     criticality: config.Criticality = config.Criticality()
     attack: config.Attack = config.Attack()
     device: Device = "auto"
-    output: Path = Field(description="Table to write (.csv), a row a module.")
 
-    def run(self) -> None:
-        from rift.criticality import adversarial_examples, module_robust_criticality
+    def _load(self) -> "tuple[nn.Module, Split, torch.device]":
         from rift.data import load
         from rift.data.split import split_of
 
         device = _device(self.device)
         prepared = load(self.data, (self.criticality.split,))
         model, _ = _model(self.base, prepared, self.data, device)
-        data = split_of(prepared, self.criticality.split, device).first(self.criticality.images, "criticality.images")
+        data = split_of(prepared, self.criticality.split, device)
+        return model, data.first(self.criticality.images, "criticality.images"), device
+
+    def _attacked(self, model: "nn.Module", data: "Split") -> "torch.Tensor":
+        from rift.criticality import adversarial_examples
+
         with display("attack") as progress:
-            adversarial = adversarial_examples(model, data, self.attack, self.seed, progress)
+            return adversarial_examples(model, data, self.attack, self.seed, progress)
+
+
+class Attack(_OnExamples):
+    """Make the adversarial examples that criticality is measured on, for several jobs that share them."""
+
+    memory = "--criticality.images"
+
+    output: Path = Field(description="Examples to write (.safetensors).")
+
+    def run(self) -> None:
+        model, data, device = self._load()
+        examples = self._attacked(model, data).contiguous().cpu().numpy()
+        artifacts.write_arrays(self.output, {"images": examples}, self.provenance(device))
+
+
+class Criticality(_OnExamples):
+    """Measure how critical each module is to robustness (MRC)."""
+
+    memory = "--criticality.batch_size or --criticality.cache_mib"
+
+    adversarial: Path | None = Field(None, description="Examples (rift attack); if not given, they are made.")
+    shard: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
+        None, description="2/4: the second of four jobs that share the modules; rift gather puts them together."
+    )
+    output: Path = Field(
+        description="Table to write (.csv), a row a module; of a shard, what it measured (.safetensors)."
+    )
+
+    def run(self) -> None:
+        import torch
+
+        from rift.criticality import criticality_table, measure, measured_modules, shard
+
+        number, count = map(int, (self.shard or "1/1").split("/"))
+        if number > count:
+            raise RiftError(f"--shard {self.shard}: there is no such shard")
+        model, data, device = self._load()
+        order = list(measured_modules(model))
+        if count > len(order):
+            raise RiftError(
+                f"--shard {self.shard}: the network has {len(order)} modules to measure; lower criticality.shards"
+            )
+        if self.adversarial is None:
+            adversarial = self._attacked(model, data)
+        else:
+            arrays, _ = artifacts.read_arrays(self.adversarial, ("images",))
+            adversarial = torch.from_numpy(arrays["images"]).to(device, memory_format=torch.channels_last)
+            if adversarial.shape != data.images.shape:
+                raise RiftError(f"{self.adversarial}: holds other images; run rift attack with the same settings")
         with display("criticality") as progress:
-            records = module_robust_criticality(model, adversarial, data.labels, self.criticality, progress)
-        artifacts.write_csv(self.output, _frame(records), self.provenance(device))
-        least = min(records, key=lambda record: record.rank)
-        most = max(records, key=lambda record: record.rank)
-        _say(f"least critical: {least.module} ({least.mrc:.3f} nats); most: {most.module} ({most.mrc:.3f} nats)")
+            measured = measure(
+                model, adversarial, data.labels, self.criticality, self.seed, shard(order, number, count), progress
+            )
+        source = self.provenance(device)
+        if self.shard:
+            _write_shard(self.output, measured, order, source)
+        else:
+            _write_criticality(self.output, criticality_table(measured), source)
+
+
+class Gather(Command):
+    """Put the shards of a criticality measurement together."""
+
+    shards: tuple[Path, ...] = Field(min_length=1, description="What every shard measured (rift criticality --shard).")
+    output: Path = Field(description="Table to write (.csv), a row a module.")
+
+    def run(self) -> None:
+        from rift.criticality import criticality_table, join
+
+        shards = [_read_shard(path) for path in self.shards]
+        _, order, source = shards[0]
+        for path, (_, others, another) in zip(self.shards, shards, strict=True):
+            if (others, another) != (order, source):
+                raise RiftError(
+                    f"{path}: was measured with other settings than {self.shards[0]}; measure all of them again"
+                )
+        _write_criticality(self.output, criticality_table(join([part for part, _, _ in shards], order)), source)
 
 
 class Finetune(Command):
@@ -445,7 +520,7 @@ class Finetune(Command):
     history: Path = Field(description="Fine-tuning history to write (.csv), a row an epoch.")
 
     def run(self) -> None:
-        from rift.criticality import ModuleCriticality, measured_modules
+        from rift.criticality import measured_modules
         from rift.data import load
         from rift.data.split import split_of
         from rift.finetuning import fine_tune
@@ -455,12 +530,10 @@ class Finetune(Command):
         device = _device(self.device)
         prepared = load(self.data, ("train", "validation"))
         model, spec = _model(self.base, prepared, self.data, device)
-        columns = tuple(ModuleCriticality.__dataclass_fields__)
-        table = artifacts.read_csv(self.criticality, columns)
+        table = artifacts.read_csv(self.criticality, ("module", "kind", "parameters", "mrc", "rank"))
         if list(table["module"]) != list(measured_modules(model)):
             raise RiftError(f"{self.criticality}: is not the table of {self.base}; run rift criticality on it")
-        records = [ModuleCriticality(*row) for row in table[list(columns)].itertuples(index=False)]
-        modules = modules_of(self.scope, records)
+        modules = modules_of(self.scope, cast("list[Measured]", list(table.itertuples(index=False))), self.finetune)
         with display("finetune") as progress:
             finetuned = fine_tune(
                 model,
@@ -474,7 +547,7 @@ class Finetune(Command):
             )
         source = self.provenance(device)
         artifacts.write_csv(self.history, _history(finetuned), source)
-        checkpoint.save(self.output, finetuned.state, spec, source)
+        checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)
         names = ", ".join("the whole network" if name == WHOLE_NETWORK else name for name in modules)
         _say(f"{names}: epoch {finetuned.kept} kept")
 
@@ -784,7 +857,9 @@ class Rift(BaseSettings):
     train: CliSubCommand[Train] = _stage(Train)
     import_: CliSubCommand[Import] = _stage(Import, alias="import")
     export: CliSubCommand[Export] = _stage(Export)
+    attack: CliSubCommand[Attack] = _stage(Attack)
     criticality: CliSubCommand[Criticality] = _stage(Criticality)
+    gather: CliSubCommand[Gather] = _stage(Gather)
     finetune: CliSubCommand[Finetune] = _stage(Finetune)
     interpolate: CliSubCommand[Interpolate] = _stage(Interpolate)
     evaluate: CliSubCommand[Evaluate] = _stage(Evaluate)
@@ -814,6 +889,30 @@ def _frame(records: "Sequence[DataclassInstance]") -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame([asdict(record) for record in records])
+
+
+def _write_criticality(path: Path, records: "Sequence[ModuleCriticality]", source: artifacts.Provenance) -> None:
+    """Write the criticality table, and say what it comes to."""
+    artifacts.write_csv(path, _frame(records), source)
+    by_rank = sorted(records, key=lambda record: record.rank)
+    least, most = (f"{row.module} ({row.mrc:.3f} ± {row.mrc_error:.3f} nats)" for row in (by_rank[0], by_rank[-1]))
+    tied = ", ".join(row.module for row in by_rank[1:] if row.tied)
+    _say(f"least critical: {least}{f', not told from it: {tied}' if tied else ''}; most: {most}")
+
+
+def _write_shard(path: Path, measured: "Measurement", order: list[str], source: artifacts.Provenance) -> None:
+    arrays = {name: getattr(measured, name) for name in ("losses", "correct", "images", "rises", "kept")}
+    artifacts.write_arrays(path, arrays, source, modules=measured.modules, order=order)
+
+
+def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenance]":
+    """Read what a shard has measured, the modules of the whole network, and where it comes from."""
+    from rift.criticality import Measurement
+
+    names = ("losses", "correct", "images", "rises", "kept")
+    arrays, facts = artifacts.read_arrays(path, names, ("modules", "order", "provenance"))
+    modules = [(name, kind, parameters) for name, kind, parameters in facts["modules"]]
+    return Measurement(modules, **arrays), facts["order"], facts["provenance"]
 
 
 def _history(trained: "Trained") -> "pd.DataFrame":

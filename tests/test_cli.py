@@ -340,8 +340,8 @@ def test_the_criticality_table_of_another_network_is_refused(
 ) -> None:
     spec = checkpoint.ModelSpec("resnet8", 10, 8, (0.3,), (0.4,))
     checkpoint.save(tmp_path / "base.safetensors", prepared_model.state_dict(), spec, provenance({}))
-    row = {"module": "conv1", "kind": "conv", "parameters": 144, "mrc": 0.1, "robust_loss": 1.0}
-    table = pd.DataFrame([{**row, "robust_accuracy_drop": 0.5, "rank": 1}])
+    row = {"module": "conv1", "kind": "conv", "parameters": 144, "mrc": 0.1, "mrc_error": 0.01}
+    table = pd.DataFrame([{**row, "robust_loss": 1.0, "robust_accuracy_drop": 0.5, "rank": 1, "tied": True}])
     write_csv(tmp_path / "criticality.csv", table, provenance({}))
     out = ["--output", tmp_path / "o.safetensors", "--history", tmp_path / "o.csv", "--scope", "rift"]
     inputs = ["--base", tmp_path / "base.safetensors", "--data", folder / "digits.safetensors"]

@@ -30,7 +30,7 @@ TINY: Configuration = {
     "attack": {"eps": 0.1, "step": 0.05, "steps": 2},
     "augment": {"crop": 1, "flip": False},
     "train": {"epochs": 1, "learning_rate": 0.05},
-    "criticality": {"images": 64, "epochs": 2},
+    "criticality": {"images": 64, "passes": 2},
     "finetune": {"epochs": 1},
     "interpolate": {"alphas": [0, 0.5, 1], "images": 60, "restarts": 1},
     "evaluate": {
@@ -105,7 +105,7 @@ def test_every_artifact_is_there_with_its_provenance(workflow: Workflow) -> None
     logs = list((workflow.folder / "results/tiny/logs").rglob("*.log"))
     assert not any("Traceback" in log.read_text() for log in logs)
     benchmarks = list((workflow.folder / "results/tiny/benchmarks").rglob("*.tsv"))
-    assert len(logs) == len(benchmarks) == 28
+    assert len(logs) == len(benchmarks) == 29
 
 
 def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) -> None:
@@ -187,7 +187,10 @@ AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversar
     ("configuration", "expected"),
     [
         (changed("interpolate", alphas=[0, 0.25, 1]), {"interpolate": 2, **AFTER_SELECTION}),
-        (changed("criticality", epsilon=0.2), {"criticality": 1, "finetune": 2, "interpolate": 2, **AFTER_SELECTION}),
+        (
+            changed("criticality", epsilon=0.2),
+            {"criticality_shard": 1, "criticality": 1, "finetune": 2, "interpolate": 2, **AFTER_SELECTION},
+        ),
         (changed("evaluate", standard={"images": 45}), {"evaluate_standard": 3, "table": 5}),
         (
             {**TINY, "overrides": {"architectures": {"resnet8": {"evaluate": {"pgd": {"images": 30}}}}}},
@@ -212,13 +215,22 @@ def test_a_changed_setting_reruns_its_stage_and_what_follows(
 
 
 def test_printed_commands_can_be_run_by_hand(workflow: Workflow, tmp_path: Path) -> None:
-    answer = workflow(TINY, "--dry-run", "--forcerun", "criticality", "--printshellcmds")
+    """And modules in three shards give the table of one, byte for byte but for the note of where it comes from."""
+    answer = workflow(TINY, "--dry-run", "--forcerun", "criticality_shard", "--printshellcmds")
     (command,) = re.findall(r"rift criticality .*(?= > )", answer.stdout + answer.stderr)
+    (output,) = re.findall(r"--output (\S+)", command)
     before = (workflow.folder / RUN / "criticality.csv").read_bytes()
-    command = command.replace(str(RUN / "criticality.csv"), str(tmp_path / "again.csv"))
-    words = [sys.executable, "-c", "from rift.cli import main; main()", *command.split()[1:]]
-    subprocess.run(words, cwd=workflow.folder, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1"})
-    assert (tmp_path / "again.csv").read_bytes() == before
+
+    def run(command: str) -> None:
+        words = [sys.executable, "-c", "from rift.cli import main; main()", *command.split()[1:]]
+        subprocess.run(words, cwd=workflow.folder, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1"})
+
+    for count in (1, 3):
+        parts = [tmp_path / f"{number}-of-{count}.safetensors" for number in range(1, count + 1)]
+        for number, part in enumerate(parts, start=1):
+            run(command.replace(output, str(part)).replace("--shard 1/1", f"--shard {number}/{count}"))
+        run(f"rift gather --shards {','.join(map(str, parts))} --output {tmp_path / 'again.csv'}")
+        assert (tmp_path / "again.csv").read_bytes() == before
 
 
 def test_a_damaged_artifact_fails_its_job_with_a_message(workflow: Workflow) -> None:

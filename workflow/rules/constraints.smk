@@ -3,6 +3,8 @@
 wildcard_constraints:
     **{name: names(values) for name, values in cells.items()},
     corruption=names({name for dataset in grid.datasets for name in experiment.corruptions(dataset)}),
+    shard="[0-9]+",
+    shards="[0-9]+",
     scope=names(grid.scopes),
     variant=names(grid.variants),
     table=names(experiment.report.tables),

@@ -1,7 +1,68 @@
-rule criticality:
+def measuring(wildcards):
+    """Settings of the criticality of a run."""
+    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime).criticality
+
+
+# Made once, where several jobs share them.
+rule attack:
     input:
         base="<results>/<run>/base.safetensors",
         data="<results>/data/{dataset}/prepared.safetensors",
+    output:
+        temp("<results>/<run>/criticality/examples.safetensors"),
+    log:
+        "<logs>/<run>/criticality/attack.log",
+    benchmark:
+        "<benchmarks>/<run>/criticality/attack.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="2h",
+    params:
+        settings=flags("criticality", "attack"),
+    shell:
+        "rift attack --base {input.base} --data {input.data} --seed {wildcards.seed} {params.settings} --output {output}"
+        " > {log} 2>&1"
+
+
+rule criticality_shard:
+    input:
+        base="<results>/<run>/base.safetensors",
+        data="<results>/data/{dataset}/prepared.safetensors",
+        adversarial=branch(lambda wildcards: wildcards.shards != "1", then=rules.attack.output, otherwise=[]),
+    output:
+        temp("<results>/<run>/criticality/shard{shard}-of-{shards}.safetensors"),
+    log:
+        "<logs>/<run>/criticality/shard{shard}-of-{shards}.log",
+    benchmark:
+        "<benchmarks>/<run>/criticality/shard{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards: 6000 + measuring(wildcards).cache_mib,
+        runtime="6h",
+        cache_mib=lambda wildcards: measuring(wildcards).cache_mib,
+    params:
+        settings=flags("criticality", "attack"),
+        adversarial=lambda wildcards, input: f"--adversarial {input.adversarial}" if input.adversarial else "",
+    shell:
+        "rift criticality --base {input.base} --data {input.data} --seed {wildcards.seed} --shard {wildcards.shard}/{wildcards.shards}"
+        " {params.settings} {params.adversarial} --criticality.cache_mib {resources.cache_mib} --output {output} > {log} 2>&1"
+
+
+rule criticality:
+    input:
+        lambda wildcards: collect(
+            rules.criticality_shard.output,
+            shard=range(1, measuring(wildcards).shards + 1),
+            shards=measuring(wildcards).shards,
+            allow_missing=True,
+        ),
     output:
         "<results>/<run>/criticality.csv",
     log:
@@ -12,11 +73,10 @@ rule criticality:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=8000,
-        runtime="6h",
+        gpu=0,
+        mem_mb=4000,
+        runtime="10m",
     params:
-        settings=flags("criticality", "attack"),
+        shards=lambda wildcards, input: ",".join(input),
     shell:
-        "rift criticality --base {input.base} --data {input.data} --seed {wildcards.seed}"
-        " {params.settings} --output {output} > {log} 2>&1"
+        "rift gather --shards {params.shards} --output {output} > {log} 2>&1"
