@@ -123,9 +123,11 @@ def make_run(run: Path, rng: np.random.Generator, base_settings: dict[str, Any])
                 "kind": ["conv", "conv", "linear"],
                 "parameters": [144, 2304, 640],
                 "mrc": mrc,
+                "mrc_error": 0.05,
                 "robust_loss": 1 + mrc,
                 "robust_accuracy_drop": 20 * mrc,
                 "rank": mrc.argsort().argsort() + 1,
+                "tied": mrc <= mrc.min() + 0.1,
             }
         ),
         "training.csv": pd.DataFrame(
@@ -151,6 +153,8 @@ def make_run(run: Path, rng: np.random.Generator, base_settings: dict[str, Any])
         choice = {"alpha": 0.5, "selection": "validation", "images": 40, "tolerance": 0.1, "restarts": 3}
         choice |= {"precision": "float32", "base": base}
         artifacts.write_json(run / scope / "selection.json", choice, SOURCE)
+        taken = [modules[number] for number in mrc.argsort()[: 2 if scope == "top2" else 1]]
+        artifacts.write_arrays(run / scope / "finetuned.safetensors", {"weight": np.zeros(1)}, SOURCE, modules=taken)
     base_outcomes = {"standard": rng.random(50) < 0.8, "pgd": rng.random(50) < 0.5, "autoattack": rng.random(20) < 0.4}
     for variant in ("base", "rift", "top2"):
         evaluation = run / "evaluation" / variant
@@ -171,7 +175,7 @@ def make_run(run: Path, rng: np.random.Generator, base_settings: dict[str, Any])
             for number, row in enumerate(levels, start=1)
         ]
         write[f"evaluation/{variant}/ood.csv"] = pd.DataFrame(rows)
-    measure = {"epsilon": 0.1, "images": 64, "split": "train", "precision": "float32"}
+    measure = {"method": "pga", "epsilon": 0.1, "norm": "l2", "images": 64, "split": "train", "precision": "float32"}
     source = artifacts.provenance({"criticality": measure, "attack": {"steps": 10, "eps": 0.2}})
     for name, table in write.items():
         artifacts.write_csv(run / name, table, source)
@@ -321,8 +325,8 @@ def test_every_number_of_the_paper_can_be_looked_up() -> None:
 def test_the_criticality_table_says_how_it_was_measured(folder: Path) -> None:
     notes = TABLES["criticality"](folder, grid(("digits",), ("resnet8",))).notes
     assert notes[-1] == (
-        "digits, resnet8, pgd: weights moved by at most 0.1 of their norm, on PGD-10 examples (eps 0.2) of 64 images of the"
-        " train split; ascent in float32."
+        "digits, resnet8, pgd: search by projected gradient ascent, weights moved by at most 0.1 of their norm, on PGD-10"
+        " examples (eps 0.2) of 64 images of the train split; ascent in float32."
     )
 
 

@@ -116,35 +116,63 @@ def interpolation(results: Results, cell: Cell) -> Figure:
 
 
 def criticality(results: Results, cell: Cell) -> Figure:
-    """MRC and drop of robust accuracy of every module in the network's order; means over seeds, and every seed."""
+    """MRC and drop of robust accuracy of every module in the network's order, a mark a seed; and what scopes have chosen."""
     table = results.criticality(cell)
-    modules = list(table["module"].unique())
-    figure = Figure(figsize=(max(4.5, 1.2 + 0.42 * len(modules)), 4.6), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(2, 1, sharex=True))
-    shown = {"mrc": "MRC (nats)", "robust_accuracy_drop": "drop of accuracy\nunder PGD (points)"}
-    positions = np.arange(len(modules))
-    for axis, (column, label) in zip(panels, shown.items(), strict=True):
-        mean = table.groupby("module")[column].mean().reindex(modules)
-        axis.bar(positions, mean, color="#c9d7e3", width=0.7)
-        for number, (seed, rows) in enumerate(table.groupby("seed")):
-            values = rows.set_index("module")[column].reindex(modules)
-            offset = 0.12 * (number - (len(results.grid.seeds) - 1) / 2)
-            axis.plot(positions + offset, values, MARKERS[number % len(MARKERS)], color=INK, markersize=3)
-            by_rank = rows.sort_values("rank")
-            for scope, row in {"rift": by_rank.iloc[0], "robust-critical": by_rank.iloc[-1]}.items():
+    modules, seeds = list(table["module"].unique()), results.grid.seeds
+    scopes = [scope for scope in results.grid.scopes if scope not in ("all-layers", "top2", "top3", "top5")]
+    chosen = {scope: results.chosen(cell, scope) for scope in scopes}
+    names = max(map(len, modules))
+    figure = Figure(
+        figsize=(5.2 + 0.06 * names, 1.3 + max(0.17, 3.4 / len(modules)) * len(modules)), layout="constrained"
+    )
+    panels: list[Axes] = list(figure.subplots(1, 2, sharey=True))
+    # What fell to 0 or below has no place on a logarithmic axis: it is drawn hollow at its edge.
+    edge = _edge(table["mrc"])
+    for number, (seed, rows) in enumerate(table.groupby("seed", sort=False)):
+        rows = rows.set_index("module").reindex(modules)
+        places = np.arange(len(modules)) + 0.16 * (number - (len(seeds) - 1) / 2)
+        marker = MARKERS[number % len(MARKERS)]
+        takers = {module: scope for scope, by_seed in chosen.items() for module in by_seed[seeds.index(seed)]}
+        for axis, values in zip(panels, (rows["mrc"].clip(lower=edge), rows["robust_accuracy_drop"]), strict=True):
+            for place, module, value, below in zip(places, modules, values, rows["mrc"] <= 0, strict=True):
+                colour = COLOURS.get(takers[module], INK) if module in takers else GREY
                 axis.plot(
-                    modules.index(row["module"]) + offset,
-                    row[column],
-                    MARKERS[number % len(MARKERS)],
-                    color=COLOURS[scope],
-                    markersize=7,
-                    label=f"{_label(scope)}, seed {seed}",
+                    value,
+                    place,
+                    marker,
+                    color=colour,
+                    markerfacecolor="white" if below and axis is panels[0] else colour,
+                    markersize=6 if module in takers else 3.5,
+                    zorder=4 if module in takers else 3,
                 )
-        axis.set_ylabel(label)
-        axis.grid(visible=False, axis="x")
-    panels[1].set_xticks(positions, modules, rotation=45, ha="right", rotation_mode="anchor")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        error = 1.959964 * rows["mrc_error"]
+        low, high = (rows["mrc"] - error).clip(lower=edge), (rows["mrc"] + error).clip(lower=edge)
+        panels[0].hlines(places, low, high, color=GREY, linewidth=1, zorder=2)
+    panels[0].set_xscale("log")
+    panels[0].set_xlim(left=0.8 * edge)
+    panels[0].set_xlabel("MRC (nats), with 95% interval")
+    panels[1].set_xlabel("drop of accuracy under PGD (points)")
+    panels[1].axvline(0, color=GREY, linewidth=0.6)
+    panels[0].set_yticks(np.arange(len(modules)), modules, fontsize=7)
+    panels[0].set_ylim(len(modules) - 0.4, -0.6)
+    handles = [
+        Line2D([], [], color=COLOURS.get(scope, INK), marker="o", linestyle="none", markersize=6) for scope in scopes
+    ]
+    texts = [_label(scope) for scope in scopes]
+    if len(seeds) > 1:
+        handles += [
+            Line2D([], [], color=GREY, marker=MARKERS[number % len(MARKERS)], linestyle="none", markersize=3.5)
+            for number in range(len(seeds))
+        ]
+        texts += [f"seed {seed}" for seed in seeds]
+    figure.legend(handles, texts, loc="outside lower center", ncols=2)
     return figure
+
+
+def _edge(values: "pd.Series[float]") -> float:
+    """Where a logarithmic axis begins: below the least positive value, but not for the sake of one that is next to nothing."""
+    positive = values[values > 0]
+    return float(max(0.5 * positive.min(), 1e-5 * positive.max())) if len(positive) else 1e-5
 
 
 def corruptions(results: Results, cell: Cell) -> Figure:

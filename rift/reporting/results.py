@@ -74,8 +74,13 @@ class Results:
 
     def criticality(self, cell: Cell) -> pd.DataFrame:
         """Criticality table of every seed, modules in the network's order."""
-        columns = ("module", "kind", "parameters", "mrc", "robust_accuracy_drop", "rank")
-        return self._by_seed(cell, "criticality.csv", columns)
+        columns = ("module", "kind", "parameters", "mrc", "rank", "tied")
+        return self._by_seed(cell, "criticality.csv", columns, ("mrc_error", "robust_accuracy_drop"))
+
+    def chosen(self, cell: Cell, scope: Scope) -> list[list[str]]:
+        """Modules that a scope has fine-tuned, by seed in the grid's order."""
+        files = [self.run(cell, seed) / scope / "finetuned.safetensors" for seed in self.grid.seeds]
+        return [list(read_facts(file)["modules"]) for file in files]
 
     def criticality_settings(self, cell: Cell) -> dict[str, Any]:
         """Settings that the criticality of a cell was measured with."""
@@ -110,6 +115,8 @@ class Results:
         """What was chosen on the sweep, by seed in the grid's order."""
         return [read_json(self.run(cell, seed) / scope / "selection.json") for seed in self.grid.seeds]
 
-    def _by_seed(self, cell: Cell, file: str, columns: tuple[str, ...]) -> pd.DataFrame:
-        tables = [read_csv(self.run(cell, seed) / file, columns).assign(seed=seed) for seed in self.grid.seeds]
+    def _by_seed(self, cell: Cell, file: str, columns: tuple[str, ...], may_lack: tuple[str, ...] = ()) -> pd.DataFrame:
+        tables = [
+            read_csv(self.run(cell, seed) / file, columns, may_lack).assign(seed=seed) for seed in self.grid.seeds
+        ]
         return pd.concat(tables, ignore_index=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rift.artifacts import Array
-from rift.config import RECIPES, Grid, RegimeName, Scope, TableName, Variant
+from rift.config import RECIPES, Grid, MethodName, RegimeName, Scope, TableName, Variant
 from rift.reporting import published
 from rift.reporting.results import METRICS, Cell, Results, cells
 from rift.reporting.statistics import Delta, accuracy, paired_delta
@@ -20,6 +20,12 @@ AVERAGE = "average"
 BASE: Variant = "base"
 DELTA = "Δ"
 PAPER = "paper"
+
+SEARCHES: dict[MethodName, str] = {
+    "pga": "search by projected gradient ascent",
+    "published": "the published search",
+    "gradient": "estimate to first order",
+}
 
 _BEFORE_AND_AFTER = (
     "Accuracy (%) of adversarially trained bases (AT) before and after robust critical fine-tuning (RiFT) on clean (Std),"
@@ -128,12 +134,18 @@ def criticality(folder: Path, grid: Grid) -> Table:
     tables = {cell: results.criticality(cell) for cell in cells(grid)}
     texts: dict[tuple[str, str], dict[str, str]] = {}
     for cell, table in tables.items():
+        takers = {scope: results.chosen(cell, scope) for scope in grid.scopes}
         for module, rows in table.groupby("module", sort=False):
             texts[_name(cell), str(module)] = {
                 "Parameters": f"{rows['parameters'].iloc[0]:,}",
                 "MRC (nats)": _spread(rows["mrc"], 3),
+                "Standard error": _spread(rows["mrc_error"], 3),
                 "Adv drop (points)": _spread(rows["robust_accuracy_drop"], 1),
-                "Rank by seed": ", ".join(map(str, rows["rank"])),
+                "Rank by seed": ", ".join(
+                    f"{rank}{'=' if tied and rank > 1 else ''}"
+                    for rank, tied in zip(rows["rank"], rows["tied"], strict=True)
+                ),
+                "Chosen by": ", ".join(_takes(str(module), takers, grid)),
             }
     shown = pd.DataFrame.from_dict(texts, orient="index")
     shown.index = pd.MultiIndex.from_tuples(texts, names=["Base", "Module"])
@@ -146,10 +158,21 @@ def criticality(folder: Path, grid: Grid) -> Table:
         numbers,
         [
             f"Mean ± standard deviation over {_seeds(grid)}." if len(grid.seeds) > 1 else f"One seed: {_seeds(grid)}.",
-            "Rank 1 is the least critical module, the one that RiFT fine-tunes.",
+            "The standard error is that of the MRC over images: how far it would move with others of the same kind, the moved"
+            " weight staying. (Of the method gradient it is over batches.)",
+            "Rank 1 is the least critical module; = marks those whose MRC cannot be told from it: image by image, the"
+            " difference is within 1.96 standard errors.",
             *dict.fromkeys(_criticality_protocol(results, cell) for cell in tables),
         ],
     )
+
+
+def _takes(module: str, takers: Mapping[Scope, list[list[str]]], grid: Grid) -> Iterator[str]:
+    """Name the scopes that have fine-tuned a module, and in which runs, if not in all."""
+    for scope, chosen in takers.items():
+        seeds = [seed for seed, modules in zip(grid.seeds, chosen, strict=True) if module in modules]
+        if seeds:
+            yield scope if len(seeds) == len(grid.seeds) else f"{scope} (seed {', '.join(map(str, seeds))})"
 
 
 TABLES: dict[TableName, Callable[[Path, Grid], Table]] = {
@@ -267,6 +290,8 @@ def _signed(value: float) -> str:
 
 
 def _spread(values: "pd.Series[float]", digits: int) -> str:
+    if values.isna().all():
+        return NOT_RUN
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
 
@@ -384,7 +409,8 @@ def _criticality_protocol(results: Results, cell: Cell) -> str:
     measure, attack = settings["criticality"], settings["attack"]
     which = "all images" if measure["images"] == "all" else f"{measure['images']} images"
     return (
-        f"{_name(cell)}: weights moved by at most {measure['epsilon']:g} of their norm, on PGD-{attack['steps']} examples"
+        f"{_name(cell)}: {SEARCHES[measure['method']]}, weights moved by at most {measure['epsilon']:g} of their"
+        f" {'norm' if measure['norm'] == 'l2' else 'largest entry'}, on PGD-{attack['steps']} examples"
         f" (eps {attack['eps']:.4g}) of {which} of the {measure['split']} split; ascent in {measure['precision']}."
     )
 
