@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from rift.finetuning import fine_tune
 from rift.models.modes import snapshot
 
 TABLE = [
-    ModuleCriticality(name, kind, 1, mrc, 1.0, 0.0, rank)
+    ModuleCriticality(name, kind, 10 ** (rank % 3), mrc, 0.01, 1.0, 0.0, rank, rank == 1)
     for name, kind, mrc, rank in (
         ("conv1", "conv", 0.3, 3),
         ("layer1.0.conv1", "conv", 0.1, 1),
@@ -37,6 +39,25 @@ TABLE = [
 )
 def test_a_scope_names_its_modules(scope: str, modules: list[str]) -> None:
     assert scopes.modules_of(scope, TABLE) == modules
+
+
+@pytest.mark.parametrize(
+    ("restriction", "modules"),
+    [
+        ({"least_share": 0.1}, ["layer3.0.shortcut.0", "layer2.0.conv2"]),
+        ({"part": (0.25, 0.75)}, ["layer1.0.conv1", "layer3.0.shortcut.0"]),
+        ({"part": (0.5, 1)}, ["layer3.0.shortcut.0", "linear"]),
+    ],
+)
+def test_the_least_critical_modules_are_chosen_from_what_settings_allow(
+    restriction: dict[str, Any], modules: list[str]
+) -> None:
+    asked = Finetune(**restriction)
+    assert scopes.modules_of("top2", TABLE, asked) == modules
+    assert scopes.modules_of("rift", TABLE, asked) == modules[:1]
+    assert scopes.modules_of("robust-critical", TABLE, asked) == ["layer2.0.conv2"]
+    with pytest.raises(RiftError, match=r"modules are left to choose 5 from; lower finetune\.least_share"):
+        scopes.modules_of("top5", TABLE, asked)
 
 
 def test_unknown_scopes_and_modules_are_refused_with_what_there_is() -> None:

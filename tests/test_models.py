@@ -107,6 +107,7 @@ LAST_LAYERS = {
 class Row(NamedTuple):
     module: str
     kind: str
+    parameters: int
     rank: int
 
 
@@ -126,7 +127,7 @@ def test_every_architecture_is_copied_saved_and_loaded(architecture: str, tmp_pa
         loaded, found = checkpoint.load(tmp_path / "m.safetensors")
         assert torch.equal(loaded(images), logits)
     assert found == spec
-    table = [Row(name, type(module).__name__.lower(), 1) for name, module in measured_modules(model).items()]
+    table = [Row(name, type(module).__name__.lower(), 1, 1) for name, module in measured_modules(model).items()]
     assert modules_of("last-layer", table) == [LAST_LAYERS[architecture]]
 
 

@@ -24,9 +24,9 @@ class ModelSpec:
     std: tuple[float, ...]
 
 
-def save(path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance) -> None:
-    """Write a state dict and its specification."""
-    write_weights(path, state, source, model=asdict(spec))
+def save(path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance, **facts: object) -> None:
+    """Write a state dict, its specification, and what else there is to say of it (JSON values)."""
+    write_weights(path, state, source, model=asdict(spec), **facts)
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelSpec]:
