@@ -1,0 +1,194 @@
+"""Module robust criticality: how fast a whole table is, and what the searches find.
+
+speed  a table by the official code's way (a copy of the network for each module, default layout, whole forward passes, one more
+       pass to judge) against ``published`` and ``pga``: time, memory and the numbers found
+study  what pga and the first-order estimate find beside ``published``, by their settings
+
+Both want weights of a robust network and a prepared data set, as ``rift train`` and ``rift prepare`` write them: what is found
+depends on them.
+"""
+
+import argparse
+import ctypes
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rift.config import Attack, Criticality, Precision
+from rift.criticality import (
+    adversarial_examples,
+    criticality_table,
+    measure,
+    measured_modules,
+    measured_weight,
+    module_robust_criticality,
+    shard,
+)
+from rift.data import load
+from rift.data.split import Split, split_of
+from rift.models import checkpoint
+from side_by_side import in_default_layout, ratio
+
+ROUNDS = 3  # the modules are divided among them
+CPU = torch.device("cpu")
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+Table = dict[str, float]
+
+
+def official(model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality) -> Table:
+    """Measure modules as the official code does: all other weights of the copy are frozen, batches as there."""
+    network = in_default_layout(model).eval()
+    batches = list(zip(images.split(settings.batch_size), labels.split(settings.batch_size), strict=True))
+
+    def loss_of(network: nn.Module) -> float:
+        with torch.no_grad():
+            return sum(F.cross_entropy(network(x), y, reduction="sum").item() for x, y in batches) / len(labels)
+
+    before, found = loss_of(network), {}
+    for name in modules:
+        copy = deepcopy(network).requires_grad_(False)
+        weight = measured_weight(copy.get_submodule(name)).requires_grad_(True)
+        start = weight.detach().clone()
+        optimizer = torch.optim.SGD([weight], lr=settings.learning_rate)
+        worst = 0.0
+        for _ in range(settings.epochs):
+            for x, y in batches:
+                optimizer.zero_grad()
+                (-F.cross_entropy(copy(x), y)).backward()
+                optimizer.step()
+            with torch.no_grad():
+                share = (weight - start).norm() / start.norm()
+                if share > settings.epsilon:
+                    weight.copy_(start + (weight - start) / share * settings.epsilon)
+            worst = max(worst, loss_of(copy))
+        found[name] = worst - before
+    return found
+
+
+def ours(model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality) -> Table:
+    rows = criticality_table(measure(model, images, labels, settings, 0, modules))
+    return {row.module: row.mrc for row in rows}
+
+
+class Memory:
+    """What a call needs at most beyond what the process held before, in MiB."""
+
+    def __enter__(self) -> "Memory":
+        # Memory that was freed goes back to the system first, or the next one would use it unseen.
+        ctypes.CDLL(None).malloc_trim(0)
+        RESET.write_text("5")
+        self.before = self._read("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.needed = self._read("VmHWM") - self.before
+
+    @staticmethod
+    def _read(field: str) -> float:
+        (kib,) = re.findall(rf"{field}:\s+(\d+) kB", STATUS.read_text())
+        return int(kib) / 1024
+
+
+def compare_speed(model: nn.Module, adversarial: Tensor, labels: Tensor, precision: Precision) -> None:
+    names = list(measured_modules(model))
+    asked = Criticality(method="published", precision=precision)
+    rivals: dict[str, Callable[[list[str]], Table]] = {
+        "official": lambda some: official(model, adversarial, labels, some, asked),
+        "published": lambda some: ours(model, adversarial, labels, some, asked),
+        "pga": lambda some: ours(model, adversarial, labels, some, Criticality(precision=precision)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    found: dict[str, Table] = {name: {} for name in rivals}
+    memory: dict[str, list[float]] = {name: [] for name in rivals}
+    for run in rivals.values():
+        run(names[-1:])  # warms up
+    for number in range(1, ROUNDS + 1):
+        some = shard(names, number, ROUNDS)
+        for name, run in rivals.items():
+            with Memory() as needed:
+                begun = time.perf_counter()
+                found[name] |= run(some)
+                times[name].append(time.perf_counter() - begun)
+            memory[name].append(needed.needed)
+    print(f"Table of {len(names)} modules, {len(labels)} images, {precision}, {torch.get_num_threads()} threads")
+    for name in rivals:
+        print(
+            f"  {name:10}{sum(times[name]):9.1f} s   {sum(times['official']) / sum(times[name]):6.2f} times official; by round"
+            f" {ratio(times['official'], times[name])}; memory {max(memory[name]):.0f} MiB"
+        )
+    off = max(abs(found["published"][name] / found["official"][name] - 1) for name in names)
+    print(f"  published and official differ by {off:.1e} at most, relatively")
+    reached = {name: found["pga"][name] / found["official"][name] for name in names}
+    print_reached("pga", reached)
+
+
+def print_reached(name: str, reached: Mapping[str, float]) -> None:
+    values = list(reached.values())
+    least = min(reached, key=lambda module: reached[module])
+    shares = ", ".join(f"at least {limit}: {sum(v >= limit for v in values)}" for limit in (1, 0.999, 0.99))
+    print(
+        f"  {name}: of {len(values)} modules, its MRC over that published is {shares}; geometric mean"
+        f" {math.exp(statistics.fmean(map(math.log, values))):.3f}, least {reached[least]:.3f} ({least})",
+        flush=True,
+    )
+
+
+def study(model: nn.Module, adversarial: Tensor, labels: Tensor, precision: Precision) -> None:
+    variants = {
+        "published": Criticality(method="published"),
+        "pga": Criticality(),
+        "pga, restarts 0": Criticality(restarts=0),
+        "pga, passes 2": Criticality(passes=2),
+        "pga, passes 6": Criticality(passes=6),
+        "gradient": Criticality(method="gradient", batch_size=64),
+    }
+    rows, taken = {}, {}
+    for name, asked in variants.items():
+        begun = time.perf_counter()
+        settings = asked.model_copy(update={"precision": precision})
+        rows[name] = module_robust_criticality(model, adversarial, labels, settings)
+        taken[name] = time.perf_counter() - begun
+    found = {name: {row.module: row.mrc for row in table} for name, table in rows.items()}
+    print(f"{len(labels)} images, {precision}; MRC, published; then, over that:")
+    for row in rows["published"]:
+        others = "".join(f"{found[name][row.module] / row.mrc:8.3f}" for name in list(variants)[1:])
+        print(f"  {row.module:24}{row.mrc:9.4f}{others}   error {row.mrc_error:.4f}, rank {row.rank}")
+    searches = [name for name in variants if name != "gradient"]
+    best = [max(found[name][row.module] for name in searches) for row in rows["published"]]
+    for name in variants:
+        rank = spearmanr(list(found[name].values()), best).statistic
+        print(f"  {name}: {taken[name]:.1f} s; rank correlation with the largest found {rank:.3f}")
+        print_reached(name, {module: mrc / found["published"][module] for module, mrc in found[name].items()})
+
+
+PARTS: dict[str, Callable[[nn.Module, Tensor, Tensor, Precision], None]] = {"speed": compare_speed, "study": study}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="weights, as `rift train` writes them")
+    parser.add_argument("--data", type=Path, required=True, help="data set, as `rift prepare` writes it")
+    parser.add_argument("--images", type=int, default=256, help="training images (256)")
+    parser.add_argument("--eps", type=float, default=8 / 255, help="of the attack; its step is a quarter (8/255)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--only", choices=PARTS)
+    asked = parser.parse_args()
+    model, _ = checkpoint.load(asked.base, CPU)
+    data: Split = split_of(load(asked.data, ("train",)), "train").up_to(asked.images)
+    adversarial = adversarial_examples(model, data, Attack(eps=asked.eps, step=asked.eps / 4, steps=10), seed=0)
+    for name, part in PARTS.items():
+        if asked.only in (None, name):
+            part(model, adversarial, data.labels, asked.precision)
+
+
+if __name__ == "__main__":
+    main()
