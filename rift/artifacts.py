@@ -129,7 +129,7 @@ def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     Raises:
         RiftError: it cannot be read, or lacks a key.
     """
-    content = _reading(path, lambda: dict(json.loads(path.read_text())))
+    content = reading(path, lambda: dict(json.loads(path.read_text())))
     missing = [key for key in keys if key not in content]
     if missing:
         raise RiftError(f"{path}: holds no {', '.join(missing)}; delete it and run the stage that writes it again")
@@ -154,7 +154,7 @@ def read_csv(path: Path, columns: tuple[str, ...], may_lack: tuple[str, ...] = (
     """
     import pandas as pd
 
-    table = _reading(path, lambda: pd.read_csv(path, comment="#"))
+    table = reading(path, lambda: pd.read_csv(path, comment="#"))
     missing = [column for column in (*columns, *may_lack) if column not in table]
     rows = read_provenance(path).get("rows")
     if missing or table.empty or len(table) != rows or bool(table[list(columns)].isna().to_numpy().any()):
@@ -169,7 +169,7 @@ def read_provenance(path: Path) -> Provenance:
     Raises:
         RiftError: it cannot be read or has none.
     """
-    return _reading(path, lambda: dict(json.loads(path.read_text().splitlines()[0].removeprefix("# "))))
+    return reading(path, lambda: dict(json.loads(path.read_text().splitlines()[0].removeprefix("# "))))
 
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Array], source: Provenance) -> None:
@@ -191,7 +191,22 @@ def read_outcomes(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in content.files if name != "provenance"}
 
-    return _reading(path, load)
+    return reading(path, load)
+
+
+def read_origin(path: Path) -> Provenance:
+    """Read the provenance of per-example outcomes, and none of them.
+
+    Raises:
+        RiftError: it cannot be read or has none.
+    """
+    import numpy as np
+
+    def load() -> Provenance:
+        with np.load(path, allow_pickle=False) as content:
+            return dict(json.loads(str(content["provenance"])))
+
+    return reading(path, load)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], source: Provenance, **facts: object) -> None:
@@ -232,7 +247,7 @@ def read_array(path: Path) -> Array:
         array: Array = np.lib.format.open_memmap(path, mode="r")
         return array
 
-    return _reading(path, load)
+    return reading(path, load)
 
 
 def write_weights(path: Path, state: Mapping[str, "torch.Tensor"], source: Provenance, **facts: object) -> None:
@@ -271,7 +286,7 @@ def read_state(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     def load() -> dict[str, Any]:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
 
-    state = _reading(path, load)
+    state = reading(path, load)
     missing = [key for key in keys if key not in state]
     if missing:
         raise RiftError(f"{path}: holds no {', '.join(missing)}; delete it to begin anew")
@@ -327,7 +342,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as content:
             return dict(json.loads((content.metadata() or {}).get("rift", "{}")))
 
-    return _reading(path, load)
+    return reading(path, load)
 
 
 def _metadata(source: Provenance, facts: Mapping[str, object]) -> dict[str, str]:
@@ -354,11 +369,15 @@ def _read_safetensors(
                 )
             return {name: content.get_tensor(name) for name in names or content.keys()}, facts
 
-    return _reading(path, load)
+    return reading(path, load)
 
 
-def _reading(path: Path, load: Callable[[], Content]) -> Content:
-    """Load a file; what goes wrong becomes a message that names it."""
+def reading(path: Path, load: Callable[[], Content]) -> Content:
+    """Load a file; what goes wrong becomes a message that names it.
+
+    Raises:
+        RiftError: anything that ``load`` raises, or what it raises itself as one.
+    """
     try:
         return load()
     except RiftError:

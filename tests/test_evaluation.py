@@ -1,15 +1,33 @@
+import logging
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rift import models
-from rift.config import Attack, AutoAttack
+from rift import artifacts, cli, models
+from rift.compatibility import heard, prepare_robustbench
+from rift.config import Attack, AutoAttack, Evaluate, Pgd
+from rift.data import Prepared, corrupted
 from rift.data.split import Split, to_float
 from rift.errors import RiftError
-from rift.evaluation.accuracy import correct, percent, withstands_pgd
-from rift.evaluation.autoattack import ATTACKS, withstands_autoattack
+from rift.evaluation import accuracy, autoattack
+from rift.evaluation.accuracy import correct, finite, percent, withstands_pgd
+from rift.evaluation.autoattack import withstands_autoattack
+from rift.evaluation.blocks import UNKNOWN, Shard, Work, join, withstood
+from rift.evaluation.crosscheck import Benchmark, agree
+from rift.models import checkpoint
 from rift.models.modes import snapshot
 from rift.seeds import generator
 
@@ -61,7 +79,7 @@ def test_autoattack_works_with_fewer_than_ten_classes(prepared_model: nn.Module,
     model = FewClasses(prepared_model, 5)
     after = withstands_autoattack(model, data, AutoAttack(batch_size=5), eps=0.06, seed=0)
     assert after["square"].sum() < correct(model, data).sum()
-    with pytest.raises(RiftError, match="wants at least 4 classes; the model has 3"):
+    with pytest.raises(RiftError, match="apgd-t, an attack of AutoAttack, wants at least 4 classes; the model has 3"):
         withstands_autoattack(FewClasses(prepared_model, 3), data, AutoAttack(), eps=0.06, seed=0)
 
 
@@ -85,7 +103,7 @@ def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digi
     state = torch.random.get_rng_state()
     after = withstands_autoattack(prepared_model, few, AutoAttack(), eps=0.06, seed=0)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert tuple(after) == ATTACKS
+    assert tuple(after) == AutoAttack().attacks
     clean = correct(prepared_model, few)
     pgd = withstands_pgd(
         prepared_model, few, Attack(eps=0.06, step=0.015, steps=10), restarts=3, generator=generator(0, "test")
@@ -96,7 +114,7 @@ def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digi
     assert 0 < after["square"].sum() < clean.sum()
 
     again = withstands_autoattack(prepared_model, few, AutoAttack(), eps=0.06, seed=0)
-    assert all(torch.equal(again[name], after[name]) for name in ATTACKS)
+    assert all(torch.equal(again[name], after[name]) for name in after)
 
 
 def test_autoattack_takes_colour_images_that_lie_channels_last() -> None:
@@ -121,3 +139,340 @@ def test_purposes_draw_different_numbers() -> None:
 
     assert draw(0, "sweep") == draw(0, "sweep")
     assert len({draw(seed, purpose) for seed in (0, 1) for purpose in ("sweep", "checkpoint selection")}) == 4
+
+
+THREAT = Attack(eps=0.06, step=0.02, steps=3)
+APGD = AutoAttack(attacks=("apgd-ce",), batch_size=8)
+
+
+def test_any_number_of_shards_gives_every_image_the_same_fate(prepared_model: nn.Module, digits: Split) -> None:
+    few = digits.up_to(44)
+
+    def pgd(shard: Shard) -> torch.Tensor:
+        return accuracy.attack(prepared_model, few, THREAT, Pgd(restarts=2, batch_size=8), seed=3, shard=shard)
+
+    def apgd(shard: Shard) -> torch.Tensor:
+        return autoattack.attack(prepared_model, few, APGD, eps=THREAT.eps, seed=3, shard=shard)
+
+    for attack in (pgd, apgd):
+        whole = attack((1, 1))
+        assert len(whole.unique()) > 1
+        assert not (whole == UNKNOWN).any()
+        for count in (3, 7):  # of six blocks: one of seven shards has nothing to do
+            parts = [attack((number, count)) for number in range(1, count + 1)]
+            assert torch.equal(join(parts), whole)
+            with pytest.raises(RiftError, match=r"(8|16) images in none of them"):
+                join(parts[1:])
+            with pytest.raises(RiftError, match=r"(8|16) in more than one"):
+                join([parts[0], *parts])
+
+
+def test_blocks_draw_numbers_of_their_own(prepared_model: nn.Module, digits: Split) -> None:
+    """The same image in every block meets several starts: it does not fare the same in all of them."""
+    alone = withstands_pgd(prepared_model, digits.up_to(200), THREAT, restarts=1, generator=generator(0, "test"))
+    again = withstands_pgd(prepared_model, digits.up_to(200), THREAT, restarts=1, generator=generator(1, "test"))
+    edge = int((alone != again).nonzero()[0, 0])
+    same = Split(digits.images[edge].expand(40, -1, -1, -1), digits.labels[edge].expand(40))
+    one, another = (
+        accuracy.attack(prepared_model, same, THREAT, Pgd(restarts=1, batch_size=20), seed=0)[part]
+        for part in (slice(20), slice(20, None))
+    )
+    assert not torch.equal(one, another)
+
+
+@pytest.fixture
+def quick_fab(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One draw of noise instead of fab-t, which takes long: what it breaks depends on the seed that it is given."""
+
+    def perturb(self: Any, images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(self.seed))
+        attacked: torch.Tensor = (images + 5 * self.eps * noise.sign()).clamp(0, 1)
+        return attacked
+
+    monkeypatch.setattr("pyautoattack.fab_pt.FABAttack_PT.perturb", perturb)
+
+
+@pytest.mark.usefixtures("quick_fab")
+def test_an_image_once_broken_is_not_attacked_again(
+    prepared_model: nn.Module, digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every attack does what it does when it is called by itself, with the numbers of its block."""
+    from pyautoattack import AutoAttack as Runner
+
+    few, settings = digits.up_to(20), AutoAttack(attacks=("fab-t", "apgd-ce"), batch_size=8)
+    assert settings.attacks == ("apgd-ce", "fab-t")
+    whole, seen = Runner.run_standard_evaluation, []
+
+    def watched(self: Any, images: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append(images)
+        return whole(self, images, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "run_standard_evaluation", watched)
+        fates = autoattack.attack(prepared_model, few, settings, eps=0.03, seed=5)
+    clean, ce, fab = withstood(fates, autoattack.stages(settings)).values()
+    assert torch.equal(clean, correct(prepared_model, few))
+    assert clean.sum() > ce.sum() > fab.sum() > 0
+    expected = [standing[first : first + 8] for first in (0, 8, 16) for standing in (clean, ce)]
+    assert [len(images) for images in seen] == [int(standing.sum()) for standing in expected]
+
+    for block, first in enumerate((0, 8, 16)):
+        part = slice(first, min(first + 8, 20))
+        seed = generator(5, f"autoattack, block {block}, apgd-ce").initial_seed()
+        runner = Runner(prepared_model, norm="Linf", eps=0.03, version="standard", seed=seed)
+        runner.attacks_to_run = ["apgd-ce"]
+        there = to_float(few.images[part])[clean[part]].contiguous()
+        with torch.random.fork_rng():
+            _, predicted = runner.run_standard_evaluation(there, few.labels[part][clean[part]])
+        assert torch.equal(predicted == few.labels[part][clean[part]], ce[part][clean[part]])
+    assert bool((ce | ~fab).all())
+
+
+@pytest.mark.parametrize(
+    ("attacks", "version"),
+    [(("square", "fab-t", "apgd-t", "apgd-ce"), "standard"), (("square", "apgd-ce"), "custom (apgd-ce, square)")],
+)
+def test_all_four_attacks_are_the_standard_version(attacks: Any, version: str) -> None:
+    assert AutoAttack(attacks=attacks).version == version
+
+
+@pytest.mark.usefixtures("quick_fab")
+def test_every_state_that_is_kept_leads_to_the_same_fates(prepared_model: nn.Module, digits: Split) -> None:
+    few, settings = digits.up_to(20), AutoAttack(attacks=("apgd-ce", "fab-t"), batch_size=8)
+    kept: list[Work] = []
+
+    def keep(work: Work) -> None:
+        kept.append(replace(work, fates=work.fates.clone()))
+
+    whole = autoattack.attack(prepared_model, few, settings, eps=0.03, seed=5, keep=keep)
+    assert len(kept) == 3 * 2
+    for work in kept:
+        assert torch.equal(
+            autoattack.attack(prepared_model, few, settings, eps=0.03, seed=5, work=replace(work)), whole
+        )
+
+
+def test_what_other_packages_say_is_handed_over_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    logger = logging.getLogger("auto-attack")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    with heard(said.append, "auto-attack"):
+        for number in range(3):
+            print("returning", "final\npoints", number)
+            warnings.warn(f"{number} is odd", stacklevel=1)
+            logger.warning("there are %d points with zero gradient!", number)
+            logger.info("not worth a word")
+    assert said == ["returning final", "points 0", "0 is odd", "there are 0 points with zero gradient!"]
+    assert capsys.readouterr() == ("", "")
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+class Undecided(nn.Module):
+    """A model that has no logits for some images."""
+
+    def __init__(self, model: nn.Module, where: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.model, self.where = model, where
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.where(self.where(images)[:, None], torch.nan, self.model(images))
+
+
+def test_logits_that_are_not_finite_are_refused_where_they_decide(prepared_model: nn.Module, digits: Split) -> None:
+    few = digits.up_to(20)
+    dark = to_float(few.images).flatten(1).mean(1).median()
+    model = Undecided(prepared_model, lambda images: images.flatten(1).mean(1) > dark)
+    with pytest.raises(RiftError, match=r"mine: .* not finite for 10 of 20 images"), finite(model, "mine"):
+        correct(model, few)
+    # Of attacked images alone: such are between the 256 grey levels.
+    model = Undecided(
+        prepared_model, lambda images: ((images * 255 - (images * 255).round()).abs() > 0.01).flatten(1).any(1)
+    )
+    with finite(model, "mine"):
+        correct(model, few)
+        with pytest.raises(RiftError, match=r"mine: .* not finite"):
+            accuracy.attack(model, few, THREAT, Pgd(), seed=0)
+        with pytest.raises(RiftError, match=r"mine: .* not finite"):
+            autoattack.attack(model, few, APGD, eps=THREAT.eps, seed=0)
+    correct(Undecided(prepared_model, lambda images: images.flatten(1).mean(1) > dark), few)  # nobody watches
+
+
+@pytest.fixture
+def weights(prepared: Prepared, prepared_model: nn.Module, tmp_path: Path) -> Path:
+    spec = checkpoint.ModelSpec("resnet8", 10, 8, prepared.mean, prepared.std)
+    checkpoint.save(tmp_path / "base.safetensors", prepared_model.state_dict(), spec, artifacts.provenance({}))
+    return tmp_path / "base.safetensors"
+
+
+def test_weights_that_are_not_finite_are_refused_by_every_evaluation(
+    weights: Path, prepared: Prepared, prepared_set: Path, tmp_path: Path
+) -> None:
+    state, facts = artifacts.read_weights(weights)
+    state["linear.bias"][3] = torch.nan
+    spec = checkpoint.ModelSpec(**facts["model"])
+    checkpoint.save(weights, state, spec, artifacts.provenance({}))
+    images = np.moveaxis(prepared.images["test"][:20], 1, -1)
+    severities = corrupted.CorruptedSplit("contrast", np.stack([images] * 5), "generated")
+    corrupted.save(tmp_path / "contrast.npy", severities, prepared.labels["test"], artifacts.provenance({}))
+    files = {"weights": weights, "data": prepared_set, "device": "cpu"}
+    written = {"output": tmp_path / "out", "outcomes": tmp_path / "out.npz"}
+    ood = {"corrupted": (tmp_path / "contrast.npy",), "evaluate": {"ood": {"corruptions": ("contrast",), "images": 20}}}
+    for command in (
+        cli.EvaluateStandard(**files, **written),
+        cli.EvaluateOod(**files, **written, **ood),
+        cli.EvaluateAdversarial(**files, **written, attacks=("pgd",)),
+        cli.EvaluateAdversarial(**files, **written, attacks=("autoattack",)),
+    ):
+        with pytest.raises(RiftError, match=r"base\.safetensors: the network gives logits that are not finite for "):
+            command.run()
+    assert not list(tmp_path.glob("out*"))
+
+
+def evaluation(
+    weights: Path,
+    data: Path,
+    folder: Path,
+    name: str = "adversarial.json",
+    attacks: tuple[str, ...] = ("apgd-ce", "fab-t"),
+    **more: Any,
+) -> dict[str, Any]:
+    """Fields of a command that evaluates under PGD and some of AutoAttack."""
+    autoattack = {"images": 40, "attacks": attacks, "batch_size": 8}
+    chosen = {"pgd": {"images": 60, "batch_size": 20}, "autoattack": autoattack}
+    outcomes = {} if "shard" in more else {"outcomes": folder / "adversarial.npz"}
+    files = {"weights": weights, "data": data, "output": folder / name, **outcomes, "device": "cpu"}
+    return {**files, "attack": {"eps": 0.06, "step": 0.02, "steps": 3}, "evaluate": chosen, **more}
+
+
+@pytest.mark.usefixtures("quick_fab")
+def test_shards_are_gathered_into_the_bytes_of_a_single_job(weights: Path, prepared_set: Path, tmp_path: Path) -> None:
+    names = ("adversarial.json", "adversarial.npz")
+    cli.EvaluateAdversarial(**evaluation(weights, prepared_set, tmp_path / "1")).run()
+    for count in (3, 7):
+        folder = tmp_path / str(count)
+        parts = [folder / f"{number}.safetensors" for number in range(1, count + 1)]
+        for number, part in enumerate(parts, start=1):
+            fields = evaluation(weights, prepared_set, folder, part.name, shard=f"{number}/{count}")
+            cli.EvaluateAdversarial(**fields).run()
+        cli.Gather(shards=tuple(parts), output=folder / names[0], outcomes=folder / names[1]).run()
+        assert [(folder / name).read_bytes() for name in names] == [
+            (tmp_path / "1" / name).read_bytes() for name in names
+        ]
+    result = artifacts.read_json(tmp_path / "1/adversarial.json")["autoattack"]
+    outcomes = artifacts.read_outcomes(tmp_path / "1/adversarial.npz")
+    stages = [outcomes[f"autoattack_{name}"] for name in ("clean", "apgd-ce", "fab-t")]
+    assert result["version"] == "custom (apgd-ce, fab-t)"
+    fallen = [40, *(int(after.sum()) for after in stages)]
+    assert [result["misclassified"], *result["broken_by"].values()] == [a - b for a, b in pairwise(fallen)]
+    assert result["withstood"] == stages[-1].sum() == outcomes["autoattack"].sum()
+    assert outcomes["pgd"].shape == (60,)
+
+    written = {"output": folder / "other.json", "outcomes": folder / "other.npz"}
+    with pytest.raises(
+        RiftError, match="the shards do not make a whole: 20 images in none of them, 0 in more than one"
+    ):
+        cli.Gather(shards=tuple(parts[1:]), **written).run()
+    fields = evaluation(weights, prepared_set, folder, "1.safetensors", shard="1/7", seed=1)
+    cli.EvaluateAdversarial(**fields).run()
+    with pytest.raises(RiftError, match=r"2\.safetensors: was measured with other settings than .*1\.safetensors"):
+        cli.Gather(shards=tuple(parts), **written).run()
+    assert not list(folder.glob("other*"))
+
+
+def words(fields: dict[str, Any]) -> list[str]:
+    flat = cli._leaves(fields).items()
+    given = [f"--{key}={','.join(value) if isinstance(value, tuple) else value}" for key, value in flat]
+    return [sys.executable, "-m", "rift", "evaluate", "adversarial", *given]
+
+
+def test_killed_at_random_moments_an_evaluation_ends_in_the_same_bytes(
+    weights: Path, prepared_set: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def fields(folder: Path, **more: Any) -> dict[str, Any]:
+        return evaluation(weights, prepared_set, folder, attacks=("apgd-ce",), **more)
+
+    begun = time.monotonic()
+    cli.EvaluateAdversarial(**fields(whole)).run()
+    lasts = time.monotonic() - begun
+    state, moments = killed / "adversarial.json.state", random.Random(time.time_ns())
+    for _ in range(2):
+        before = state.stat().st_mtime_ns if state.exists() else None
+        process = subprocess.Popen(words(fields(killed)), stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, lasts / 4))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert sorted(path.name for path in killed.iterdir() if path.name[0] != ".")[-1] == "adversarial.json.state"
+
+    other = subprocess.run(words(fields(killed, seed=1)), capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "adversarial.json.state: was begun with other settings: seed (was 0, now 1)" in other.stderr
+
+    done = subprocess.run(words(fields(killed)), capture_output=True, text=True, check=True)
+    assert "going on after " in done.stderr
+    assert done.stdout == ""
+    assert sorted(path.name for path in killed.iterdir()) == ["adversarial.json", "adversarial.npz"]
+    for path in killed.iterdir():
+        assert path.read_bytes() == (whole / path.name).read_bytes()
+
+
+def test_outcomes_are_for_a_whole_evaluation_alone(weights: Path, prepared_set: Path, tmp_path: Path) -> None:
+    fields = evaluation(weights, prepared_set, tmp_path)
+    with pytest.raises(ValueError, match="are written by rift gather"):
+        cli.EvaluateAdversarial(**fields, shard="1/2")
+    with pytest.raises(ValueError, match="is missing"):
+        cli.EvaluateAdversarial(**{**fields, "outcomes": None})
+    with pytest.raises(RiftError, match="--shard 3/2: there is no such shard"):
+        cli.EvaluateAdversarial(**{**fields, "outcomes": None, "shard": "3/2"}).run()
+    assert Evaluate().adversarial.shards == 1
+
+
+def test_evaluations_agree_if_they_differ_by_no_more_than_chance() -> None:
+    clean, robust = torch.arange(200) < 150, torch.arange(200) < 80
+    assert agree(clean, robust, Benchmark(75, 40, clean, robust))
+    assert agree(clean, robust, Benchmark(75, 42, clean, torch.arange(200) < 84))
+    assert not agree(clean, robust, Benchmark(75, 42.5, clean, torch.arange(200) < 85))
+    assert not agree(clean, robust, Benchmark(75.5, 40, torch.arange(200) < 151, robust))
+
+
+def test_robustbench_finds_what_rift_finds(
+    weights: Path,
+    prepared_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first of the four attacks, on either side, to save time."""
+    prepare_robustbench()
+    import robustbench.eval
+
+    if not hasattr(robustbench.eval, "benchmark"):
+        pytest.skip("torchattacks has written its own copy over robustbench")
+    for name in ("autopgd_base.APGDAttack_targeted", "fab_pt.FABAttack_PT", "square.SquareAttack"):
+        monkeypatch.setattr(f"pyautoattack.{name}.perturb", lambda _, images, labels: images.clone())
+    fields = {
+        "weights": weights,
+        "data": prepared_set,
+        "device": "cpu",
+        "images": 30,
+        "output": tmp_path / "check.json",
+    }
+    cli.Crosscheck(**fields, attack={"eps": 0.05}).run()
+    found = artifacts.read_json(tmp_path / "check.json")
+    assert found["agree"]
+    assert found["rift"]["clean_accuracy"] == found["robustbench"]["clean_accuracy"]
+    assert 0 < found["rift"]["robust_accuracy"] < found["rift"]["clean_accuracy"]
+    differing = found["differing"]
+    apart = differing["broken_by_robustbench_alone"] - differing["broken_by_rift_alone"]
+    assert found["rift"]["robust_accuracy"] - found["robustbench"]["robust_accuracy"] == pytest.approx(100 * apart / 30)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "robustbench: Clean accuracy: " in said.err
+    assert "they agree" in said.err
+
+    monkeypatch.delattr(robustbench.eval, "benchmark")
+    with pytest.raises(RiftError, match=r"RobustBench is not whole: .* --force-reinstall"):
+        cli.Crosscheck(**fields).run()

@@ -4,13 +4,15 @@ A data set is one function that takes the data root and returns what lies on dis
 published of it; ``prepare`` cuts it into splits. Add yours to ``DATASETS`` and its name to ``rift.config.DatasetName``.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rift.artifacts import Array, Provenance, read_arrays, write_arrays
+from rift.artifacts import Array, Provenance, read_arrays, read_facts, write_arrays
 from rift.config import Data, DatasetName
 from rift.data.cifar import CIFAR10, CIFAR100, cifar
 from rift.data.digits import digits
@@ -149,3 +151,15 @@ def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
         tuple(facts["std"]),
         facts["facts"],
     )
+
+
+def examples(path: Path) -> str:
+    """Tell the test images of a prepared set from those of any other, by a digest of where they are from and how they were cut.
+
+    Raises:
+        RiftError: the file cannot be read.
+    """
+    facts = read_facts(path).get("facts", {})
+    from_where = {key: facts.get(key) for key in ("dataset", "sources", "split_seed")}
+    text = json.dumps({**from_where, "images_per_class": facts.get("images_per_class", {}).get("test")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

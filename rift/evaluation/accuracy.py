@@ -1,19 +1,54 @@
 """Outcomes per example on clean images and under PGD."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from rift import attacks
-from rift.config import Attack
+from rift.config import Attack, Pgd
 from rift.data.split import Split, in_order, to_float
 from rift.errors import RiftError
+from rift.evaluation.blocks import Keep, Shard, Work, deal, forget
 from rift.models.modes import inference
 from rift.progress import Progress, silent
+from rift.seeds import generator as stream
 
 
 def percent(outcomes: Tensor) -> float:
     """Share of true outcomes, in percent."""
     return 100 * outcomes.double().mean().item()
+
+
+@contextmanager
+def finite(model: nn.Module, source: str) -> Iterator[None]:
+    """Refuse logits that are not finite, where they decide an outcome: the class of a NaN is none.
+
+    Passes that gradients are taken of are not looked at: what an attack makes of them is decided in another pass.
+
+    Args:
+        model: whose passes are watched.
+        source: names the weights, in the message.
+
+    Raises:
+        RiftError: within, as soon as a pass has given such logits.
+    """
+
+    def look(_module: nn.Module, _given: object, logits: Tensor) -> None:
+        if torch.is_grad_enabled() or bool(logits.isfinite().all()):
+            return
+        bad = int((~logits.isfinite()).any(1).sum())
+        raise RiftError(
+            f"{source}: the network gives logits that are not finite for {bad} of {len(logits)} images: it can classify none of"
+            " them; train or import the weights anew"
+        )
+
+    hook = model.register_forward_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @torch.no_grad()
@@ -47,6 +82,50 @@ def withstands_pgd(
                 outcomes.append(model(adversarial).argmax(1) == labels)
             _report(progress, outcomes, data)
     return torch.cat(outcomes)
+
+
+def attack(
+    model: nn.Module,
+    data: Split,
+    threat: Attack,
+    settings: Pgd,
+    *,
+    seed: int,
+    shard: Shard = (1, 1),
+    work: Work | None = None,
+    keep: Keep = forget,
+    progress: Progress = silent,
+) -> Tensor:
+    """Attack blocks of consecutive images with PGD, each from random starts of its own.
+
+    Args:
+        model: gives logits for images in [0, 1].
+        data: images and labels, of all shards.
+        threat: threat model and attack.
+        settings: restarts, and the size of a block.
+        seed: of the random starts, which depend on the block besides.
+        shard: whose blocks are attacked.
+        work: what an earlier call with the same arguments kept, to go on from it; it is moved along in place.
+        keep: called after every block.
+        progress: likewise.
+
+    Returns:
+        Fate of every image: int8, N, 0 if it fell, 1 if it withstood, or ``blocks.UNKNOWN`` if it belongs to another shard.
+    """
+    device = data.images.device
+    work = work or Work.begin(len(data.labels), device)
+    mine = deal(len(data.labels), settings.batch_size, shard)
+    for block, part in mine[work.done :]:
+        starts = stream(seed, f"evaluation, block {block}", device)
+        images = Split(data.images[part], data.labels[part])
+        work.fates[part] = withstands_pgd(model, images, threat, restarts=settings.restarts, generator=starts).to(
+            torch.int8
+        )
+        work.done += 1
+        keep(work)
+        seen = work.fates[work.fates >= 0]
+        progress(work.done, len(mine), accuracy=100 * seen.double().mean())
+    return work.fates
 
 
 def refuse_chance(outcomes: Tensor, classes: int, source: str) -> None:

@@ -1,72 +1,157 @@
-"""AutoAttack (Croce and Hein 2020), standard version, by the pyautoattack package."""
-
-import logging
+"""AutoAttack (Croce and Hein 2020), standard version or some of its attacks, by the pyautoattack package."""
 
 import torch
 from torch import Tensor, nn
 
+from rift.compatibility import heard
 from rift.config import AutoAttack
 from rift.data.split import Split, to_float
 from rift.errors import RiftError
-from rift.evaluation.accuracy import correct
+from rift.evaluation.blocks import Keep, Shard, Work, deal, forget, withstood
 from rift.models.modes import inference
 from rift.progress import Progress, silent
+from rift.seeds import generator
 
-ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
+CLEAN = "clean"
+"""The stage before all attacks, at which misclassified images fall."""
+
+
+class PlainlyLaidOut(nn.Module):
+    """A model as pyautoattack wants it, in eval mode.
+
+    It takes images and their gradients for contiguous; on the way back through flatten the latter become so, though the network
+    computes channels last.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.flatten(1).unflatten(1, images.shape[1:]))
+        return logits
+
+
+def stages(settings: AutoAttack) -> tuple[str, ...]:
+    """Name the stages that an image may fall at, in their order: ``CLEAN`` and the attacks."""
+    return (CLEAN, *settings.attacks)
+
+
+def attack(
+    model: nn.Module,
+    data: Split,
+    settings: AutoAttack,
+    *,
+    eps: float,
+    seed: int,
+    shard: Shard = (1, 1),
+    work: Work | None = None,
+    keep: Keep = forget,
+    progress: Progress = silent,
+) -> Tensor:
+    """Attack blocks of consecutive images, attack after attack, each with the images that still stand.
+
+    Random numbers depend on seed, block and attack, so that an image's fate does not depend on the shards or on interruptions.
+
+    Args:
+        model: gives logits for images in [0, 1]: for apgd-t at least 4. Targeted attacks go through up to 9 other classes.
+        data: images and labels, of all shards.
+        settings: attacks, and the size of a block.
+        eps: radius of the Linf ball, in pixel values.
+        seed: of the attacks; the global random state is left as it was.
+        shard: whose blocks are attacked.
+        work: what an earlier call with the same arguments kept, to go on from it; it is moved along in place.
+        keep: called after every block and attack.
+        progress: likewise. What pyautoattack prints, logs and warns of comes as notes, each of them once.
+
+    Returns:
+        Fate of every image: int8, N, the place of the stage it fell at among ``stages``, their number if it withstood all of
+        them, or ``blocks.UNKNOWN`` if it belongs to another shard.
+
+    Raises:
+        RiftError: the model has too few classes.
+    """
+    from pyautoattack import AutoAttack as Runner
+
+    names, device = stages(settings), data.images.device
+    work = work or Work.begin(len(data.labels), device)
+    mine = deal(len(data.labels), settings.batch_size, shard)
+    steps = [(block, part, place) for block, part in mine for place in range(1, len(names))]
+
+    def report(note: str = "") -> None:
+        seen = work.fates[work.fates >= 0]
+        shown = {"robust_accuracy": 100 * (seen == len(names)).double().mean()} if len(seen) > 0 else {}
+        progress(work.done, len(steps), note, **shown)
+
+    random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with inference(model), random, heard(report, "auto-attack"):
+        runner = Runner(PlainlyLaidOut(model), norm="Linf", eps=eps, version="standard", device=device)
+        classes = _classes(model, data, settings)
+        runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(9, classes - 1)
+        for block, part, place in steps[work.done :]:
+            images, labels, fates = to_float(data.images[part]), data.labels[part], work.fates[part]
+            if place == 1:
+                with torch.no_grad():
+                    hits = model(images).argmax(1) == labels
+                fates[:] = torch.where(hits, len(names), 0)
+            left = (fates == len(names)).nonzero()[:, 0]
+            if len(left) > 0:
+                runner.attacks_to_run = [names[place]]
+                runner.seed = generator(seed, f"autoattack, block {block}, {names[place]}").initial_seed()
+                _, predicted = runner.run_standard_evaluation(
+                    images[left].contiguous(), labels[left], batch_size=len(left)
+                )
+                fates[left[predicted != labels[left]]] = place
+            work.done += 1
+            keep(work)
+            report()
+        report(", ".join(settings.attacks))
+    return work.fates
 
 
 def withstands_autoattack(
     model: nn.Module, data: Split, settings: AutoAttack, *, eps: float, seed: int, progress: Progress = silent
 ) -> dict[str, Tensor]:
-    """Say of every image whether the model still classifies it correctly after each attack of the standard version.
+    """Say of every image whether the model still classifies it correctly after each attack.
 
     Args:
-        model: gives at least 4 logits for images in [0, 1]; the targeted attacks go through up to 9 other classes.
+        model: as for ``attack``, like the other arguments.
         data: images and labels.
-        settings: batch size.
+        settings: attacks, and how many images are attacked at once.
         eps: radius of the Linf ball, in pixel values.
-        seed: of the attacks; the global random state is left as it was.
-        progress: called after every batch of every attack.
+        seed: of the attacks.
+        progress: called after every batch and attack.
 
     Returns:
         By attack, in the order they are run: bool, N, whether the image withstood this attack and those before it (an image
-        once broken is not attacked again). The last entry is AutoAttack's outcome: the worst case over all four.
+        once broken is not attacked again). The last entry is AutoAttack's outcome: the worst case over all.
 
     Raises:
-        RiftError: the model has fewer than 4 classes.
+        RiftError: the model has too few classes.
     """
-    from pyautoattack import AutoAttack as Runner
+    fates = attack(model, data, settings, eps=eps, seed=seed, progress=progress)
+    outcomes = withstood(fates, stages(settings))
+    return {name: outcomes[name] for name in settings.attacks}
 
-    logging.getLogger("auto-attack").setLevel(logging.WARNING)
-    device = data.images.device
 
-    def plainly_laid_out(images: Tensor) -> Tensor:
-        # pyautoattack takes images and their gradients for contiguous; on the way back through flatten the latter become so,
-        # though the network computes channels last.
-        logits: Tensor = model(images.flatten(1).unflatten(1, images.shape[1:]))
-        return logits
+def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
+    """Say whether Square broke more than 0.2% of the images after three attacks with gradients (AutoAttack's own check).
 
-    outcomes: dict[str, Tensor] = {}
-    with inference(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        with torch.no_grad():
-            classes = model(to_float(data.images[:1])).shape[1]
-        if classes < 4:
-            raise RiftError(f"AutoAttack, standard version, wants at least 4 classes; the model has {classes}")
-        runner = Runner(plainly_laid_out, norm="Linf", eps=eps, version="standard", seed=seed, device=device)
-        runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(9, classes - 1)
-        robust = correct(model, data).nonzero()[:, 0]
-        for number, name in enumerate(ATTACKS):
-            runner.attacks_to_run = [name]
-            left, seen = [robust[:0]], 0
-            for batch in robust.split(settings.batch_size) if len(robust) > 0 else ():
-                images, labels = to_float(data.images[batch]).contiguous(), data.labels[batch]
-                _, predicted = runner.run_standard_evaluation(images, labels, batch_size=len(batch))
-                left.append(batch[predicted == labels])
-                seen += len(batch)
-                done = number + seen / len(robust)
-                progress(done, len(ATTACKS), withstood=100 * sum(map(len, left)) / seen)
-            robust = torch.cat(left)
-            outcomes[name] = torch.zeros(len(data.labels), dtype=torch.bool, device=device)
-            outcomes[name][robust] = True
-            progress(number + 1, len(ATTACKS), name, robust_accuracy=100 * len(robust) / len(data.labels))
-    return outcomes
+    Args:
+        outcomes: of ``withstood``.
+    """
+    before = [name for name in outcomes if name not in (CLEAN, "square")]
+    if "square" not in outcomes or not before:
+        return False
+    fallen = outcomes[before[-1]].double().mean() - outcomes["square"].double().mean()
+    return bool(fallen > 0.002)
+
+
+@torch.no_grad()
+def _classes(model: nn.Module, data: Split, settings: AutoAttack) -> int:
+    """Count the classes, and make sure that there are enough of them."""
+    classes: int = model(to_float(data.images[:1])).shape[1]
+    if "apgd-t" in settings.attacks and classes < 4:
+        raise RiftError(f"apgd-t, an attack of AutoAttack, wants at least 4 classes; the model has {classes}")
+    return classes

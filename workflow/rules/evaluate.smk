@@ -1,3 +1,8 @@
+def attacked(wildcards):
+    """Settings of the evaluation of a run under attack."""
+    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime).evaluate.adversarial
+
+
 # A variant is the base, or the selected point of a scope.
 variant_weights = branch(
     lambda wildcards: wildcards.variant == "base",
@@ -62,17 +67,17 @@ rule evaluate_ood:
         " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
 
 
-rule evaluate_adversarial:
+# A job that was killed goes on where it was.
+rule evaluate_adversarial_shard:
     input:
         weights=variant_weights,
         data="<results>/data/{dataset}/prepared.safetensors",
     output:
-        result="<results>/<run>/evaluation/{variant}/adversarial.json",
-        outcomes="<results>/<run>/evaluation/{variant}/adversarial.npz",
+        temp("<results>/<run>/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.safetensors"),
     log:
-        "<logs>/<run>/evaluation/{variant}/adversarial.log",
+        "<logs>/<run>/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.log",
     benchmark:
-        "<benchmarks>/<run>/evaluation/{variant}/adversarial.tsv"
+        "<benchmarks>/<run>/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -85,4 +90,32 @@ rule evaluate_adversarial:
         attacks=branch(lambda wildcards: wildcards.variant in grid.autoattack, then="pgd,autoattack", otherwise="pgd"),
     shell:
         "rift evaluate adversarial --weights {input.weights} --data {input.data} --attacks {params.attacks} --seed {wildcards.seed}"
-        " {params.settings} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
+        " --shard {wildcards.shard}/{wildcards.shards} {params.settings} --output {output} > {log} 2>&1"
+
+
+rule evaluate_adversarial:
+    input:
+        lambda wildcards: collect(
+            rules.evaluate_adversarial_shard.output,
+            shard=range(1, attacked(wildcards).shards + 1),
+            shards=attacked(wildcards).shards,
+            allow_missing=True,
+        ),
+    output:
+        result="<results>/<run>/evaluation/{variant}/adversarial.json",
+        outcomes="<results>/<run>/evaluation/{variant}/adversarial.npz",
+    log:
+        "<logs>/<run>/evaluation/{variant}/adversarial.log",
+    benchmark:
+        "<benchmarks>/<run>/evaluation/{variant}/adversarial.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        shards=lambda wildcards, input: ",".join(input),
+    shell:
+        "rift gather --shards {params.shards} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
