@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from rift import artifacts, data
 from rift.config import (
@@ -34,52 +36,12 @@ from rift.reporting import published
 from rift.reporting.figures import draw, save_figure
 from rift.reporting.formats import write_table
 from rift.reporting.results import METRICS, Cell, Results
-from rift.reporting.statistics import accuracy, paired_delta
-from rift.reporting.tables import TABLES
+from rift.reporting.statistics import exact_test, paired_delta, wilson
+from rift.reporting.tables import TABLES, Table
+from rift.reporting.tables.reference import compare
 from rift.training.schedules import SCHEDULES
 
 SOURCE = artifacts.provenance({})
-
-
-def test_an_interval_is_that_of_the_normal_approximation_where_there_are_many_images() -> None:
-    """The mean of 4,000 independent differences: standard error in closed form."""
-    rng = np.random.default_rng(1)
-    base, variant = rng.random((1, 4000)) < 0.80, rng.random((1, 4000)) < 0.83
-    delta = paired_delta(base.astype(float), variant.astype(float))
-    difference = 100 * (variant.astype(float) - base)
-    half = 1.96 * difference.std() / np.sqrt(4000)
-    assert delta.mean == pytest.approx(difference.mean())
-    assert delta.low == pytest.approx(difference.mean() - half, abs=0.1)
-    assert delta.high == pytest.approx(difference.mean() + half, abs=0.1)
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(2)
-    hits = 0
-    for _ in range(200):
-        base = (rng.random((2, 300)) < 0.7).astype(float)
-        variant = np.where(rng.random((2, 300)) < 0.1, (rng.random((2, 300)) < 0.9).astype(float), base)
-        delta = paired_delta(base, variant)
-        hits += delta.low <= 100 * 0.1 * (0.9 - 0.7) <= delta.high
-    assert 180 <= hits <= 199  # 95% of 200, within three standard errors
-
-
-def test_pairing_makes_equal_outcomes_differ_by_nothing() -> None:
-    scores = (np.random.default_rng(0).random((2, 50)) < 0.5).astype(float)
-    assert paired_delta(scores, scores) == (0, 0, 0)
-    assert not paired_delta(scores, scores).leaves_out_zero
-
-
-def test_outcomes_of_different_images_are_not_compared() -> None:
-    with pytest.raises(RiftError, match="cannot be compared in pairs"):
-        paired_delta(np.ones((2, 50)), np.ones((2, 49)))
-
-
-def test_accuracy_is_mean_and_deviation_over_seeds() -> None:
-    found = accuracy(np.array([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=float))
-    assert (found.mean, found.seeds, found.images) == (62.5, 2, 4)
-    assert found.sd == pytest.approx(np.std([50, 75], ddof=1))
-    assert np.isnan(accuracy(np.ones((1, 3))).sd)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +61,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prepared) ->
         for seed in (0, 1)
     ]:
         make_run(folder / run, rng, made_by("import" if "resnet18" in run.parts else "train", "pgd"))
+        for stage, seconds in {
+            "train": 20.0 + int(run.name[-1]),
+            "evaluation/base/ood": 4.0,
+            "rift/finetune": 5.0,
+        }.items():
+            benchmark(folder / "benchmarks" / run / f"{stage}.tsv", seconds)
+    for dataset in ("digits", "letters"):
+        counts = {"images": {"train": 100, "validation": 40, "test": 50}}
+        artifacts.write_json(folder / f"data/{dataset}/manifest.json", counts, SOURCE)
     return folder
+
+
+def benchmark(path: Path, seconds: float) -> None:
+    """A file as Snakemake writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+        f"{seconds}\t0:00:20\t408.00\t801.86\t284.59\t339.39\t0.00\t5.84\t40.43\t15.06\n"
+    )
 
 
 def made_by(stage: str, regime: RegimeName) -> dict[str, Any]:
@@ -224,7 +204,12 @@ def test_the_main_table_holds_the_means_of_the_outcomes_and_their_averages(folde
     text = str(shown.loc[("resnet8, pgd", "Δ"), ("digits", "Adv (PGD)")]).replace("−", "-")
     assert text.startswith(f"{expected.mean:+.2f}")
     assert f"[{expected.low:+.2f}, {expected.high:+.2f}]" in text
-    assert ("*" in text) == expected.leaves_out_zero
+    p = exact_test(base, rift).p
+    assert ("*" in text) == (expected.leaves_out_zero and p <= 0.05)
+    assert float(str(shown.loc[("resnet8, pgd", "Δ, p"), ("digits", "Adv (PGD)")]).lstrip("< ")) == pytest.approx(
+        p, abs=0.005
+    )
+    assert shown.loc[("resnet8, pgd", "Δ, p"), ("digits", "OOD")] == ""
     assert any("AutoAttack, standard version, on the first 20" in note for note in table.notes)
     assert any("OOD on 50, mean of 2 corruptions × 5 severities, generated;" in note for note in table.notes)
     assert [note for note in table.notes if "imported" in note] == [
@@ -274,14 +259,14 @@ def test_the_table_of_regimes_sets_what_was_measured_beside_what_the_paper_print
 
     write_table(table, tmp_path / "table.csv")
     numbers = pd.read_csv(tmp_path / "table.csv")
-    printed = numbers[numbers["source"] == "paper"].set_index(["dataset", "regime", "variant", "metric"])
-    assert printed["mean"].map("{:.2f}".format).to_dict() == {
+    printed = numbers[numbers["published"].notna()].set_index(["dataset", "regime", "variant", "metric"])
+    assert printed["published"].map("{:.2f}".format).to_dict() == {
         ("cifar10", "trades", variant, metric): paper.loc[method, ("cifar10", column)]
         for variant, method in (("base", "AT"), ("rift", "AT + RiFT"))
         for metric, column in (("std", "Std"), ("ood", "OOD"), ("pgd", "Adv (PGD)"))
     }
-    measured = numbers[numbers["source"] == "measured"].drop(columns="source")
-    assert len(measured) == len(main.numbers) == len(numbers) - 6
+    assert printed["published_delta"].dropna().round(2).tolist() == [0.33, 0.67, -0.01]
+    pd.testing.assert_frame_equal(numbers, main.numbers, check_dtype=False)
 
 
 def test_the_table_of_regimes_says_how_each_base_was_trained(by_regime: tuple[Path, Grid]) -> None:
@@ -295,6 +280,12 @@ def test_the_table_of_regimes_says_how_each_base_was_trained(by_regime: tuple[Pa
         f"resnet18, trades (tiny-imagenet): {trades} trades beta 3.",
         f"resnet18, trades (cifar10): {trades} trades beta 6.",
     ]
+
+
+def by(table: pd.DataFrame, *keys: str) -> dict[Any, dict[Any, Any]]:
+    """Rows by their keys."""
+    rows = table.to_dict("records")
+    return {row[keys[0]] if len(keys) == 1 else tuple(row[key] for key in keys): row for row in rows}
 
 
 def test_every_number_of_the_paper_can_be_looked_up() -> None:
@@ -337,14 +328,6 @@ def test_what_was_not_run_shows_as_such(folder: Path) -> None:
     assert "top 3" not in shown.index.get_level_values(1)
 
 
-def test_tables_of_test_selected_points_say_so(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "r")
-    for path in (tmp_path / "r").glob("runs/digits/resnet8/pgd/seed*/rift/selection.json"):
-        path.write_text(path.read_text().replace('"validation"', '"test"'))
-    notes = TABLES["main"](tmp_path / "r", grid(("digits",), ("resnet8",))).notes
-    assert any(note.endswith("of the test split. These are test data, as in the paper.") for note in notes)
-
-
 class Cells(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -379,24 +362,65 @@ def test_every_format_holds_every_cell(name: TableName, folder: Path, tmp_path: 
         assert text in paths[".md"].read_text()
     pd.testing.assert_frame_equal(pd.read_csv(paths[".csv"]), table.numbers, check_dtype=False)
 
-    latex = paths[".tex"].read_text()
-    assert not re.search(r"[±Δα−×÷–]", latex)
-    assert len(set(re.findall(r"^.*&.*$", latex, re.MULTILINE))) >= len(table.shown)
-    widths = {len(re.findall("(?<!\\\\)&", line)) for line in latex.splitlines() if "pm" in line and "&" in line}
-    assert widths <= {table.shown.shape[1] + 1}
+    check_latex(paths[".tex"].read_text(), table)
+
+
+def check_latex(latex: str, table: Table) -> None:
+    """What TeX would stumble over: letters it does not have, special ones, braces, environments, cells of a row."""
+    assert latex.isascii()
+    # What is left without escaped letters and formulas, which hold no more than a sign.
+    plain = re.sub(r"\$(\\[a-zA-Z]+|[-<>])\$", "", re.sub(r"\\[\\&#%_{}$]", "", latex))
+    assert not re.search(r"[#_^~\"$]", plain)
+    assert not re.search(r"%(?!$)", plain, re.MULTILINE)  # at a line's end it is meant
+    depth = np.cumsum([(letter == "{") - (letter == "}") for letter in plain])
+    assert depth.min() >= 0
+    assert depth[-1] == 0
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", latex):
+        if kind == "begin":
+            opened.append(name)
+        else:
+            assert opened.pop() == name
+    assert not opened
+    body = latex.split("\\begin{tabular}")[1].split("\\end{tabular}")[0]
+    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+    assert len(rows) == len(table.shown) + table.shown.columns.nlevels
+    for row in rows:
+        spans = [int(span) - 1 for span in re.findall(r"\\multicolumn\{(\d+)\}", row)]
+        assert len(re.findall(r"(?<!\\)&", row)) + sum(spans) == table.shown.shape[1] + 1
     assert " & ".join(map(str, table.shown.index.names)) + " & " in latex
-    for environment in ("table", "tabular"):
-        assert latex.count(f"\\begin{{{environment}}}") == latex.count(f"\\end{{{environment}}}") == 1
+
+
+NASTY = r"50% of a_b & c#1 {x} $5 ~ ^ \ <x> ± Δ α − × ÷ –"
+
+
+def nasty() -> Table:
+    index = pd.MultiIndex.from_tuples([(NASTY, "a"), (NASTY, NASTY)], names=["Base", "Method"])
+    shown = pd.DataFrame([[NASTY, "1"], ["2", NASTY]], index=index, columns=["x", NASTY])
+    return Table(NASTY, NASTY, shown, pd.DataFrame({"x": [1]}), [NASTY])
+
+
+def test_special_letters_are_escaped_in_latex_and_html(tmp_path: Path) -> None:
+    for suffix in (".tex", ".html"):
+        write_table(nasty(), tmp_path / f"table{suffix}")
+    check_latex((tmp_path / "table.tex").read_text(), nasty())
+    parser = Cells()
+    parser.feed((tmp_path / "table.html").read_text())
+    assert parser.texts.count(NASTY) >= 3
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX installed")
-@pytest.mark.parametrize("name", get_args(TableName))
-def test_latex_compiles(name: TableName, folder: Path, tmp_path: Path) -> None:
-    write_table(TABLES[name](folder, grid()), tmp_path / "table.tex")
-    preamble = (
-        r"\documentclass{article}\usepackage{booktabs,multirow,graphicx}\begin{document}\input{table}\end{document}"
-    )
-    (tmp_path / "paper.tex").write_text(preamble)
+def test_latex_compiles(folder: Path, tmp_path: Path) -> None:
+    """All tables in one document: TeX takes its time to start."""
+    tables: dict[str, Table] = {
+        "nasty": nasty(),
+        **{name: TABLES[name](folder, grid()) for name in get_args(TableName)},
+    }
+    for name, table in tables.items():
+        write_table(table, tmp_path / f"{name}.tex")
+    inputs = "".join(rf"\input{{{name}}}\clearpage" for name in tables)
+    preamble = r"\documentclass{article}\usepackage{booktabs,multirow,graphicx}"
+    (tmp_path / "paper.tex").write_text(rf"{preamble}\begin{{document}}{inputs}\end{{document}}")
     subprocess.run(["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, check=True, capture_output=True)
 
 
@@ -483,17 +507,240 @@ def test_figures_and_tables_refuse_what_they_cannot_show(folder: Path, tmp_path:
         write_table(TABLES["criticality"](folder, grid()), tmp_path / "table.xlsx")
     with pytest.raises(RiftError, match=r"figures are written as \.png or \.pdf"):
         save_figure(draw("training", folder, grid(("digits",), ("resnet8",))), tmp_path / "a.gif")
-    missing = grid(("kanji",), ("resnet8",))
-    with pytest.raises(RiftError, match=r"kanji/resnet8/pgd/seed0/criticality\.csv: does not exist"):
-        TABLES["criticality"](folder, missing)
 
 
-def test_seeds_evaluated_on_different_images_are_refused(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "r")
-    path = tmp_path / "r/runs/digits/resnet8/pgd/seed1/evaluation/rift/standard.npz"
-    artifacts.write_outcomes(path, {"standard": np.ones(49, dtype=bool)}, SOURCE)
-    with pytest.raises(RiftError, match=r"seed1/evaluation/rift/standard\.npz: holds 49 images, .* 50"):
-        TABLES["main"](tmp_path / "r", grid(("digits",), ("resnet8",)))
+@pytest.mark.parametrize("name", get_args(TableName))
+def test_a_table_without_any_number_is_refused(name: TableName, folder: Path) -> None:
+    with pytest.raises(RiftError, match=r"results0(/benchmarks)?: .*(no run of the grid|no benchmark file)"):
+        TABLES[name](folder, grid(("kanji",), ("resnet8",)))
+
+
+RUN = Path("runs/digits/resnet8/pgd")
+ONE_CELL = grid(("digits",), ("resnet8",))
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """The results of one cell, to be damaged."""
+    for part in (RUN, Path("data/digits"), "benchmarks" / RUN):
+        shutil.copytree(folder / part, tmp_path / "r" / part)
+    return tmp_path / "r"
+
+
+def test_a_table_is_made_from_what_is_there_and_says_what_is_not(copy: Path) -> None:
+    whole = TABLES["main"](copy, ONE_CELL)
+    lost = {
+        "seed0": ("evaluation/base/standard.npz", "evaluation/base/ood.csv", "evaluation/base/adversarial.json"),
+        "seed1": ("evaluation/rift/adversarial.npz", "criticality.csv"),
+    }
+    for seed, names in lost.items():
+        for name in (*names, "rift/selection.json"):
+            (copy / RUN / seed / name).unlink()
+    shutil.rmtree(copy / RUN / "seed1/rift")
+    (copy / RUN / "seed0/base.safetensors").unlink()
+    table = TABLES["main"](copy, ONE_CELL)
+    shown = {column: table.shown["digits"][column] for column in METRICS.values()}
+    seed1 = np.load(copy / RUN / "seed1/evaluation/base/standard.npz")["standard"]
+    low, high = wilson(int(seed1.sum()), 50)
+    assert shown["Std"].iloc[0] == f"{100 * seed1.mean():.2f} [{low:.2f}, {high:.2f}] (1 of 2 seeds)"
+    assert shown["Std"].iloc[1] == whole.shown["digits", "Std"].iloc[1]
+    # A difference is of the seed that both have.
+    only = TABLES["main"](copy, ONE_CELL.model_copy(update={"seeds": (1,)})).shown["digits", "Std"].iloc[2]
+    assert shown["Std"].iloc[2] == only
+    assert list(shown["OOD"]) == list(whole.shown["digits", "OOD"])
+    assert by(table.numbers, "variant", "metric")["rift", "pgd"]["seeds"] == 1
+    assert (
+        "Not evaluated yet: digits, resnet8, pgd: base Std (seed 0); rift Adv (PGD), rift Adv (AutoAttack) (seed 1)."
+        in (table.notes)
+    )
+    for name in get_args(TableName):
+        TABLES[name](copy, ONE_CELL)
+    for path in copy.glob("runs/**/adversarial.npz"):
+        path.unlink()
+    assert list(TABLES["main"](copy, ONE_CELL).shown["digits", "Adv (PGD)"]) == ["–", "–", "–", ""]
+
+
+def test_a_cell_that_was_not_run_has_its_rows_and_no_average(folder: Path) -> None:
+    asked = grid(("digits", "kanji"), ("resnet8", "resnet18"))
+    table = TABLES["main"](folder, asked)
+    first = table.shown.iloc[0]
+    assert set(first["kanji"]) == set(first["average"]) == {"–"}
+    assert table.shown.loc[("average, pgd", "AT"), ("digits", "Std")] != "–"
+    assert any("kanji, resnet8, pgd: all of it. kanji, resnet18, pgd: all of it." in note for note in table.notes)
+    shown = TABLES["criticality"](folder, asked).shown
+    assert list(shown.loc["kanji, resnet8, pgd"].index) == ["–"]
+
+
+@pytest.mark.parametrize("name", ["standard.npz", "ood.npz", "adversarial.npz", "../../rift/selection.json"])
+def test_a_damaged_artifact_is_refused_and_not_left_out(name: str, copy: Path) -> None:
+    path = copy / RUN / "seed1/evaluation/rift" / name
+    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+    with pytest.raises(RiftError, match=rf"{Path(name).name}: is damaged"):
+        TABLES["main"](copy, ONE_CELL)
+
+
+def others(examples: str, **attack: float) -> artifacts.Provenance:
+    return artifacts.provenance({"examples": examples, "attack": {"eps": 0.2, "step": 0.05, "steps": 10, **attack}})
+
+
+@pytest.mark.parametrize(
+    ("seed", "count", "source", "other", "said"),
+    [
+        (1, 49, SOURCE, "seed0/evaluation/rift", "holds 49 images instead of 50"),
+        (1, 50, others("b"), "seed1/evaluation/base", "examples b instead of a"),
+        (0, 50, others("a", eps=0.1), "seed0/evaluation/base", r"attack\.eps 0\.1 instead of 0\.2"),
+    ],
+    ids=["another seed", "another data set", "another attack"],
+)
+def test_outcomes_of_other_examples_are_not_compared(
+    seed: int, count: int, source: artifacts.Provenance, other: str, said: str, copy: Path
+) -> None:
+    for path in copy.glob("runs/**/base/adversarial.npz"):
+        artifacts.write_outcomes(path, artifacts.read_outcomes(path), others("a"))
+    path = copy / RUN / f"seed{seed}/evaluation/rift/adversarial.npz"
+    artifacts.write_outcomes(path, {"pgd": np.ones(count, dtype=bool)}, source)
+    message = (
+        rf"seed{seed}/evaluation/rift/adversarial\.npz: cannot be compared with .*{other}/adversarial\.npz.*{said}"
+    )
+    for make in (TABLES["main"], TABLES["top-k"]):
+        with pytest.raises(RiftError, match=message):
+            make(copy, ONE_CELL)
+
+
+def test_the_table_of_corruptions_has_every_corruption_at_every_severity(copy: Path) -> None:
+    table = TABLES["corruptions"](copy, ONE_CELL)
+    files = {
+        variant: [np.load(copy / RUN / f"seed{seed}/evaluation/{variant}/ood.npz") for seed in (0, 1)]
+        for variant in ("base", "rift", "top2")
+    }
+    numbers = by(table.numbers, "variant", "corruption", "severity")
+    assert len(numbers) == len(table.numbers) == 3 * 3 * 6
+    for variant, corruption, severity in product(files, ("contrast", "gaussian_noise"), range(1, 6)):
+        mine, base = ([file[corruption][severity - 1] for file in files[name]] for name in (variant, "base"))
+        row = numbers[variant, corruption, str(severity)]
+        assert row["mean"] == pytest.approx(100 * np.mean(mine))
+        block = table.shown.loc[f"digits, resnet8, pgd: {variant}"]
+        text = str(block.loc[corruption.replace("_", " "), f"Severity {severity}"])
+        assert text.startswith(f"{100 * np.mean(mine):.2f}")
+        if variant != "base":
+            assert row["delta_mean"] == pytest.approx(100 * (np.mean(mine) - np.mean(base)))
+            assert row["p"] == pytest.approx(exact_test(1.0 * np.stack(base), 1.0 * np.stack(mine)).p)
+            assert ("*" in text) == bool(row["distinguishable"])
+    rift = by(TABLES["main"](copy, ONE_CELL).numbers, "variant", "metric")["rift", "ood"]
+    overall = numbers["rift", "all", "mean"]
+    assert (overall["mean"], overall["delta_mean"]) == pytest.approx((rift["mean"], rift["delta_mean"]))
+    assert table.notes[-1] == "digits: on 50 test images each, mean of 2 corruptions × 5 severities, generated."
+
+
+def test_the_cost_table_divides_images_by_the_seconds_of_the_benchmark_files(copy: Path) -> None:
+    table = TABLES["cost"](copy, ONE_CELL)
+    rows = by(table.numbers, "stage")
+    # 100 images and three epochs, in 20 and in 21 seconds.
+    assert [rows["train"][name] for name in ("jobs", "seconds", "seconds_total", "images")] == [2, 20.5, 41, 300]
+    assert rows["train"]["images_per_second"] == pytest.approx(600 / 41)
+    assert rows["evaluate ood"]["images_per_second"] == pytest.approx(2 * 5 * 50 / 4)
+    assert rows["train"]["peak_memory_mib"] == 408
+    shown = table.shown.loc["digits, resnet8, pgd"]
+    assert shown.loc["train", "Images/job"] == "100 × 3 epochs"
+    assert [shown.loc["finetune", name] for name in ("Jobs", "Images/job", "Images/s")] == ["2", "–", "–"]  # no history
+    assert set(shown.loc["interpolate"]) == {"–"}
+    shards = copy / "benchmarks" / RUN / "seed0/criticality"
+    for number, seconds in enumerate((3.0, 4.5), start=1):
+        benchmark(shards / f"shard{number}-of-2.tsv", seconds)
+    after = by(TABLES["cost"](copy, ONE_CELL).numbers, "stage")["criticality"]
+    assert (after["jobs"], after["seconds"], after["images"]) == (1, 7.5, 64 * 3)
+    (shards / "shard1-of-2.tsv").write_text("seconds\n3\n")
+    with pytest.raises(RiftError, match=r"shard1-of-2\.tsv: is no benchmark file of Snakemake's"):
+        TABLES["cost"](copy, ONE_CELL)
+
+
+def test_numbers_are_compared_with_those_of_the_paper(tmp_path: Path) -> None:
+    """10,000 images, of which exactly as many pass as the paper prints, or too few; and outcomes that it has none of."""
+    at = tmp_path / "runs/cifar10/resnet18/pgd/seed0/evaluation"
+    passes = np.arange(10_000)
+    for variant, standard, robust in (("base", 8146, 5163), ("rift", 8346, 5163), ("module-conv1", 9000, 5000)):
+        artifacts.write_outcomes(at / variant / "standard.npz", {"standard": passes < standard}, SOURCE)
+        artifacts.write_outcomes(at / variant / "adversarial.npz", {"pgd": passes < robust}, SOURCE)
+    table = compare(tmp_path)
+    numbers = by(table.numbers, "variant", "metric", "is_delta")
+    assert set(numbers) == {
+        ("base", "std", False),
+        ("base", "pgd", False),
+        *product(["rift"], ["std", "pgd"], [False, True]),
+    }
+    base = numbers["base", "std", False]
+    assert (base["mean"], base["published"], base["difference"]) == pytest.approx((81.46, 81.46, 0))
+    assert (base["low"], base["high"]) == pytest.approx(wilson(8146, 10_000))
+    assert numbers["base", "pgd", False]["difference"] == pytest.approx(51.63 - 53.63)
+    delta = numbers["rift", "std", True]
+    assert (delta["mean"], delta["published"]) == pytest.approx((2.0, 1.98))
+    low, high = (100 * stats.binom.ppf(tail, 10_000, 0.02) / 10_000 for tail in (0.025, 0.975))
+    assert (delta["low"], delta["high"]) == pytest.approx((low, high), abs=0.02)
+    assert {key: row["covered"] for key, row in numbers.items()} == {
+        ("base", "std", False): True,
+        ("base", "pgd", False): False,
+        ("rift", "std", False): True,
+        ("rift", "std", True): True,
+        ("rift", "pgd", False): False,
+        ("rift", "pgd", True): False,  # an interval of nothing: no image changed
+    }
+    assert "covers 3 of 6 published numbers" in table.caption
+    shutil.copytree(at, tmp_path / "runs/cifar10/resnet18/pgd/seed3/evaluation")
+    artifacts.write_outcomes(at / "base/standard.npz", {"standard": passes < 8046}, SOURCE)
+    row = by(compare(tmp_path).numbers, "variant", "metric", "is_delta")["base", "std", False]
+    assert (row["low"], row["high"]) == pytest.approx((80.96 - 12.7062 * 0.5, 80.96 + 12.7062 * 0.5), abs=1e-3)
+    answer = subprocess.run(
+        [sys.executable, "-m", "rift", "compare", "--results", tmp_path, "--output", tmp_path / "x.csv"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "| cifar10, resnet18, pgd | base, Std " in answer.stdout
+    assert len(pd.read_csv(tmp_path / "x.csv")) == 6
+
+
+def test_results_that_the_paper_has_no_number_of_are_not_compared(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(RiftError, match="holds no evaluated run that the paper has a number of; it has cifar10"):
+        compare(copy)
+    with pytest.raises(RiftError, match="nowhere: holds no runs"):
+        compare(tmp_path / "nowhere")
+    (copy / "runs/digits").rename(copy / "runs/kanji")
+    with pytest.raises(RiftError, match=r"r/runs: 1 problem\n  datasets\.0: 'kanji' is not available"):
+        compare(copy)
+
+
+def settings_of_the_paper(dataset: str) -> dict[str, Any]:
+    content = {"experiment": "x", "protocol": "paper", "grid": {"datasets": [dataset], "architectures": ["resnet18"]}}
+    return parse(content, "x.yaml").settings(dataset, "resnet18").model_dump(mode="json")
+
+
+def test_every_table_of_test_selected_points_says_so_and_names_the_protocol(copy: Path) -> None:
+    names = get_args(TableName)
+    for path in copy.glob("runs/**/selection.json"):
+        content = artifacts.read_json(path)
+        del content["provenance"]
+        source = artifacts.provenance(settings_of_the_paper("digits"))
+        artifacts.write_json(path, {**content, "selection": "test"}, source)
+    for path in copy.glob("runs/**/criticality.csv"):
+        columns = pd.read_csv(path, comment="#")
+        settings = settings_of_the_paper("digits")
+        settings["criticality"]["images"] = 64
+        artifacts.write_csv(path, columns, artifacts.provenance(settings))
+    for name in names:
+        table = TABLES[name](copy, ONE_CELL)
+        assert table.title.endswith("(selected on test data)")
+        assert table.caption.endswith("α was selected on test data, as in the paper.")
+        if name == "main":
+            assert any(
+                note.endswith("of the test split. These are test data, as in the paper.") for note in table.notes
+            )
+        assert table.notes[0].startswith("Protocol: the paper's, but for criticality.images 64 (paper: all; digits).")
+    for path in copy.glob("runs/**/selection.json"):
+        path.write_text(path.read_text().replace('"selection": "test"', '"selection": "validation"'))
+    for name in names:
+        table = TABLES[name](copy, ONE_CELL)
+        assert "test data" not in table.title
+        assert not any(note.startswith("Protocol") for note in table.notes)
 
 
 @pytest.mark.parametrize(("kind", "names"), [("table", get_args(TableName)), ("figure", get_args(FigureName))])
