@@ -45,12 +45,26 @@ rule figure:
         collect(rules.criticality.output, seed=grid.seeds, allow_missing=True),
         collect(rules.interpolate.output.sweep, seed=grid.seeds, scope=grid.scopes, allow_missing=True),
         collect(rules.evaluate_ood.output.result, seed=grid.seeds, variant=grid.variants, allow_missing=True),
+        branch(
+            lambda wildcards: wildcards.figure == "pareto",
+            then=collect(
+                rules.evaluate_standard.output.outcomes, seed=grid.seeds, variant=grid.variants, allow_missing=True
+            ),
+            otherwise=[],
+        ),
+        branch(
+            lambda wildcards: wildcards.figure == "pareto",
+            then=collect(
+                rules.evaluate_adversarial.output.outcomes, seed=grid.seeds, variant=grid.variants, allow_missing=True
+            ),
+            otherwise=[],
+        ),
     output:
         png=report(
             "<results>/figures/{dataset}/{architecture}/{regime}/{figure}.png",
             caption="../report/figure.rst",
-            category="2. Figures",
-            subcategory="{dataset}, {architecture}, {regime}",
+            category="2. {dataset}, {regime}",
+            subcategory="{architecture}",
             labels={"figure": "{figure}"},
         ),
         pdf="<results>/figures/{dataset}/{architecture}/{regime}/{figure}.pdf",
@@ -86,8 +100,7 @@ use rule figure as dataset_figure with:
         png=report(
             "<results>/figures/{dataset}/{figure}.png",
             caption="../report/figure.rst",
-            category="2. Figures",
-            subcategory="{dataset}",
+            category="2. {dataset}",
             labels={"figure": "{figure}"},
         ),
         pdf="<results>/figures/{dataset}/{figure}.pdf",
@@ -99,6 +112,35 @@ use rule figure as dataset_figure with:
         settings=flags("grid"),
         results=subpath(output.png, ancestor=3),
         output=lambda wildcards, output: ",".join(output),
+
+
+# The first page of the report shows it, too.
+rule overview:
+    input:
+        rules.table.input,
+    output:
+        html=report(
+            "<results>/overview.html",
+            caption="../report/first_page.rst",
+            category="0. Overview",
+            labels={"page": "overview"},
+        ),
+    log:
+        "<logs>/overview.log",
+    benchmark:
+        "<benchmarks>/overview.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        settings=flags("grid"),
+        results=subpath(output.html, parent=True),
+    shell:
+        "rift overview --results {params.results} {params.settings} --output {output.html} > {log} 2>&1"
 
 
 rule tables:

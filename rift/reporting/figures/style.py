@@ -1,0 +1,130 @@
+"""The one look of all figures: sizes of a paper's columns, fonts, colours, and what every figure is made of.
+
+Figures are made as wide as they are printed, and never scaled: a size of type here is the size on paper.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rift.config import Grid, Scope, Variant
+
+SINGLE, DOUBLE = 3.3, 6.8  # inches: one column of a page, and both
+
+INK, GREY, PALE = "#222222", "#757575", "#e6e6e6"
+# Okabe and Ito's colours, told apart by colour-blind readers too; each scope keeps its own in all figures, and its own marker.
+COLOURS: dict[Variant, str] = {
+    "base": INK,
+    "rift": "#0072B2",
+    "robust-critical": "#D55E00",
+    "all-layers": "#009E73",
+    "last-layer": "#CC79A7",
+    "top2": "#56B4E9",
+    "top3": "#E69F00",
+    "top5": "#999999",
+}
+MARKERS: dict[Variant, str] = {
+    "base": "o",
+    "rift": "D",
+    "robust-critical": "s",
+    "all-layers": "^",
+    "last-layer": "v",
+    "top2": "<",
+    "top3": ">",
+    "top5": "h",
+}
+LABELS: dict[Variant, str] = {
+    "base": "base",
+    "rift": "least critical module (RiFT)",
+    "robust-critical": "most critical module",
+    "all-layers": "all layers",
+    "last-layer": "last layer",
+    "top2": "2 least critical",
+    "top3": "3 least critical",
+    "top5": "5 least critical",
+}
+# Modules that a configuration names, in the order of its scopes.
+OTHER_COLOURS, OTHER_MARKERS = ("#332288", "#882255", "#999933", "#44AA99", "#661100", "#AA4499"), "Pp*Xd8"
+
+SMALL = 6.5
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelpad": 2.5,
+    "grid.color": PALE,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "legend.handletextpad": 0.5,
+    "legend.labelspacing": 0.35,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "pdf.fonttype": 42,
+}
+
+
+def sheet(width: float, height: float) -> Figure:
+    """An empty figure, in inches; what is put on it finds its place by itself."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def label(variant: Variant) -> str:
+    return LABELS.get(variant, variant.removeprefix("module-"))
+
+
+def colour(scope: Scope, scopes: Sequence[Variant]) -> str:
+    """Colour of a scope among those of a grid."""
+    return COLOURS.get(scope) or OTHER_COLOURS[_place(scope, scopes) % len(OTHER_COLOURS)]
+
+
+def marker(scope: Scope, scopes: Sequence[Variant]) -> str:
+    """Marker of a scope among those of a grid."""
+    return MARKERS.get(scope) or OTHER_MARKERS[_place(scope, scopes) % len(OTHER_MARKERS)]
+
+
+def _place(scope: Scope, scopes: Sequence[Variant]) -> int:
+    return [other for other in scopes if other not in COLOURS].index(scope)
+
+
+def mark(kind: str, **look: Any) -> Line2D:
+    """A marker for a legend."""
+    return Line2D([], [], marker=kind, linestyle="none", **{"color": INK, **look})
+
+
+def legend(figure: Figure, entries: Iterable[tuple[Any, str]], columns: int) -> None:
+    """Put a legend below everything, in so many columns or as many as fit, and make the figure higher by it."""
+    handles, texts = zip(*entries, strict=True)
+    for number in range(columns, 0, -1):
+        drawn = figure.legend(handles, texts, loc="outside lower center", ncols=number)
+        width = drawn.get_window_extent().width / figure.dpi
+        if width <= figure.get_figwidth() or number == 1:
+            figure.set_figheight(figure.get_figheight() + 0.13 * -(-len(texts) // number))
+            return
+        drawn.remove()
+
+
+def seeds(grid: Grid) -> str:
+    return f"seed {grid.seeds[0]}" if len(grid.seeds) == 1 else f"seeds {', '.join(map(str, grid.seeds))}"
