@@ -46,14 +46,17 @@ format: $(READY)
 	ruff check --fix .
 	snakefmt workflow
 
-# What benchmarks compare with is installed for them alone.
+# What benchmarks compare with is installed for them alone. torchattacks brings a copy of robustbench that takes the place of the
+# real one, which is put back.
 $(RIVALS): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --force-reinstall --no-deps robustbench
 	@touch $@
 
 bench: $(RIVALS)
 	python benchmarks/attack.py
 	python benchmarks/training.py
+	python benchmarks/evaluation.py
 
 clean:
 	rm -rf $(VENV) results/demo

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
@@ -60,6 +61,7 @@ IMPORT_IMAGES = 1000  # of each split, that imported weights are tried on
 
 Prepared_ = Annotated[Path, Field(description="Prepared set (rift prepare).")]
 Seed = Annotated[config.Seed, Field(description="Seed of everything drawn at random.")]
+Shard = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")]
 Device = Annotated[
     str, Field(description="auto (a GPU if there is one, else the CPU), or a torch device such as cuda:1.")
 ]
@@ -95,9 +97,14 @@ class Command(BaseModel):
             else value
             for name in type(self).model_fields
             if not isinstance(value := getattr(self, name), Path)
-            and name not in ("seed", "device", "corrupted", "root", "weights", "shard", "adversarial")
+            and name not in ("seed", "device", "corrupted", "root", "weights", "shard", "adversarial", "outcomes")
         }
         settings = {"stage": type(self).__name__.lower(), **flags}
+        data = getattr(self, "data", None)
+        if "outcomes" in type(self).model_fields and isinstance(data, Path):
+            from rift.data import examples
+
+            settings["examples"] = examples(data)  # or outcomes of others could be compared in pairs with these
         return artifacts.provenance(settings, getattr(self, "seed", None), None if device is None else str(device))
 
 
@@ -228,6 +235,8 @@ class Train(Command):
         file = self.output.with_name(f"{self.output.name}.state")
         begun_with = {**source["settings"], "seed": self.seed, **self._files()}
         state = _state(file, begun_with) if file.exists() else None
+        if state is not None:
+            _say(f"going on in epoch {state['pass']['epoch']}, after batch {state['pass']['steps']}")
         if chief:
             artifacts.remove_leftovers(file)
 
@@ -445,7 +454,7 @@ class Criticality(_OnExamples):
     memory = "--criticality.batch_size or --criticality.cache_mib"
 
     adversarial: Path | None = Field(None, description="Examples (rift attack); if not given, they are made.")
-    shard: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
+    shard: Shard | None = Field(
         None, description="2/4: the second of four jobs that share the modules; rift gather puts them together."
     )
     output: Path = Field(
@@ -457,9 +466,7 @@ class Criticality(_OnExamples):
 
         from rift.criticality import criticality_table, measure, measured_modules, shard
 
-        number, count = map(int, (self.shard or "1/1").split("/"))
-        if number > count:
-            raise RiftError(f"--shard {self.shard}: there is no such shard")
+        number, count = _shard(self.shard)
         model, data, device = self._load()
         order = list(measured_modules(model))
         if count > len(order):
@@ -485,22 +492,52 @@ class Criticality(_OnExamples):
 
 
 class Gather(Command):
-    """Put the shards of a criticality measurement together."""
+    """Put the shards of a criticality measurement, or of an evaluation under attack, together."""
 
-    shards: tuple[Path, ...] = Field(min_length=1, description="What every shard measured (rift criticality --shard).")
-    output: Path = Field(description="Table to write (.csv), a row a module.")
+    shards: tuple[Path, ...] = Field(
+        min_length=1,
+        description="What every shard found (rift criticality --shard, rift evaluate adversarial --shard).",
+    )
+    output: Path = Field(description="Of a criticality, the table (.csv), a row a module; else the results (.json).")
+    outcomes: Path | None = Field(
+        None, description="Per-example outcomes to write (.npz), of an evaluation under attack."
+    )
 
     def run(self) -> None:
+        if self.outcomes is None:
+            self._criticality(self.output)
+        else:
+            self._adversarial(self.output, self.outcomes)
+
+    def _criticality(self, output: Path) -> None:
         from rift.criticality import criticality_table, join
 
         shards = [_read_shard(path) for path in self.shards]
-        _, order, source = shards[0]
-        for path, (_, others, another) in zip(self.shards, shards, strict=True):
-            if (others, another) != (order, source):
+        self._check_alike([(order, source) for _, order, source in shards])
+        order, source = shards[0][1:]
+        _write_criticality(output, criticality_table(join([part for part, _, _ in shards], order)), source)
+
+    def _adversarial(self, output: Path, outcomes: Path) -> None:
+        import torch
+
+        from rift.evaluation.blocks import join
+
+        shards = [artifacts.read_arrays(path, (), ("attacked", "provenance")) for path in self.shards]
+        self._check_alike([facts for _, facts in shards])
+        source = shards[0][1]["provenance"]
+        fates = {
+            kind: join([torch.from_numpy(arrays[kind]) for arrays, _ in shards])
+            for kind in source["settings"]["attacks"]
+        }
+        _write_adversarial(output, outcomes, fates, source)
+
+    def _check_alike(self, shards: Sequence[object]) -> None:
+        """Make sure that the shards are parts of one whole: what each of them says of itself is the same."""
+        for path, facts in zip(self.shards, shards, strict=True):
+            if facts != shards[0]:
                 raise RiftError(
                     f"{path}: was measured with other settings than {self.shards[0]}; measure all of them again"
                 )
-        _write_criticality(self.output, criticality_table(join([part for part, _, _ in shards], order)), source)
 
 
 class Finetune(Command):
@@ -626,13 +663,13 @@ class EvaluateStandard(Command):
     def run(self) -> None:
         from rift.data import load
         from rift.data.split import split_of
-        from rift.evaluation.accuracy import correct
+        from rift.evaluation.accuracy import correct, finite
 
         device = _device(self.device)
         prepared = load(self.data, ("test",))
         model, _ = _model(self.weights, prepared, self.data, device)
         data = split_of(prepared, "test", device).first(self.evaluate.standard.images, "evaluate.standard.images")
-        with display("standard") as progress:
+        with display("standard") as progress, finite(model, str(self.weights)):
             outcomes = correct(model, data, progress).cpu().numpy()
         source = self.provenance(device)
         artifacts.write_outcomes(self.outcomes, {"standard": outcomes}, source)
@@ -663,7 +700,7 @@ class EvaluateOod(Command):
 
         from rift.data import corrupted, load
         from rift.data.split import Split
-        from rift.evaluation.accuracy import correct
+        from rift.evaluation.accuracy import correct, finite
 
         device = _device(self.device)
         prepared = load(self.data, ("test",))
@@ -671,7 +708,7 @@ class EvaluateOod(Command):
         wanted = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
         outcomes: dict[str, artifacts.Array] = {}
         sources: dict[str, str] = {}
-        with display("ood") as progress:
+        with display("ood") as progress, finite(model, str(self.weights)):
             for number, path in enumerate(self.corrupted, start=1):
                 if path.suffix != ".npy":
                     raise RiftError(f"--corrupted: {path}: is not a .npy file of rift corrupt")
@@ -683,7 +720,7 @@ class EvaluateOod(Command):
                     Split(torch.from_numpy(np.moveaxis(np.array(images), -1, 1)), labels).first(
                         self.evaluate.ood.images, f"{path}: evaluate.ood.images"
                     )
-                    for images in split.images
+                    for images in split.images[[level - 1 for level in self.evaluate.ood.severities]]
                 ]
                 correct_at = np.stack([correct(model, severity.to(device)).cpu().numpy() for severity in severities])
                 outcomes[split.corruption], sources[split.corruption] = correct_at, split.source
@@ -702,20 +739,19 @@ class EvaluateOod(Command):
                 "source": sources[name],
             }
             for name, correct_at in outcomes.items()
-            for severity, row in enumerate(correct_at, start=1)
+            for severity, row in zip(self.evaluate.ood.severities, correct_at, strict=True)
         ]
         artifacts.write_outcomes(self.outcomes, outcomes, source)
         artifacts.write_csv(self.output, pd.DataFrame(rows), source)
         mean = 100 * np.mean([correct_at.mean() for correct_at in outcomes.values()])
-        _say(
-            f"accuracy {mean:.2f}%, mean of {len(outcomes)} corruptions × 5 severities on {rows[0]['images']} test images"
-        )
+        what = f"{len(outcomes)} corruptions × {len(rows) // len(outcomes)} severities"
+        _say(f"accuracy {mean:.2f}%, mean of {what} on {rows[0]['images']} test images")
 
 
 class EvaluateAdversarial(Command):
-    """Accuracy on attacked test images: PGD, worst of several restarts, and AutoAttack."""
+    """Accuracy on attacked test images, by PGD and AutoAttack; what was interrupted goes on where it was."""
 
-    memory = "--evaluate.autoattack.batch_size"
+    memory = "--evaluate.autoattack.batch_size and --evaluate.pgd.batch_size, which draw other random numbers"
 
     class Evaluate(Section):
         pgd: config.Pgd = config.Pgd()
@@ -730,49 +766,88 @@ class EvaluateAdversarial(Command):
     attack: config.Attack = config.Attack()
     evaluate: Evaluate = Evaluate()
     device: Device = "auto"
-    output: Path = Field(description="Results to write (.json).")
-    outcomes: Path = Field(description="Per-example outcomes to write (.npz).")
+    shard: Shard | None = Field(
+        None, description="2/4: the second of four jobs that share the images; rift gather puts them together."
+    )
+    output: Path = Field(
+        description="Results to write (.json), of a shard what it found (.safetensors); until then, OUTPUT.state is the state."
+    )
+    outcomes: Path | None = Field(None, description="Per-example outcomes to write (.npz), but of a shard.")
+
+    @model_validator(mode="after")
+    def _a_shard_has_no_outcomes(self) -> "EvaluateAdversarial":
+        if (self.shard is None) != (self.outcomes is not None):
+            raise ValueError(
+                "--outcomes: " + ("is missing" if self.shard is None else "are written by rift gather, not by a shard")
+            )
+        return self
 
     def run(self) -> None:
         from rift.data import load
+        from rift.data.source import sha256
         from rift.data.split import split_of
-        from rift.evaluation.accuracy import withstands_pgd
-        from rift.evaluation.autoattack import withstands_autoattack
-        from rift.seeds import generator
+        from rift.evaluation.accuracy import finite
 
+        shard = _shard(self.shard)
         device = _device(self.device)
         prepared = load(self.data, ("test",))
         model, _ = _model(self.weights, prepared, self.data, device)
-        test = split_of(prepared, "test", device)
-        outcomes: dict[str, artifacts.Array] = {}
-        results: dict[str, dict[str, Any]] = {}
-        if "pgd" in self.attacks:
-            pgd = self.evaluate.pgd
-            data = test.first(pgd.images, "evaluate.pgd.images")
-            with display("pgd") as progress:
-                starts = generator(self.seed, "evaluation", device)
-                withstood = withstands_pgd(
-                    model, data, self.attack, restarts=pgd.restarts, generator=starts, progress=progress
-                )
-            outcomes["pgd"] = withstood.cpu().numpy()
-            results["pgd"] = {**self.attack.model_dump(), "restarts": pgd.restarts}
-        if "autoattack" in self.attacks:
-            data = test.first(self.evaluate.autoattack.images, "evaluate.autoattack.images")
-            with display("autoattack") as progress:
-                after = withstands_autoattack(
-                    model, data, self.evaluate.autoattack, eps=self.attack.eps, seed=self.seed, progress=progress
-                )
-            outcomes |= {f"autoattack_{name}": withstood.cpu().numpy() for name, withstood in after.items()}
-            outcomes["autoattack"] = outcomes[f"autoattack_{list(after)[-1]}"]
-            left = {name: 100 * withstood.double().mean().item() for name, withstood in after.items()}
-            results["autoattack"] = {"eps": self.attack.eps, "version": "standard", "accuracy_after": left}
-        for name, result in results.items():
-            result |= {"accuracy": 100 * outcomes[name].mean(), "images": len(outcomes[name])}
         source = self.provenance(device)
-        artifacts.write_outcomes(self.outcomes, outcomes, source)
-        artifacts.write_json(self.output, results, source)
-        for name, result in results.items():
-            _say(f"{name}: accuracy {result['accuracy']:.2f}% on {result['images']} test images")
+        attacked = {"weights": sha256(self.weights), "data": sha256(self.data)}
+        begun_with = {**source["settings"], "seed": self.seed, **attacked, "shard": "{}/{}".format(*shard)}
+        file = self.output.with_name(f"{self.output.name}.state")
+        with artifacts.locked(file.with_suffix(".lock")):
+            with finite(model, str(self.weights)):
+                fates = self._attack(model, split_of(prepared, "test", device), shard, file, begun_with)
+            if self.outcomes is None:
+                arrays = {name: found.cpu().numpy() for name, found in fates.items()}
+                artifacts.write_arrays(self.output, arrays, source, attacked=attacked)
+            else:
+                _write_adversarial(self.output, self.outcomes, fates, source)
+            file.unlink(missing_ok=True)
+
+    def _attack(
+        self, model: "nn.Module", test: "Split", shard: tuple[int, int], file: Path, begun_with: dict[str, Any]
+    ) -> "dict[str, torch.Tensor]":
+        """Do what is left of the attacks, and keep in a file how far they have come."""
+        from rift.evaluation import accuracy, autoattack
+        from rift.evaluation.blocks import Work
+
+        kept: dict[str, Any] = _state(file, begun_with) if file.exists() else {}
+        if kept:
+            _say(f"going on after {', '.join('{} steps of {}'.format(kept[name]['done'], name) for name in kept)}")
+        artifacts.remove_leftovers(file)
+        pgd, auto = self.evaluate.pgd, self.evaluate.autoattack
+        chosen: dict[str, tuple[Split, Callable[..., torch.Tensor]]] = {
+            "pgd": (
+                test.first(pgd.images, "evaluate.pgd.images"),
+                partial(accuracy.attack, threat=self.attack, settings=pgd),
+            ),
+            "autoattack": (
+                test.first(auto.images, "evaluate.autoattack.images"),
+                partial(autoattack.attack, settings=auto, eps=self.attack.eps),
+            ),
+        }
+
+        def keep(name: str, work: Work) -> None:
+            kept[name] = {"fates": work.fates.cpu(), "done": work.done}
+            artifacts.write_state(file, {"begun_with": begun_with, "run": kept})
+
+        fates: dict[str, torch.Tensor] = {}
+        for name in self.attacks:
+            data, attack = chosen[name]
+            before = Work(kept[name]["fates"].to(test.images.device), kept[name]["done"]) if name in kept else None
+            with display(name) as progress:
+                fates[name] = attack(
+                    model,
+                    data,
+                    seed=self.seed,
+                    shard=shard,
+                    work=before,
+                    keep=partial(keep, name),
+                    progress=progress,
+                )
+        return fates
 
 
 class Evaluate(Command):
@@ -784,6 +859,69 @@ class Evaluate(Command):
 
     def run(self) -> None:
         _start(self)
+
+
+class Crosscheck(Command):
+    """Run RobustBench's benchmark on the same images, and say whether it agrees with rift on them."""
+
+    memory = "--batch_size"
+
+    weights: Path = Field(description="Weights to evaluate.")
+    data: Prepared_
+    images: Annotated[int, Field(ge=1)] = Field(100, description="How many test images, counted from the first.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(250, description="Images attacked at once.")
+    seed: Seed = 0
+    attack: config.Attack = config.Attack()
+    device: Device = "auto"
+    output: Path = Field(description="Comparison to write (.json).")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.split import split_of
+        from rift.evaluation import autoattack
+        from rift.evaluation.accuracy import finite, percent
+        from rift.evaluation.blocks import withstood
+        from rift.evaluation.crosscheck import agree, robustbench_of
+
+        device = _device(self.device)
+        prepared = load(self.data, ("test",))
+        model, _ = _model(self.weights, prepared, self.data, device)
+        data = split_of(prepared, "test", device).first(self.images, "--images")
+        settings = config.AutoAttack(batch_size=self.batch_size)
+        eps = self.attack.eps
+        with finite(model, str(self.weights)):
+            with display("robustbench") as progress:
+                theirs = robustbench_of(
+                    model, data, eps=eps, seed=self.seed, batch_size=self.batch_size, progress=progress
+                )
+            with display("autoattack") as progress:
+                fates = autoattack.attack(model, data, settings, eps=eps, seed=self.seed, progress=progress)
+        names = autoattack.stages(settings)
+        ours = withstood(fates, names)
+        clean, robust = ours[autoattack.CLEAN], ours[names[-1]]
+        agreed = agree(clean, robust, theirs)
+        found: dict[str, Any] = {
+            "images": len(data.labels),
+            "eps": eps,
+            "rift": {"clean_accuracy": percent(clean), "robust_accuracy": percent(robust)},
+            "robustbench": {"clean_accuracy": theirs.clean_accuracy, "robust_accuracy": theirs.robust_accuracy},
+            "differing": {
+                "clean": int((clean != theirs.clean).sum()),
+                "broken_by_rift_alone": int((theirs.robust & ~robust).sum()),
+                "broken_by_robustbench_alone": int((robust & ~theirs.robust).sum()),
+            },
+            "agree": agreed,
+        }
+        artifacts.write_json(self.output, found, self.provenance(device))
+        for name in ("rift", "robustbench"):
+            accuracies = found[name]
+            _say(
+                f"{name}: accuracy {accuracies['clean_accuracy']:.2f}%, under AutoAttack {accuracies['robust_accuracy']:.2f}%"
+            )
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found["differing"].items())
+        _say(f"{'they agree' if agreed else 'THEY DO NOT AGREE'}; of {found['images']} images differ: {counts}")
+        if not agreed:
+            raise SystemExit(1)
 
 
 class Table(Command):
@@ -803,6 +941,22 @@ class Table(Command):
             write_table(table, path)
 
 
+class Compare(Command):
+    """Set what was measured beside the numbers that the RiFT paper prints."""
+
+    results: Path = Field(description="Folder of the experiment (results/NAME).")
+    output: tuple[Path, ...] = Field((), description="Files to write besides: .csv, .md, .tex, .html.")
+
+    def run(self) -> None:
+        from rift.reporting.formats import markdown, write_table
+        from rift.reporting.tables.reference import compare
+
+        table = compare(self.results)
+        for path in self.output:
+            write_table(table, path)
+        print(markdown(table), end="")
+
+
 class Figure(Command):
     """Draw a figure from the runs of one grid cell, in every format that an output's ending asks for."""
 
@@ -817,6 +971,19 @@ class Figure(Command):
         figure = draw(self.name, self.results, self.grid)
         for path in self.output:
             save_figure(figure, path)
+
+
+class Overview(Command):
+    """Write the first page of a report: what was run, what came out, the main table and the main figure."""
+
+    results: Path = Field(description="Folder of the experiment (results/NAME).")
+    grid: Grid
+    output: Path = Field(description="Page to write (.html).")
+
+    def run(self) -> None:
+        from rift.reporting.overview import write_overview
+
+        write_overview(self.results, self.grid, self.output)
 
 
 class Doctor(Command):
@@ -863,8 +1030,11 @@ class Rift(BaseSettings):
     finetune: CliSubCommand[Finetune] = _stage(Finetune)
     interpolate: CliSubCommand[Interpolate] = _stage(Interpolate)
     evaluate: CliSubCommand[Evaluate] = _stage(Evaluate)
+    crosscheck: CliSubCommand[Crosscheck] = _stage(Crosscheck)
     table: CliSubCommand[Table] = _stage(Table)
+    compare: CliSubCommand[Compare] = _stage(Compare)
     figure: CliSubCommand[Figure] = _stage(Figure)
+    overview: CliSubCommand[Overview] = _stage(Overview)
     doctor: CliSubCommand[Doctor] = _stage(Doctor)
     schema_: CliSubCommand[Schema] = _stage(Schema, alias="schema")
 
@@ -915,6 +1085,70 @@ def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenan
     return Measurement(modules, **arrays), facts["order"], facts["provenance"]
 
 
+def _shard(text: str | None) -> tuple[int, int]:
+    """Read 2/4: the second of four; the only one if there is no text.
+
+    Raises:
+        RiftError: there is no such shard.
+    """
+    number, count = map(int, (text or "1/1").split("/"))
+    if number > count:
+        raise RiftError(f"--shard {text}: there is no such shard")
+    return number, count
+
+
+def _write_adversarial(
+    output: Path, outcomes: Path, fates: "dict[str, torch.Tensor]", source: artifacts.Provenance
+) -> None:
+    """Write results and outcomes of attacks, and say what they come to.
+
+    Args:
+        output: results to write.
+        outcomes: per-example outcomes to write.
+        fates: of every image, by kind of attack.
+        source: whose settings are those of the attacks.
+    """
+    import json
+
+    from rift.evaluation.autoattack import CLEAN, masks_gradients, stages
+    from rift.evaluation.blocks import withstood
+
+    source = json.loads(
+        json.dumps(source, sort_keys=True)
+    )  # in the order of a shard's file: equal results, equal bytes
+    settings = source["settings"]
+    threat, auto = settings["attack"], config.AutoAttack(**settings["evaluate"]["autoattack"])
+    arrays: dict[str, artifacts.Array] = {}
+    results: dict[str, dict[str, Any]] = {}
+    for kind, found in fates.items():
+        names = stages(auto) if kind == "autoattack" else ("pgd",)
+        after = withstood(found, names)
+        if kind == "pgd":
+            results[kind] = {**threat, "restarts": settings["evaluate"]["pgd"]["restarts"]}
+        else:
+            arrays |= {f"autoattack_{name}": left.cpu().numpy() for name, left in after.items()}
+            fallen = {name: int((found == place).sum()) for place, name in enumerate(names)}
+            results[kind] = {
+                "eps": threat["eps"],
+                "version": auto.version,
+                "accuracy_after": {name: 100 * after[name].double().mean().item() for name in auto.attacks},
+                "misclassified": fallen.pop(CLEAN),
+                "broken_by": fallen,
+                "withstood": int((found == len(names)).sum()),
+            }
+            if masks_gradients(after):
+                _say(
+                    "warning: Square breaks more than 0.2% of the images after attacks that follow gradients: these may be"
+                    " masked, and the accuracy too high"
+                )
+        arrays[kind] = after[names[-1]].cpu().numpy()
+        results[kind] |= {"accuracy": 100 * arrays[kind].mean(), "images": len(arrays[kind])}
+    artifacts.write_outcomes(outcomes, arrays, source)
+    artifacts.write_json(output, results, source)
+    for kind, result in results.items():
+        _say(f"{kind}: accuracy {result['accuracy']:.2f}% on {result['images']} test images")
+
+
 def _history(trained: "Trained") -> "pd.DataFrame":
     return _frame(trained.history).dropna(axis=1).assign(kept=[row.epoch == trained.kept for row in trained.history])
 
@@ -935,7 +1169,7 @@ def _check_processes(processes: int, device: str) -> None:
 
 
 def _state(file: Path, begun_with: dict[str, Any]) -> dict[str, Any]:
-    """Read the state of an interrupted training.
+    """Read the state of an interrupted stage.
 
     Raises:
         RiftError: it cannot be read, or was begun with other settings.
@@ -953,7 +1187,6 @@ def _state(file: Path, begun_with: dict[str, Any]) -> dict[str, Any]:
             " anew"
         )
     state: dict[str, Any] = content["run"]
-    _say(f"going on in epoch {state['pass']['epoch']}, after batch {state['pass']['steps']}")
     return state
 
 

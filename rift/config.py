@@ -41,6 +41,7 @@ ArchitectureName = Literal["resnet8", "resnet18", "resnet34", "preact-resnet18",
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
 MethodName = Literal["pga", "published", "gradient"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
+ProtocolName = Literal["paper"]
 ScheduleName = Literal["step", "cosine", "one-cycle"]
 NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
 CorruptionName = Literal[
@@ -65,8 +66,9 @@ CorruptionName = Literal[
     "saturate",
 ]
 CorruptionListName = Literal["rift", "robustbench"]
-TableName = Literal["main", "regimes", "module-ablation", "top-k", "criticality"]
-FigureName = Literal["interpolation", "criticality", "corruptions", "training", "contact-sheet"]
+AutoAttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
+TableName = Literal["main", "regimes", "module-ablation", "top-k", "corruptions", "criticality", "cost"]
+FigureName = Literal["interpolation", "criticality", "corruptions", "pareto", "training", "contact-sheet"]
 DATASET_FIGURES: tuple[FigureName, ...] = ("contact-sheet",)
 
 # The usual fifteen, and what RiFT's code averages: of these all but glass_blur, and the four extra ones.
@@ -142,10 +144,20 @@ def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _in_their_order(names: tuple["AutoAttackName", ...]) -> tuple["AutoAttackName", ...]:
+    return tuple(name for name in get_args(AutoAttackName) if name in names)
+
+
 def _part(limits: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= limits[0] <= limits[1] <= 1:
         raise ValueError("must be two numbers between 0 (the first module) and 1 (the last) that do not fall")
     return limits
+
+
+def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("must rise strictly")
+    return values
 
 
 Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | str)]
@@ -156,6 +168,7 @@ Images = Annotated[int, Field(ge=1)] | Literal["all"]
 Epsilon = Annotated[Number, Field(gt=0, le=1)]
 Share = Annotated[Number, Field(gt=0, lt=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Severity = Annotated[int, Field(ge=1, le=5)]
 Precision = Literal["auto", "float32", "bfloat16"]
 Names = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_distinct)]
 Corruptions = Annotated[
@@ -427,7 +440,10 @@ class Ood(Section):
 
     corruptions: Corruptions = Field(
         "rift",
-        description="Corruptions that are averaged, five severities each: a list, or rift (18) or robustbench (15).",
+        description="Corruptions that are averaged: a list, or rift (18) or robustbench (15).",
+    )
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1), AfterValidator(_rising)] = Field(
+        (1, 2, 3, 4, 5), description="Severities that are averaged, of 1 to 5."
     )
     images: Images = Field("all", description="How many test images of each, counted from the first.")
 
@@ -442,13 +458,33 @@ class Pgd(Section):
 
     images: Images = Field("all", description="How many test images, counted from the first.")
     restarts: Count = Field(3, description="Random starts; an image counts if it withstands all.")
+    batch_size: Count = Field(
+        500, description="Images attacked at once, from random starts of their own: another number means other ones."
+    )
 
 
 class AutoAttack(Section):
-    """AutoAttack, standard version (Croce and Hein 2020): apgd-ce, apgd-t, fab-t, square."""
+    """AutoAttack (Croce and Hein 2020)."""
 
     images: Images = Field("all", description="How many test images, counted from the first.")
-    batch_size: Count = Field(250, description="Images attacked at once.")
+    attacks: Annotated[Names[AutoAttackName], AfterValidator(_in_their_order)] = Field(
+        get_args(AutoAttackName),
+        description="Attacks; all four are AutoAttack's standard version, fewer an upper bound of its accuracy.",
+    )
+    batch_size: Count = Field(
+        250, description="Images attacked at once, with random numbers of their own: another number means other ones."
+    )
+
+    @property
+    def version(self) -> str:
+        """What this is called: standard, or custom with the names of its attacks."""
+        return "standard" if self.attacks == get_args(AutoAttackName) else f"custom ({', '.join(self.attacks)})"
+
+
+class Adversarial(Section):
+    """How the evaluation under attack is divided."""
+
+    shards: Count = Field(1, description="Jobs that share the test images, whole batches of them.")
 
 
 class Evaluate(Section):
@@ -456,6 +492,7 @@ class Evaluate(Section):
 
     standard: Standard = Standard()
     ood: Ood = Ood()
+    adversarial: Adversarial = Adversarial()
     pgd: Pgd = Pgd()
     autoattack: AutoAttack = AutoAttack()
 
@@ -609,6 +646,71 @@ RECIPES: dict[RegimeName, Recipe] = {
 }
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """A named choice of settings that goes beneath whatever a file states.
+
+    Attributes:
+        settings: those of all data sets.
+        datasets: those that differ between data sets, and no others: a file's own settings go over them too.
+    """
+
+    settings: Mapping[str, Mapping[str, object]]
+    datasets: Mapping[DatasetName, Mapping[str, Mapping[str, object]]]
+
+    def settings_for(self, dataset: str | None) -> dict[str, Any]:
+        """All that it settles for a data set."""
+        return merge(self.settings, cast("Mapping[str, Any]", self.datasets).get(dataset or "", {}))
+
+
+# As Zhu et al. (ICCV 2023) and their code have it. Training is the recipe of the regime, whatever the protocol.
+_PAPER: dict[str, dict[str, object]] = {
+    "attack": {"eps": 8 / 255, "step": 2 / 255, "steps": 10},
+    "criticality": {
+        "method": "published",
+        "epsilon": 0.1,
+        "norm": "l2",
+        "epochs": 10,
+        "learning_rate": 1.0,
+        "stop_at_boundary": False,
+        "batch_size": 512,
+        "images": "all",
+    },
+    "finetune": {
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_norm": "train",
+        "images": "all",
+        "least_share": 0,
+        "part": [0, 1],
+    },
+    "interpolate": {
+        "alphas": [number / 10 for number in range(11)],
+        "tolerance": 0.1,
+        "restarts": 3,
+        "selection": "test",
+        "images": "all",
+    },
+    "evaluate": {
+        "standard": {"images": "all"},
+        "ood": {"corruptions": "rift", "images": "all"},
+        "pgd": {"images": "all", "restarts": 3},
+    },
+}
+_ON_TEST: dict[str, dict[str, object]] = {
+    "criticality": {"split": "test"},
+    "evaluate": {"ood": {"severities": [1, 2, 3, 4, 5]}},
+}
+_TINY: dict[str, dict[str, object]] = {"criticality": {"split": "train"}, "evaluate": {"ood": {"severities": [1]}}}
+
+PROTOCOLS: dict[ProtocolName, Protocol] = {
+    "paper": Protocol(_PAPER, {name: _TINY if name == "tiny-imagenet" else _ON_TEST for name in get_args(DatasetName)}),
+}
+
+
 def foreign(regime: RegimeName) -> list[str]:
     """Say which sections are about other regimes, and no part of this one."""
     own = {name for recipe in RECIPES.values() for name in recipe.sections}
@@ -637,6 +739,11 @@ class Experiment(Settings):
         description="Name; all it makes lies in results/NAME."
     )
     grid: Grid
+    protocol: ProtocolName | None = Field(
+        None,
+        description="paper: what a file leaves open is as published: criticality by the published search on its split (test;"
+        " Tiny-ImageNet: train), α selected on test data, OOD of Tiny-ImageNet at severity 1. Tables say so.",
+    )
     base: tuple[Base, ...] = Field(
         (), description="Bases that are imported; of several entries the first that fits holds."
     )
@@ -670,8 +777,13 @@ class Experiment(Settings):
     def settings(
         self, dataset: str | None = None, architecture: str | None = None, regime: RegimeName | None = None
     ) -> Settings:
-        """Settings that hold for a data set, an architecture and a regime: its recipe, what the file says, overrides."""
+        """Settings that hold for a data set, an architecture and a regime.
+
+        What the protocol says of the data set, what the file says, overrides; what all of them leave open, the regime's recipe.
+        """
         merged = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+        if self.protocol is not None:
+            merged = merge(PROTOCOLS[self.protocol].settings_for(dataset), merged)
         by_name: tuple[tuple[Mapping[Any, TrainingSettings], str | None], ...] = (
             (self.overrides.regimes, regime),
             (self.overrides.datasets, dataset),
@@ -762,7 +874,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Put nested settings over others, key by key."""
     merged = dict(below)
     for key, value in above.items():
-        merged[key] = merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
+        beneath = merged.get(key)
+        nested = isinstance(value, Mapping)
+        merged[key] = merge(beneath if isinstance(beneath, Mapping) else {}, value) if nested else value
     return merged
 
 
@@ -833,7 +947,14 @@ def parse(content: object, source: str) -> Experiment:
         raise RiftError(f"{source}: must be a mapping with the keys {', '.join(Experiment.model_fields)}")
     try:
         # Through JSON, where "strict" still takes a list for a tuple, but neither "10" nor 10.0 nor true for 10.
-        return Experiment.model_validate_json(json.dumps(content, default=str), strict=True)
+        text = json.dumps(content, default=str)
+        protocol = content.get("protocol")
+        if isinstance(protocol, str) and protocol in PROTOCOLS:
+            # Beneath the file before it is checked: settings of the file may go with those of the protocol alone.
+            text = json.dumps(
+                merge(PROTOCOLS[protocol].settings, json.loads(text))
+            )  # what holds itself has failed by now
+        return Experiment.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise RiftError(describe(error, source)) from error
     except ValueError as error:

@@ -162,7 +162,10 @@ def parse_flags(*words: str) -> BaseModel:
         batch_size=st.integers(8, 500),
         init=st.none(),
         init_normalization=st.none(),
-        **{name: st.just(config.Train.model_fields[name].default) for name in config.NO_RESULT - {"root"}},
+        **{
+            name: st.just(config.Train.model_fields[name].default)
+            for name in config.NO_RESULT & set(config.Train.model_fields)
+        },
     ),
     attack=st.builds(config.Attack, eps=st.floats(1e-4, 1), steps=st.integers(1, 50)),
     augment=st.builds(config.Augment, crop=st.integers(0, 9), flip=st.booleans()),
@@ -250,6 +253,61 @@ def test_a_file_goes_over_the_recipe_and_overrides_over_both() -> None:
             found.settings(regime=regime).train,
             found.settings(regime=regime).inner,
         )
+
+
+def test_the_protocol_of_the_paper_settles_what_a_file_leaves_open() -> None:
+    """As Zhu et al. and their code have it; training stays the regime's recipe."""
+    grid = {**GRID, "datasets": list(get_args(config.DatasetName)), "regimes": ["pgd", "trades"]}
+    found, plain = experiment(grid=grid, protocol="paper"), experiment(grid=grid)
+    for dataset in grid["datasets"]:
+        settings = found.settings(dataset, "resnet8", "trades")
+        measure, choice, ood = settings.criticality, settings.interpolate, settings.evaluate.ood
+        assert (measure.method, measure.epochs, measure.batch_size, measure.images) == ("published", 10, 512, "all")
+        assert measure.split == ("train" if dataset == "tiny-imagenet" else "test")
+        assert (choice.selection, choice.tolerance, choice.restarts) == ("test", 0.1, 3)
+        assert (len(ood.names), ood.severities) == (18, (1,) if dataset == "tiny-imagenet" else (1, 2, 3, 4, 5))
+        assert (settings.attack, settings.evaluate.pgd.restarts) == (config.Attack(), 3)
+        assert (settings.finetune.batch_norm, settings.finetune.epochs) == ("train", 10)
+        for section in ("train", "inner", "trades", "augment"):
+            ours = plain.settings(dataset, "resnet8", "trades")
+            assert settings.section(section) == ours.section(section)
+        assert plain.settings(dataset).interpolate.selection == "validation"
+
+
+def test_a_file_goes_over_the_protocol_and_overrides_over_both() -> None:
+    grid = {**GRID, "datasets": ["cifar10", "tiny-imagenet"]}
+    found = experiment(
+        grid=grid,
+        protocol="paper",
+        # Five epochs are a setting of the search that the protocol chooses; the split goes over those of data sets.
+        criticality={"epochs": 5, "split": "validation"},
+        evaluate={"ood": {"severities": [2, 4]}},
+        overrides={"datasets": {"cifar10": {"interpolate": {"tolerance": 1}, "criticality": {"split": "train"}}}},
+    )
+    cifar10, tiny = (found.settings(dataset) for dataset in grid["datasets"])
+    assert (cifar10.criticality.method, cifar10.criticality.epochs) == ("published", 5)
+    assert (cifar10.criticality.split, tiny.criticality.split) == ("train", "validation")
+    assert (cifar10.interpolate.tolerance, tiny.interpolate.tolerance) == (1, 0.1)
+    assert cifar10.evaluate.ood.severities == tiny.evaluate.ood.severities == (2, 4)
+    assert "--interpolate.selection test" in found.flags("interpolate", dataset="cifar10")
+    assert experiment(protocol="paper", criticality={"method": "pga"}).settings("digits").criticality.method == "pga"
+
+
+def test_mistakes_beside_a_protocol_get_their_usual_messages() -> None:
+    for sections, problem in (
+        ({"protocol": "ours"}, "protocol: 'ours' is not available; available: 'paper'"),
+        ({"protocol": ["paper"]}, "protocol: .* is not available"),
+        (
+            {"protocol": "paper", "criticality": {"epochs": {"a": 1}}},
+            "criticality.epochs: Input should be a valid integer",
+        ),
+        ({"protocol": "paper", "interpolate": "fast"}, "interpolate: must be a section of keys"),
+        ({"protocol": "paper", "criticality": {"norm": "linf"}}, "the method published knows l2 alone"),
+        ({"evaluate": {"ood": {"severities": [2, 1]}}}, "evaluate.ood.severities: must rise strictly"),
+        ({"evaluate": {"ood": {"severities": [6]}}}, "severities.0: Input should be less than or equal to 5"),
+    ):
+        with pytest.raises(RiftError, match=problem):
+            experiment(**sections)
 
 
 @pytest.mark.parametrize("regime", config.RECIPES)

@@ -1,5 +1,6 @@
 """The whole pipeline, small, by Snakemake: real images, every stage, every artifact."""
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from rift import artifacts
 from rift.config import FigureName, RegimeName, TableName
 from rift.interpolation import Point, select
+from tests.browser import CHROMIUM, Browser
 
 Configuration = dict[str, Any]
 
@@ -36,7 +38,7 @@ TINY: Configuration = {
     "evaluate": {
         "standard": {"images": 50},
         "ood": {"corruptions": ["contrast", "gaussian_noise"], "images": 50},
-        "pgd": {"images": 40},
+        "pgd": {"images": 40, "batch_size": 15},
         "autoattack": {"images": 4},
     },
 }
@@ -105,7 +107,7 @@ def test_every_artifact_is_there_with_its_provenance(workflow: Workflow) -> None
     logs = list((workflow.folder / "results/tiny/logs").rglob("*.log"))
     assert not any("Traceback" in log.read_text() for log in logs)
     benchmarks = list((workflow.folder / "results/tiny/benchmarks").rglob("*.tsv"))
-    assert len(logs) == len(benchmarks) == 29
+    assert len(logs) == len(benchmarks) == 36
 
 
 def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) -> None:
@@ -126,6 +128,32 @@ def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) ->
     broken = artifacts.read_outcomes(evaluation / "rift/adversarial.npz")
     assert adversarial["pgd"]["restarts"] == 3
     assert broken["autoattack"].sum() <= broken["pgd"][:4].sum()
+
+
+def test_severities_that_are_named_have_the_outcomes_that_they_have_among_all(workflow: Workflow) -> None:
+    """And outcomes say which images and severities they are of."""
+    data, run = workflow.folder / "results/tiny/data/digits", workflow.folder / RUN
+    corrupted = ",".join(str(data / f"corrupted/{name}.npy") for name in ("contrast", "gaussian_noise"))
+    words = f"--weights {run}/base.safetensors --data {data}/prepared.safetensors --corrupted {corrupted}"
+    words += (
+        " --evaluate.ood.corruptions contrast,gaussian_noise --evaluate.ood.severities 2,5 --evaluate.ood.images 50"
+    )
+    words += f" --output {workflow.folder}/some.csv --outcomes {workflow.folder}/some.npz"
+    command = [sys.executable, "-m", "rift", "evaluate", "ood", *words.split()]
+    subprocess.run(command, check=True, capture_output=True)
+    some, every = (
+        artifacts.read_outcomes(path) for path in (workflow.folder / "some.npz", run / "evaluation/base/ood.npz")
+    )
+    for name, outcomes in some.items():
+        assert np.array_equal(outcomes, every[name][[1, 4]])
+    table = artifacts.read_csv(workflow.folder / "some.csv", ("corruption", "severity", "accuracy"))
+    assert list(table["severity"]) == [2, 5, 2, 5]
+    told, of_all = (
+        artifacts.read_origin(path)["settings"]
+        for path in (workflow.folder / "some.npz", run / "evaluation/rift/standard.npz")
+    )
+    assert told["evaluate"]["ood"]["severities"] == [2, 5]
+    assert told["examples"] == of_all["examples"]
 
 
 def test_the_selected_weights_are_those_of_the_rule_on_the_sweep(workflow: Workflow) -> None:
@@ -160,7 +188,7 @@ IMPORTED: Configuration = {
 def test_a_base_is_trained_or_imported_as_its_run_says(workflow: Workflow) -> None:
     jobs = workflow.jobs(IMPORTED)
     assert (jobs["train"], jobs["import_base"], jobs["criticality"]) == (1, 1, 2)
-    assert jobs["figure"] == 3  # an imported base has no training to draw
+    assert jobs["figure"] == 4  # an imported base has no training to draw
     run = Path("results/imported/runs/digits/resnet8/pgd/seed1")
     answer = workflow(IMPORTED, str(run / "base.safetensors"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -180,7 +208,15 @@ def test_a_base_that_is_to_be_imported_is_never_trained_instead(workflow: Workfl
     assert re.search(r"Missing input files for rule import_base:[\s\S]*nowhere\.pth", answer.stdout + answer.stderr)
 
 
-AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversarial": 2, "table": 5, "figure": 4}
+AFTER_SELECTION = {
+    "evaluate_standard": 2,
+    "evaluate_ood": 2,
+    "evaluate_adversarial_shard": 2,
+    "evaluate_adversarial": 2,
+    "table": 7,
+    "figure": 5,
+    "overview": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -191,18 +227,28 @@ AFTER_SELECTION = {"evaluate_standard": 2, "evaluate_ood": 2, "evaluate_adversar
             changed("criticality", epsilon=0.2),
             {"criticality_shard": 1, "criticality": 1, "finetune": 2, "interpolate": 2, **AFTER_SELECTION},
         ),
-        (changed("evaluate", standard={"images": 45}), {"evaluate_standard": 3, "table": 5}),
+        (
+            changed("evaluate", standard={"images": 45}),
+            {"evaluate_standard": 3, "table": 7, "figure": 1, "overview": 1},
+        ),
         (
             {**TINY, "overrides": {"architectures": {"resnet8": {"evaluate": {"pgd": {"images": 30}}}}}},
-            {"evaluate_adversarial": 3, "table": 5},
+            {"evaluate_adversarial_shard": 3, "evaluate_adversarial": 3, "table": 7, "figure": 1, "overview": 1},
         ),
         (
             {**TINY, "corrupt": {"seed": 1}},
-            {"corrupt": 2, "evaluate_ood": 3, "table": 5, "figure": 4, "dataset_figure": 1},
+            {"corrupt": 2, "evaluate_ood": 3, "table": 7, "figure": 5, "dataset_figure": 1, "overview": 1},
         ),
         (
             changed("grid", autoattack=["base", "rift"]),
-            {"evaluate_adversarial": 1, "table": 5, "figure": 4, "dataset_figure": 1},
+            {
+                "evaluate_adversarial_shard": 1,
+                "evaluate_adversarial": 1,
+                "table": 7,
+                "figure": 5,
+                "dataset_figure": 1,
+                "overview": 1,
+            },
         ),
     ],
     ids=["alphas", "criticality.epsilon", "evaluate.standard", "overrides", "corrupt.seed", "grid.autoattack"],
@@ -251,7 +297,7 @@ def test_a_damaged_artifact_fails_its_job_with_a_message(workflow: Workflow) -> 
     assert not (workflow.folder / RUN / "rift/selected.safetensors").exists()
 
 
-def test_the_report_shows_every_table_and_figure(workflow: Workflow) -> None:
+def test_the_report_shows_every_table_and_figure(workflow: Workflow, tmp_path: Path) -> None:
     assert workflow(TINY).returncode == 0
     answer = workflow(TINY, "--report", "report.html")
     assert answer.returncode == 0, answer.stderr
@@ -263,6 +309,52 @@ def test_the_report_shows_every_table_and_figure(workflow: Workflow) -> None:
     assert "Robust critical fine-tuning: experiment tiny" in page
     table = pd.read_csv(workflow.folder / "results/tiny/tables/main.csv")
     assert set(table["metric"]) == {"std", "ood", "pgd", "autoattack"}
+    if CHROMIUM is not None:
+        with Browser(tmp_path / "profile") as browser:
+            look_at_the_report(browser, workflow.folder / "report.html")
+
+
+def look_at_the_report(browser: Browser, page: Path) -> None:
+    """The first page, then every table and figure in its turn, as if its button had been clicked."""
+    browser.open(page)
+    browser.wait("document.querySelector('#rift-overview img')?.naturalWidth > 1000")
+    text = browser.run("document.body.innerText")
+    assert "On digits with resnet8 (pgd), RiFT changed Std by" in text
+    assert re.search(r"AT \+ RiFT\s+\d", text)
+    assert browser.run("document.querySelector('#rift-overview').getBoundingClientRect().top") < 200
+    categories = browser.run("Object.keys(categories)")
+    assert sorted(categories) == ["0. Overview", "1. Tables", "2. digits", "2. digits, pgd"]
+    for path in browser.run("Object.keys(results)"):
+        browser.run(f"new ToggleViewManager(app).handleSelectedResult({json.dumps(path)})")
+        if path.endswith(".html"):
+            this_one = f"location.href.length === {browser.run(f'results[{json.dumps(path)}].data_uri.length')}"
+            browser.wait(f"{this_one} && document.readyState === 'complete'", browser.frame)
+            assert browser.run("document.querySelector('tbody tr') !== null", browser.frame())
+            if "/tables/" in path:
+                browser.run("document.querySelector('thead button').click()", browser.frame())
+                assert browser.run("document.querySelector('[aria-sort]') !== null", browser.frame())
+        else:
+            this_one = f"image.src === results[{json.dumps(path)}].data_uri && image.naturalWidth > 500"
+            browser.wait(f"[...document.images].some(image => {this_one})")
+    assert len(browser.run("Object.keys(results)")) == 1 + len(get_args(TableName)) + len(get_args(FigureName))
+    # Snakemake's report says of one of its own libraries that it should have been built otherwise.
+    assert [text for text in browser.complaints if "cdn.tailwindcss.com should not be used" not in text] == []
+    assert browser.requests == []
+
+
+def test_an_evaluation_is_gathered_from_any_number_of_shards_into_the_same_bytes(workflow: Workflow) -> None:
+    """The last of the tests that share a folder: how the shards were divided is among what Snakemake remembers."""
+    folder = workflow.folder / RUN / "evaluation/base"
+    names = ("adversarial.json", "adversarial.npz")
+    before = [(folder / name).read_bytes() for name in names]
+    target = str(RUN / "evaluation/base/adversarial.json")
+    answer = workflow(
+        changed("evaluate", adversarial={"shards": 3}), "--forcerun", "evaluate_adversarial_shard", "--", target
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert set(re.findall(r"rift evaluate adversarial .*--shard (./3)", answer.stderr)) == {"1/3", "2/3", "3/3"}
+    assert [(folder / name).read_bytes() for name in names] == before
+    assert not list(folder.glob("adversarial/*"))
 
 
 def shipped(repository: Path, name: str) -> Configuration:
