@@ -362,6 +362,12 @@ def shipped(repository: Path, name: str) -> Configuration:
     return configuration
 
 
+def test_without_a_file_the_whole_grid_of_the_paper_would_be_run(repository: Path) -> None:
+    words = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "all", "--nolock"]
+    answer = subprocess.run(words, cwd=repository, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
 def test_the_grid_of_the_second_table_is_what_would_be_run(repository: Path, tmp_path: Path) -> None:
     jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "regimes"))
     assert (jobs["train"], jobs["finetune"], jobs["table"]) == (2 * 5 * 3, 2 * 5 * 3, 3)

@@ -1,12 +1,13 @@
 import os
 import re
+from pathlib import Path
 
 import rift.config
 from rift.errors import RiftError
 
 try:
     for path in workflow.configfiles:
-        rift.config.load(path)  # more strictly than Snakemake, which takes the last of keys that stand twice
+        rift.config.load(Path(path))  # more strictly than Snakemake, which takes the last of keys that stand twice
     experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
 except RiftError as error:
     raise WorkflowError(str(error)) from None
@@ -39,9 +40,9 @@ def run_of(wildcards):
     return {**run, "seed": int(wildcards.seed)}
 
 
-def training(wildcards):
-    """Settings of the training of a run."""
-    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime).train
+def settings_of(wildcards):
+    """Settings of a run."""
+    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime)
 
 
 cells = {

@@ -1,8 +1,3 @@
-def measuring(wildcards):
-    """Settings of the criticality of a run."""
-    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime).criticality
-
-
 # Made once, where several jobs share them.
 rule attack:
     input:
@@ -44,9 +39,9 @@ rule criticality_shard:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda wildcards: 6000 + measuring(wildcards).cache_mib,
+        mem_mb=lambda wildcards: 6000 + settings_of(wildcards).criticality.cache_mib,
         runtime="6h",
-        cache_mib=lambda wildcards: measuring(wildcards).cache_mib,
+        cache_mib=lambda wildcards: settings_of(wildcards).criticality.cache_mib,
     params:
         settings=flags("criticality", "attack"),
         adversarial=lambda wildcards, input: f"--adversarial {input.adversarial}" if input.adversarial else "",
@@ -59,8 +54,8 @@ rule criticality:
     input:
         lambda wildcards: collect(
             rules.criticality_shard.output,
-            shard=range(1, measuring(wildcards).shards + 1),
-            shards=measuring(wildcards).shards,
+            shard=range(1, settings_of(wildcards).criticality.shards + 1),
+            shards=settings_of(wildcards).criticality.shards,
             allow_missing=True,
         ),
     output:

@@ -1,8 +1,3 @@
-def attacked(wildcards):
-    """Settings of the evaluation of a run under attack."""
-    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime).evaluate.adversarial
-
-
 # A variant is the base, or the selected point of a scope.
 variant_weights = branch(
     lambda wildcards: wildcards.variant == "base",
@@ -97,8 +92,8 @@ rule evaluate_adversarial:
     input:
         lambda wildcards: collect(
             rules.evaluate_adversarial_shard.output,
-            shard=range(1, attacked(wildcards).shards + 1),
-            shards=attacked(wildcards).shards,
+            shard=range(1, settings_of(wildcards).evaluate.adversarial.shards + 1),
+            shards=settings_of(wildcards).evaluate.adversarial.shards,
             allow_missing=True,
         ),
     output:

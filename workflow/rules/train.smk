@@ -21,11 +21,11 @@ rule train:
     threads: 1
     # What changes no result is a resource: a changed one re-runs nothing. A job that was killed goes on where it was.
     resources:
-        gpu=lambda wildcards: training(wildcards).processes,
+        gpu=lambda wildcards: settings_of(wildcards).train.processes,
         mem_mb=8000,
         runtime="24h",
-        save_minutes=lambda wildcards: str(training(wildcards).save_minutes),
-        tensorboard=lambda wildcards: int(training(wildcards).tensorboard),
+        save_minutes=lambda wildcards: str(settings_of(wildcards).train.save_minutes),
+        tensorboard=lambda wildcards: int(settings_of(wildcards).train.tensorboard),
     params:
         settings=flags("train", "attack", "inner", "augment", "regime"),
     shell:
