@@ -234,6 +234,19 @@ def test_a_figure_of_what_is_missing_is_refused(
         draw(name, part, grid())
 
 
+@pytest.mark.parametrize(("name", "file"), [("pareto", "adversarial"), ("corruptions", "ood")])
+def test_outcomes_of_other_examples_are_not_drawn_beside_each_other(
+    name: FigureName, file: str, folder: Path, tmp_path: Path
+) -> None:
+    part = copy_without(folder, tmp_path, f"runs/**/seed1/evaluation/*/{file}.npz")
+    for variant, examples in (("base", "a"), ("rift", "b")):
+        path = Path(f"runs/digits/resnet18/pgd/seed1/evaluation/{variant}/{file}.npz")
+        source = artifacts.provenance({"examples": examples})
+        artifacts.write_outcomes(part / path, artifacts.read_outcomes(folder / path), source)
+    with pytest.raises(RiftError, match=rf"rift/{file}\.npz: cannot be compared with .* examples b instead of a"):
+        draw(name, part, grid(seeds=(1,)))
+
+
 def outcomes(folder: Path, variant: str, file: str, name: str) -> Any:
     runs = [folder / f"runs/digits/resnet18/pgd/seed{seed}/evaluation/{variant}/{file}.npz" for seed in (0, 1, 2)]
     return np.stack([artifacts.read_outcomes(run)[name].astype(float) for run in runs])

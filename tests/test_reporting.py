@@ -197,9 +197,10 @@ def test_the_main_table_holds_the_means_of_the_outcomes_and_their_averages(folde
     )
     assert shown.loc[("average, pgd", "AT"), ("average", "Std")] == f"{np.mean(list(means.values())):.2f}"
     results = Results(folder, grid())
-    base, rift = (results.scores(Cell("digits", "resnet8", "pgd"), variant, "pgd") for variant in ("base", "rift"))
-    assert base is not None
-    assert rift is not None
+    before, after = (results.outcomes(Cell("digits", "resnet8", "pgd"), variant, "pgd") for variant in ("base", "rift"))
+    assert before is not None
+    assert after is not None
+    base, rift = before.array, after.array
     expected = paired_delta(base, rift)
     text = str(shown.loc[("resnet8, pgd", "Δ"), ("digits", "Adv (PGD)")]).replace("−", "-")
     assert text.startswith(f"{expected.mean:+.2f}")

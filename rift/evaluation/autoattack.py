@@ -7,7 +7,7 @@ from rift.compatibility import heard
 from rift.config import AutoAttack
 from rift.data.split import Split, to_float
 from rift.errors import RiftError
-from rift.evaluation.blocks import Keep, Shard, Work, deal, forget, withstood
+from rift.evaluation.blocks import Keep, Shard, Work, deal, forget
 from rift.models.modes import inference
 from rift.progress import Progress, silent
 from rift.seeds import generator
@@ -108,31 +108,6 @@ def attack(
             report()
         report(", ".join(settings.attacks))
     return work.fates
-
-
-def withstands_autoattack(
-    model: nn.Module, data: Split, settings: AutoAttack, *, eps: float, seed: int, progress: Progress = silent
-) -> dict[str, Tensor]:
-    """Say of every image whether the model still classifies it correctly after each attack.
-
-    Args:
-        model: as for ``attack``, like the other arguments.
-        data: images and labels.
-        settings: attacks, and how many images are attacked at once.
-        eps: radius of the Linf ball, in pixel values.
-        seed: of the attacks.
-        progress: called after every batch and attack.
-
-    Returns:
-        By attack, in the order they are run: bool, N, whether the image withstood this attack and those before it (an image
-        once broken is not attacked again). The last entry is AutoAttack's outcome: the worst case over all.
-
-    Raises:
-        RiftError: the model has too few classes.
-    """
-    fates = attack(model, data, settings, eps=eps, seed=seed, progress=progress)
-    outcomes = withstood(fates, stages(settings))
-    return {name: outcomes[name] for name in settings.attacks}
 
 
 def masks_gradients(outcomes: dict[str, Tensor]) -> bool:

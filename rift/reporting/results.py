@@ -1,6 +1,6 @@
 """What the stages of an experiment left behind, by grid cell, variant and metric."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -76,6 +76,11 @@ class Outcomes:
             self._refuse_others(seed, other, seed)
         pick = [np.array([each.scores[seed] for seed in shared]) for each in (self, other)]
         return pick[0], pick[1]
+
+    def of(self, seeds: Iterable[int]) -> "Outcomes":
+        """Keep what is of some seeds."""
+        kept = {seed: self.scores[seed] for seed in seeds}
+        return Outcomes(kept, self.files, self.examples, self.settings)
 
     def check(self) -> "Outcomes":
         """Make sure that all seeds are of the same examples.
@@ -155,30 +160,6 @@ class Results:
 
     def run(self, cell: Cell, seed: int) -> Path:
         return self.folder.joinpath("runs", *cell, f"seed{seed}")
-
-    def scores(self, cell: Cell, variant: Variant, metric: Metric) -> "Array | None":
-        """Share of trials that each test image passed: seeds × images, in 0 … 1; None where AutoAttack was not run.
-
-        On clean and on attacked images there is one trial, so a score is 0 or 1; OOD takes the mean over all corruptions
-        and severities.
-
-        Raises:
-            RiftError: an artifact is missing or damaged, or the seeds were not evaluated on equally many images.
-        """
-        if metric == "autoattack" and variant not in self.grid.autoattack:
-            return None
-        file, key = {"std": ("standard", "standard"), "ood": ("ood", None)}.get(metric, ("adversarial", metric))
-        rows: list[Array] = []
-        for seed in self.grid.seeds:
-            path = self.run(cell, seed) / "evaluation" / variant / f"{file}.npz"
-            outcomes = read_outcomes(path)
-            if key and key not in outcomes:
-                raise RiftError(f"{path}: holds no {key}; run rift evaluate with it")
-            trials = [outcomes[key][None]] if key else list(outcomes.values())
-            rows.append(np.concatenate(trials).mean(axis=0))
-            if len(rows[-1]) != len(rows[0]):
-                raise RiftError(f"{path}: holds {len(rows[-1])} images, but that of another seed {len(rows[0])}")
-        return np.stack(rows)
 
     def outcomes(self, cell: Cell, variant: Variant, metric: Metric) -> Outcomes | None:
         """Which images each seed passes, of the seeds that were evaluated; None if none was.
@@ -302,19 +283,3 @@ class Results:
             read_csv(self.run(cell, seed) / file, columns, may_lack).assign(seed=seed) for seed in self.grid.seeds
         ]
         return pd.concat(tables, ignore_index=True)
-
-    def corruption_scores(self, cell: Cell, variant: Variant) -> dict[str, Array]:
-        """Share of the severities of each corruption at which every test image was told right: seeds × images, in 0 … 1.
-
-        Raises:
-            RiftError: an artifact is missing or damaged, or seeds differ in their corruptions or in how many images they have.
-        """
-        by_seed: list[dict[str, Array]] = []
-        for seed in self.grid.seeds:
-            path = self.run(cell, seed) / "evaluation" / variant / "ood.npz"
-            by_seed.append({name: levels.mean(axis=0) for name, levels in read_outcomes(path).items()})
-            if {name: share.shape for name, share in by_seed[-1].items()} != {
-                n: s.shape for n, s in by_seed[0].items()
-            }:
-                raise RiftError(f"{path}: holds other corruptions or other images than that of another seed")
-        return {name: np.stack([shares[name] for shares in by_seed]) for name in by_seed[0]}

@@ -10,6 +10,7 @@ from rift.errors import RiftError
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
+ERRORS = float(stats.norm.ppf((1 + CONFIDENCE) / 2))  # standard errors to either side of a mean
 
 
 class Interval(NamedTuple):

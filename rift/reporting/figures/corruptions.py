@@ -2,18 +2,17 @@
 
 from typing import get_args
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rift.artifacts import read_outcomes
 from rift.config import CorruptionName, Variant
 from rift.reporting.figures.style import DOUBLE, GREY, INK, colour, label, legend, mark, sheet
 from rift.reporting.results import Cell, Results
 from rift.reporting.statistics import paired_delta
+from rift.reporting.tables.corruptions import ALL, MEAN, with_means
 from rift.reporting.tables.table import signed
-
-ALL = "all corruptions"
 
 
 def draw(results: Results, cell: Cell) -> Figure:
@@ -23,12 +22,18 @@ def draw(results: Results, cell: Cell) -> Figure:
     """
     scopes = results.grid.scopes
     variant: Variant = "rift" if "rift" in scopes else scopes[0]
-    before, after = (results.corruption_scores(cell, name) for name in ("base", variant))
-    order = [name for name in get_args(CorruptionName) if name in before]
-    order += [name for name in before if name not in order]
-    before[ALL], after[ALL] = (np.mean([scores[name] for name in order], axis=0) for scores in (before, after))
+    both = [with_means(results.corrupted_outcomes(cell, name)) for name in ("base", variant)]
+    for name, outcomes in zip(("base", variant), both, strict=True):
+        if not outcomes:
+            read_outcomes(
+                results.run(cell, results.grid.seeds[0]) / "evaluation" / name / "ood.npz"
+            )  # says what is missing
+    measured = {name for name, severity in both[0] if severity == MEAN and (name, MEAN) in both[1]}
+    order = [name for name in get_args(CorruptionName) if name in measured]
+    order += sorted(measured - {*order, ALL})
     order.append(ALL)
-    deltas = {name: paired_delta(before[name], after[name]) for name in order}
+    scores = {name: both[0][name, MEAN].paired(both[1][name, MEAN]) for name in order}
+    deltas = {name: paired_delta(*scores[name]) for name in order}
 
     figure = sheet(DOUBLE, 0.75 + 0.145 * (len(order) + 1))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
@@ -36,7 +41,7 @@ def draw(results: Results, cell: Cell) -> Figure:
     # The mean of all stands apart.
     places = [float(number) for number in range(len(order) - 1)] + [len(order) - 0.3]
     for name, place in zip(order, places, strict=True):
-        values = 100 * before[name].mean(), 100 * after[name].mean()
+        values = [100 * some.mean() for some in scores[name]]
         left.plot(values, (place, place), color=GREY, linewidth=0.8, zorder=2)
         left.plot(values[0], place, "o", color=INK, markersize=3.8, zorder=3)
         left.plot(values[1], place, "D", color=shade, markersize=3.4, zorder=4)
@@ -49,11 +54,11 @@ def draw(results: Results, cell: Cell) -> Figure:
     for axis in (left, right):
         axis.axhline(len(order) - 1.15, color=GREY, linewidth=0.6)
         axis.set_ylim(places[-1] + 0.7, -0.7)
-    left.set_yticks(places, [name.replace("_", " ") for name in order])
+    left.set_yticks(places, ["all corruptions" if name == ALL else name.replace("_", " ") for name in order])
     right.tick_params(labelleft=False, left=False)
     left.set_xlabel("accuracy (%)")
     right.set_xlabel("change from base (points), with 95% interval")
-    images, seeds = next(iter(before.values())).shape[::-1]
+    seeds, images = scores[ALL][0].shape
     said = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     figure.suptitle(f"{said}, {images:,} test images, mean over severities")
     entries = [

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rift.config import Scope
 from rift.reporting.figures.style import DOUBLE, GREY, INK, SMALL, colour, label, legend, mark, sheet
 from rift.reporting.results import Cell, Results
+from rift.reporting.statistics import ERRORS
 
 # More modules than these go into two columns, and only their MRC: a page is nine inches high.
 ONE_COLUMN = 40
@@ -37,8 +38,8 @@ def draw(results: Results, cell: Cell) -> Figure:
     panels: list[Axes] = list(figure.subplots(1, 2, sharey=len(columns) == 1, sharex=len(columns) == 2))
     takers = _takers(run, cell)
     # What fell to 0 or below has no place on a logarithmic axis: it is drawn hollow at its edge.
-    edge = _edge(table["mrc"] - 1.959964 * table["mrc_error"].fillna(0), table["mrc"])
-    error = 1.959964 * table["mrc_error"]
+    edge = _edge(table["mrc"] - ERRORS * table["mrc_error"].fillna(0), table["mrc"])
+    error = ERRORS * table["mrc_error"]
     table = table.assign(
         shown=table["mrc"].clip(lower=edge),
         low=(table["mrc"] - error).clip(lower=edge),

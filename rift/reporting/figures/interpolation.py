@@ -1,6 +1,5 @@
 """From the base to fine-tuned weights, and the point chosen on the way: the paper's first figure, over seeds."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy import stats
 
 from rift.config import Scope
 from rift.reporting.figures.style import (
@@ -22,10 +20,11 @@ from rift.reporting.figures.style import (
     legend,
     mark,
     marker,
-    seeds,
     sheet,
 )
 from rift.reporting.results import Cell, Results
+from rift.reporting.statistics import over_seeds
+from rift.reporting.tables.table import seeds_of
 
 STANDARD, ADVERSARIAL = "standard_accuracy", "adversarial_accuracy"
 STAR: dict[str, Any] = {"markersize": 8.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -88,7 +87,7 @@ def draw(results: Results, cell: Cell) -> Figure:
 
     splits = {choice["selection"]: choice["images"] for choice in choices}
     where = " and ".join(f"{images:,} images of the {split} split" for split, images in splits.items())
-    figure.suptitle(f"{seeds(results.grid)}; {where}")
+    figure.suptitle(f"{seeds_of(results.grid)}; {where}")
     plane.set(xlabel="change of accuracy under PGD (points)", ylabel="change of clean accuracy (points)")
     above.set_ylabel("clean (points)")
     below.set(xlabel="α, from base (0) to fine-tuned weights (1)", ylabel="PGD (points)")
@@ -145,11 +144,10 @@ def _band(values: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
     Args:
         values: a row a point, a column a seed.
     """
-    count = values.shape[1]
-    if count == 2:
+    if values.shape[1] == 2:
         return values.min(axis=1), values.max(axis=1)
-    half = float(stats.t.ppf(0.975, count - 1)) * values.std(axis=1, ddof=1) / math.sqrt(count)
-    return values.mean(axis=1) - half, values.mean(axis=1) + half
+    bounds = pd.DataFrame([over_seeds(row) for row in values.to_numpy()], index=values.index)
+    return bounds["low"], bounds["high"]
 
 
 def _aside(path: Path, paths: list[Path], alpha: float) -> float:

@@ -1,13 +1,16 @@
 """What every variant pays in robustness for its accuracy, on test images."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rift.artifacts import read_outcomes
 from rift.config import Variant
+from rift.errors import RiftError
 from rift.reporting.figures.style import (
     DOUBLE,
     GREY,
@@ -18,12 +21,13 @@ from rift.reporting.figures.style import (
     legend,
     mark,
     marker,
-    seeds,
     sheet,
 )
 from rift.reporting.results import Cell, Metric, Results
 from rift.reporting.statistics import Delta, accuracy, paired_delta
+from rift.reporting.tables.table import seeds_of
 
+FILES = ("standard.npz", "adversarial.npz")
 ATTACKS: dict[Metric, str] = {"pgd": "under PGD", "autoattack": "under AutoAttack"}
 
 
@@ -43,8 +47,11 @@ def draw(results: Results, cell: Cell) -> Figure:
     """Std against Adv of every variant that has been evaluated, a panel an attack, and the front that none of them passes."""
     panels = {attack: points for attack in ATTACKS if len(points := measured(results, cell, attack)) > 1}
     if not panels:
-        for variant in results.grid.variants:
-            results.scores(cell, variant, "pgd")  # says which file is missing
+        for variant, seed, file in product(results.grid.variants, results.grid.seeds, FILES):
+            read_outcomes(results.run(cell, seed) / "evaluation" / variant / file)  # says which one is missing
+        raise RiftError(
+            f"{results.run(cell, results.grid.seeds[0])}: the base and a variant under PGD are wanted; run rift evaluate"
+        )
     shown = [
         variant
         for variant in results.grid.variants
@@ -73,7 +80,7 @@ def draw(results: Results, cell: Cell) -> Figure:
         _widen(axis)
         _draw_front(axis, front(points))
     axes[0].set_ylabel("accuracy on clean images (%)")
-    figure.suptitle(f"test images, {seeds(results.grid)}")
+    figure.suptitle(f"test images, {seeds_of(results.grid)}")
     entries: list[tuple[Any, str]] = [
         (mark(marker(variant, shown), color=colour(variant, shown), markersize=5), label(variant)) for variant in shown
     ]
@@ -85,19 +92,21 @@ def draw(results: Results, cell: Cell) -> Figure:
 
 def measured(results: Results, cell: Cell, attack: Metric) -> list[Point]:
     """Every variant that has been evaluated on clean images and under an attack, the base first; none without the base."""
-    files = ("standard.npz", "adversarial.npz")
     points: list[Point] = []
-    for variant in results.grid.variants:
-        both = [f"evaluation/{name}/{file}" for name in ("base", variant) for file in files]
+    grid = results.grid
+    for variant in [name for name in grid.variants if attack != "autoattack" or name in grid.autoattack]:
+        both = [f"evaluation/{name}/{file}" for name in ("base", variant) for file in FILES]
         run = results.having(cell, *both)
         if not run.grid.seeds:
             continue
-        standard, robust = (
-            [run.scores(cell, name, metric) for name in ("base", variant)] for metric in ("std", attack)
-        )
-        if standard[0] is None or standard[1] is None or robust[0] is None or robust[1] is None:
+        parts = [run.outcomes(cell, name, metric) for metric in ("std", attack) for name in ("base", variant)]
+        known = [part for part in parts if part is not None]
+        shared = [seed for seed in run.grid.seeds if all(seed in part.scores for part in known)]
+        if len(known) < len(parts) or not shared:
             continue
-        deltas = paired_delta(standard[0], standard[1]), paired_delta(robust[0], robust[1])
+        before, after, before_attacked, after_attacked = (part.of(shared) for part in known)
+        standard, robust = before.paired(after), before_attacked.paired(after_attacked)
+        deltas = paired_delta(*standard), paired_delta(*robust)
         attacked = accuracy(robust[1])
         points.append(Point(variant, accuracy(standard[1]).mean, attacked.mean, *deltas, attacked.images))
     return points if points and points[0].variant == "base" else []

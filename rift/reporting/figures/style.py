@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rift.config import Grid, Scope, Variant
+from rift.config import Scope, Variant
 
 SINGLE, DOUBLE = 3.3, 6.8  # inches: one column of a page, and both
 
@@ -124,7 +124,3 @@ def legend(figure: Figure, entries: Iterable[tuple[Any, str]], columns: int) -> 
             figure.set_figheight(figure.get_figheight() + 0.13 * -(-len(texts) // number))
             return
         drawn.remove()
-
-
-def seeds(grid: Grid) -> str:
-    return f"seed {grid.seeds[0]}" if len(grid.seeds) == 1 else f"seeds {', '.join(map(str, grid.seeds))}"

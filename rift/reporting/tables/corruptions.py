@@ -68,9 +68,9 @@ def corruptions(folder: Path, grid: Grid) -> Table:
 
 def _measure(results: Results, cell: Cell) -> Iterator[Row]:
     """A row for each variant, corruption and severity, and for the means over severities, corruptions and both."""
-    base = _with_means(results.corrupted_outcomes(cell, BASE))
+    base = with_means(results.corrupted_outcomes(cell, BASE))
     for variant in results.grid.variants:
-        outcomes = base if variant == BASE else _with_means(results.corrupted_outcomes(cell, variant))
+        outcomes = base if variant == BASE else with_means(results.corrupted_outcomes(cell, variant))
         for (corruption, severity), of_one in outcomes.items():
             row: Row = {**cell._asdict(), "variant": variant, "corruption": corruption, "severity": severity}
             row |= accuracy(of_one.array)._asdict()
@@ -81,7 +81,7 @@ def _measure(results: Results, cell: Cell) -> Iterator[Row]:
             yield row
 
 
-def _with_means(outcomes: dict[tuple[str, int], Outcomes]) -> dict[tuple[str, str], Outcomes]:
+def with_means(outcomes: dict[tuple[str, int], Outcomes]) -> dict[tuple[str, str], Outcomes]:
     """Put the means over severities, corruptions and both behind what they are of."""
     found: dict[tuple[str, str], Outcomes] = {}
     names = list(dict.fromkeys(corruption for corruption, _ in outcomes))
