@@ -1150,7 +1150,10 @@ def _write_adversarial(
 
 
 def _history(trained: "Trained") -> "pd.DataFrame":
-    return _frame(trained.history).dropna(axis=1).assign(kept=[row.epoch == trained.kept for row in trained.history])
+    frame = _frame(trained.history).dropna(axis=1).assign(kept=[row.epoch == trained.kept for row in trained.history])
+    if "averaged_standard_accuracy" in frame:
+        frame["averaged_kept"] = frame["kept"] & bool(getattr(trained, "averaged", False))
+    return frame
 
 
 def _check_processes(processes: int, device: str) -> None:

@@ -37,7 +37,17 @@ from pydantic import (
 from rift.errors import RiftError
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
-ArchitectureName = Literal["resnet8", "resnet18", "resnet34", "preact-resnet18", "wrn-28-10", "wrn-34-10", "vit-small"]
+ArchitectureName = Literal[
+    "resnet8",
+    "resnet18-w16",
+    "resnet18-w32",
+    "resnet18",
+    "resnet34",
+    "preact-resnet18",
+    "wrn-28-10",
+    "wrn-34-10",
+    "vit-small",
+]
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
 MethodName = Literal["pga", "published", "gradient"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
@@ -263,6 +273,20 @@ class Train(Section):
     )
     precision: Precision = Field(
         "auto", description="Arithmetic of training; auto is bfloat16 on a GPU that has it, else float32."
+    )
+    keep: Literal["most-robust", "most-accurate-of-equals"] = Field(
+        "most-robust",
+        description="Which checkpoint is kept, by the selection split: most-robust: the one of best PGD accuracy;"
+        " most-accurate-of-equals: the most accurate of those that a paired test cannot tell from the most robust one.",
+    )
+    keep_level: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        0.05, description="Level of that test (McNemar, exact, two-sided)."
+    )
+    measure_images: Images = Field(
+        "all", description="Images of the selection split, counted from the first, that every epoch is measured on."
+    )
+    measure_precision: Precision = Field(
+        "float32", description="Precision of that measurement; auto is bfloat16 on a GPU that has it, else float32."
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether torch.compile translates the network; auto: on a GPU."

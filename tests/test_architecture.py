@@ -4,7 +4,7 @@ from pathlib import Path
 
 LAYERS = [
     {"compatibility", "errors"},
-    {"config", "progress", "seeds"},
+    {"config", "progress", "seeds", "statistics"},
     {"artifacts"},
     {"data", "models"},
     {"attacks", "criticality", "evaluation", "finetuning", "interpolation", "scopes", "training"},

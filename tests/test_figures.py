@@ -22,7 +22,7 @@ from rift.errors import RiftError
 from rift.reporting.figures import FIGURES, draw
 from rift.reporting.figures.pareto import Point, front
 from rift.reporting.figures.style import COLOURS, DOUBLE, SINGLE
-from rift.reporting.statistics import Delta, paired_delta
+from rift.statistics import Delta, paired_delta
 
 SOURCE = artifacts.provenance({})
 SCOPES = ("rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5", "module-layer1.0.conv2")

@@ -79,6 +79,19 @@ def test_convolutional_networks_are_the_field_s(architecture: str, parameters: i
     assert_equal_logits(model, robustbench_s(architecture), 32)
 
 
+@pytest.mark.parametrize("width", [16, 32])
+def test_narrow_resnets_are_resnet18_with_fewer_channels(width: int) -> None:
+    """Every dimension that counts channels shrinks by the same factor; colours, classes and kernels stay."""
+    narrow, whole = (
+        models.build(name, classes=10, size=32, mean=MEAN, std=STD).state_dict()
+        for name in (f"resnet18-w{width}", "resnet18")
+    )
+    expected = {
+        name: tuple(size * width // 64 if size >= 64 else size for size in value.shape) for name, value in whole.items()
+    }
+    assert {name: tuple(value.shape) for name, value in narrow.items()} == expected
+
+
 @pytest.mark.parametrize(("size", "classes", "parameters"), [(32, 10, 21_342_346), (64, 200, 21_470_792)])
 def test_vit_small_is_timm_s_with_64_patches(size: int, classes: int, parameters: int) -> None:
     prepare_torchvision()
@@ -93,6 +106,8 @@ def test_vit_small_is_timm_s_with_64_patches(size: int, classes: int, parameters
 
 LAST_LAYERS = {
     "resnet8": "linear",
+    "resnet18-w16": "linear",
+    "resnet18-w32": "linear",
     "resnet18": "linear",
     "resnet34": "linear",
     "preact-resnet18": "linear",

@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass, field
-from typing import SupportsFloat
+from typing import Literal, SupportsFloat
 
 import pytest
 import torch
@@ -397,7 +397,9 @@ class Story:
         logits = F.one_hot(torch.where(right, labels, (labels + 1) % CLASSES), CLASSES).double()
         return model(images).square().mean(), logits
 
-    def run(self, monkeypatch: pytest.MonkeyPatch, method: InnerName = "fgsm-rs") -> TrainedBase:
+    def run(
+        self, monkeypatch: pytest.MonkeyPatch, method: InnerName = "fgsm-rs", keeping: dict[str, object] | None = None
+    ) -> TrainedBase:
         turns = 3 if self.averaged else 2  # selection split, training images, selection split with averaged weights
 
         def outcomes(accuracy: int) -> Tensor:
@@ -429,8 +431,9 @@ class Story:
 
         images = torch.arange(9 * BATCH * BATCHES, dtype=torch.uint8).reshape(-1, 1, 3, 3)
         data = Split(images, torch.arange(len(images)) % CLASSES)
-        chosen = Train(
-            epochs=len(self.training), batch_size=BATCH, learning_rate=0.01, averaging=0.9 if self.averaged else 0
+        chosen = Train.model_validate(
+            {"epochs": len(self.training), "batch_size": BATCH, "learning_rate": 0.01, **(keeping or {})}
+            | {"averaging": 0.9 if self.averaged else 0}
         )
         settings = RunSettings(
             train=chosen, attack=ATTACK, inner=Inner(method=method), augment=Augment(crop=0, flip=False)
@@ -515,6 +518,21 @@ def test_averaged_weights_are_kept_where_they_are_better(
     right, wrong = story.averages[epoch]["1.weight"], story.lasts[epoch]["1.weight"]
     assert not torch.equal(right, wrong)
     assert torch.equal(trained.state["1.weight"], right if trained.averaged else wrong)
+
+
+@pytest.mark.parametrize(
+    ("keep", "level", "kept"),
+    [
+        ("most-robust", 0.05, 2),
+        ("most-accurate-of-equals", 0.05, 3),  # one image of ten less robust: p = 1
+        ("most-accurate-of-equals", 0.0001, 4),  # six of ten less: p = 1/32
+    ],
+)
+def test_of_checkpoints_that_are_equally_robust_by_a_paired_test_the_most_accurate_is_kept(
+    keep: Literal["most-robust", "most-accurate-of-equals"], level: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = Story([50] * 5, adversarial=[60, 80, 70, 20, 10], standard=[50, 60, 70, 80, 70])
+    assert story.run(monkeypatch, "pgd", {"keep": keep, "keep_level": level}).kept == kept
 
 
 def test_weights_are_perturbed_after_the_epochs_of_warm_up(

@@ -36,9 +36,9 @@ from rift.reporting import published
 from rift.reporting.figures import draw, save_figure
 from rift.reporting.formats import write_table
 from rift.reporting.results import METRICS, Cell, Results
-from rift.reporting.statistics import exact_test, paired_delta, wilson
 from rift.reporting.tables import TABLES, Table
 from rift.reporting.tables.reference import compare
+from rift.statistics import exact_test, paired_delta, wilson
 from rift.training.schedules import SCHEDULES
 
 SOURCE = artifacts.provenance({})
@@ -494,6 +494,7 @@ def test_the_training_figure_marks_no_drop_of_a_smooth_schedule(schedule: Schedu
 def test_the_training_figure_marks_the_weights_kept(averaged: float, kept: float, tmp_path: Path) -> None:
     rows = history([0.1] * 3, [30, 45, 40], [31, 50, 55], kept=2)
     rows = rows.assign(averaged_standard_accuracy=81.0, averaged_adversarial_accuracy=[10, averaged, 48])
+    rows["averaged_kept"] = rows["kept"] & (averaged == kept)
     figure, axis = drawn_training(rows, tmp_path)
     (mark,) = [line for line in axis.lines if line.get_marker() == "o"]
     assert (mark.get_xdata(), mark.get_ydata()) == ([2], [kept])

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from rift.errors import RiftError
-from rift.reporting.statistics import accuracy, exact_test, mcnemar, over_seeds, paired_delta, wilson
 from rift.reporting.tables.table import is_told_from_zero
+from rift.statistics import accuracy, exact_test, mcnemar, over_seeds, paired_delta, wilson
 
 
 def test_accuracy_is_mean_and_deviation_over_seeds() -> None:

@@ -29,6 +29,8 @@ def any_size(make: Callable[[int, int], nn.Module]) -> Maker:
 
 ARCHITECTURES: dict[ArchitectureName, Maker] = {
     "resnet8": any_size(partial(ResNet, blocks=(1, 1, 1), width=16)),
+    "resnet18-w16": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=16)),
+    "resnet18-w32": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=32)),
     "resnet18": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=64)),
     "resnet34": any_size(partial(ResNet, blocks=(3, 4, 6, 3), width=64)),
     "preact-resnet18": any_size(partial(PreActResNet, width=64)),

@@ -17,9 +17,9 @@ from rift.reporting import figures
 from rift.reporting.figures import interpolation
 from rift.reporting.formats import STYLE, html_part
 from rift.reporting.results import METRICS, Cell, Results, cells
-from rift.reporting.statistics import Delta
 from rift.reporting.tables import TABLES
 from rift.reporting.tables.table import is_told_from_zero, signed
+from rift.statistics import Delta
 
 PAGE = Environment(autoescape=True).from_string(
     """<!DOCTYPE html>

@@ -16,7 +16,7 @@ from rift.progress import Progress, silent
 from rift.seeds import generator
 from rift.training import Regime
 from rift.training.averaging import Average
-from rift.training.epoch import Epoch, Pass, Trained, go_through
+from rift.training.epoch import Epoch, Pass, Trained, arithmetic, go_through
 from rift.training.parallel import ALONE, Team
 from rift.training.schedules import SCHEDULES
 from rift.training.step import gradients_of
@@ -65,17 +65,19 @@ class TrainedBase(Trained):
 
 
 @dataclass(frozen=True)
-class Best:
-    """The weights kept so far.
+class Checkpoint:
+    """Weights that may be kept.
 
     Attributes:
-        rank: the accuracy that decides, and the other kind.
-        epoch: that they are from.
+        rank: the accuracy that decides, and the other kind, in percent of the selection split.
+        passed: for each image of the selection split whether it was classified correctly, of the kind that decides: bool, N.
+        epoch: at whose end the weights were taken.
         averaged: whether they are averaged ones.
         state: the weights.
     """
 
     rank: list[float]
+    passed: Tensor
     epoch: int
     averaged: bool
     state: dict[str, Tensor]
@@ -108,7 +110,7 @@ class Run:
         self.average = Average(model, chosen.averaging) if chosen.averaging else None
         self.here = Pass.begin(1, len(data.labels), self.stream)
         self.history: list[TrainingEpoch] = []
-        self.best: Best | None = None
+        self.candidates: list[Checkpoint] = []
         self.collapsed: int | None = None
         self._seconds = 0.0
         self._since = time.monotonic()
@@ -136,7 +138,7 @@ class Run:
             },
             "pass": vars(self.here).copy(),
             "history": [asdict(row) for row in self.history],
-            "best": None if self.best is None else vars(self.best).copy(),
+            "candidates": [vars(checkpoint).copy() for checkpoint in self.candidates],
             "collapsed": self.collapsed,
             "seconds": self._seconds + time.monotonic() - self._since,
         }
@@ -154,7 +156,7 @@ class Run:
         device = self.data.images.device
         self.here = Pass(**_moved(state["pass"], device))
         self.history = [TrainingEpoch(**row) for row in state["history"]]
-        self.best = None if state["best"] is None else Best(**state["best"])
+        self.candidates = [Checkpoint(**_moved(checkpoint, device)) for checkpoint in state["candidates"]]
         self.collapsed = state["collapsed"]
         self._seconds = state["seconds"]
 
@@ -162,14 +164,17 @@ class Run:
         """Measure what an epoch ended with, and keep it if it is the best; returns what is worth saying of it."""
         trained_for = self._seconds + time.monotonic() - self._since
         self.model.eval()
-        validation = self._measure(self.validation)
-        watched = self._measure(self.data.up_to(WATCHED))
+        selection = self.validation.first(self.settings.train.measure_images, "train.measure_images")
+        outcomes = self._measure(selection)
+        validation = percent(outcomes[0]), percent(outcomes[1])
+        watched = [percent(kind) for kind in self._measure(self.data.up_to(WATCHED))]
         averaged = None
         if self.average is not None:
             with self.average.within(self.model):
-                averaged = self._measure(self.validation)
-                self._keep_if_best(*averaged, averaged=True)
-        self._keep_if_best(*validation, averaged=False)
+                of_average = self._measure(selection)
+                averaged = percent(of_average[0]), percent(of_average[1])
+                self._consider(of_average, averaged=True)
+        self._consider(outcomes, averaged=False)
         row = TrainingEpoch(
             epoch=self.here.epoch,
             learning_rate=self.optimizer.param_groups[0]["lr"],
@@ -196,30 +201,58 @@ class Run:
 
     def trained(self) -> TrainedBase:
         """Return what training has come to, after one epoch at least."""
-        assert self.best is not None
-        return TrainedBase(self.best.state, list(self.history), self.best.epoch, self.best.averaged, self.collapsed)
+        best = self._best()
+        return TrainedBase(best.state, list(self.history), best.epoch, best.averaged, self.collapsed)
 
-    def _measure(self, split: Split) -> tuple[float, float]:
-        """Accuracy on clean and attacked images; the processes of the team share the work."""
+    def _measure(self, split: Split) -> Tensor:
+        """Outcomes on clean and attacked images, 2×N, 0 or 1; the processes of the team share the work."""
         device = split.images.device
+        in_bfloat16 = arithmetic(self.settings.train.measure_precision, device) == "bfloat16"
         outcomes = torch.zeros(2, len(split.labels), device=device)
         parts = zip(torch.arange(len(split.labels)).split(BATCH_SIZE), strict=True)
         for number, (part,) in enumerate(parts):
             if number % self.team.size == self.team.rank:
                 images = Split(split.images[part], split.labels[part])
                 starts = generator(self.seed, f"checkpoint selection {number}", device)
-                outcomes[0, part] = correct(self.model, images).float()
-                outcomes[1, part] = withstands_pgd(
-                    self.model, images, self.settings.attack, restarts=1, generator=starts
-                ).float()
+                with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+                    outcomes[0, part] = correct(self.model, images).float()
+                    outcomes[1, part] = withstands_pgd(
+                        self.model, images, self.settings.attack, restarts=1, generator=starts
+                    ).float()
         self.team.add([outcomes])
-        return percent(outcomes[0]), percent(outcomes[1])
+        return outcomes
 
-    def _keep_if_best(self, standard: float, adversarial: float, *, averaged: bool) -> None:
-        """Keep what the model holds now, if nothing before was as good."""
-        rank = (adversarial, standard) if self.regime.kept_by == "adversarial" else (standard, adversarial)
-        if self.best is None or rank > tuple(self.best.rank):
-            self.best = Best(list(rank), self.here.epoch, averaged, snapshot(self.model))
+    def _consider(self, outcomes: Tensor, *, averaged: bool) -> None:
+        """Make the weights that the model holds now a candidate, and forget those that can no longer be kept."""
+        decides, other = (1, 0) if self.regime.kept_by == "adversarial" else (0, 1)
+        rank = [percent(outcomes[decides]), percent(outcomes[other])]
+        if any(rank[0] <= before.rank[0] and rank[1] <= before.rank[1] for before in self.candidates):
+            return  # no better in either
+        now = Checkpoint(rank, outcomes[decides].bool(), self.here.epoch, averaged, snapshot(self.model))
+        self.candidates = [
+            *(before for before in self.candidates if before.rank[0] > rank[0] or before.rank[1] > rank[1]),
+            now,
+        ]
+        most = max(self.candidates, key=lambda checkpoint: checkpoint.rank)
+        self.candidates = [
+            checkpoint for checkpoint in self.candidates if checkpoint is most or self._equals(checkpoint, most)
+        ]
+
+    def _equals(self, checkpoint: Checkpoint, most: Checkpoint) -> bool:
+        """Return whether a paired test cannot tell a checkpoint from the best one, where the settings ask for such a test."""
+        if self.settings.train.keep == "most-robust" or self.regime.kept_by == "standard":
+            return False
+        from rift.statistics import mcnemar  # scipy takes half a second to import, and few runs need it
+
+        gained, lost = (
+            int((one & ~other).sum())
+            for one, other in ((most.passed, checkpoint.passed), (checkpoint.passed, most.passed))
+        )
+        return mcnemar(gained, lost) > self.settings.train.keep_level
+
+    def _best(self) -> Checkpoint:
+        """Return the candidate that is kept."""
+        return max(self.candidates, key=lambda checkpoint: checkpoint.rank[::-1])
 
     def _collapse(self) -> str:
         """Tell catastrophic overfitting, which single-step attacks are prone to (Wong et al. 2020); empty if there is none."""
@@ -228,11 +261,10 @@ class Run:
         best, now = max(self.history, key=lambda row: row.adversarial_accuracy), self.history[-1]
         if 2 * now.adversarial_accuracy >= best.adversarial_accuracy or now.train_accuracy <= best.train_accuracy:
             return ""
-        assert self.best is not None
         return (
             f"accuracy under PGD fell from {best.adversarial_accuracy:.2f}% (epoch {best.epoch}) to"
             f" {now.adversarial_accuracy:.2f}%, while that under the single-step attack trained with rose from"
-            f" {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch {self.best.epoch} stays kept"
+            f" {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch {self._best().epoch} stays kept"
         )
 
 
@@ -257,8 +289,9 @@ def train(
     """Train a model and keep its best epoch.
 
     The epoch kept is the one with the best accuracy of the regime's kind (adversarial, or standard where the regime
-    does not attack) on the selection split; of equal ones the better in the other kind, then the earlier. Averaged
-    weights, if there are any, compete with those of the last step.
+    does not attack) on the selection split; of equal ones the better in the other kind, then the earlier. With
+    ``train.keep: most-accurate-of-equals`` it is the most accurate of those whose adversarial outcomes a paired test cannot
+    tell from the best one's. Averaged weights, if there are any, compete with those of the last step.
 
     Args:
         model: trained in place; it ends with the weights of the last epoch.

@@ -10,9 +10,9 @@ from rift.artifacts import read_outcomes
 from rift.config import CorruptionName, Variant
 from rift.reporting.figures.style import DOUBLE, GREY, INK, colour, label, legend, mark, sheet
 from rift.reporting.results import Cell, Results
-from rift.reporting.statistics import paired_delta
 from rift.reporting.tables.corruptions import ALL, MEAN, with_means
 from rift.reporting.tables.table import signed
+from rift.statistics import paired_delta
 
 
 def draw(results: Results, cell: Cell) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rift.config import Scope
 from rift.reporting.figures.style import DOUBLE, GREY, INK, SMALL, colour, label, legend, mark, sheet
 from rift.reporting.results import Cell, Results
-from rift.reporting.statistics import ERRORS
+from rift.statistics import ERRORS
 
 # More modules than these go into two columns, and only their MRC: a page is nine inches high.
 ONE_COLUMN = 40

@@ -23,8 +23,8 @@ from rift.reporting.figures.style import (
     sheet,
 )
 from rift.reporting.results import Cell, Results
-from rift.reporting.statistics import over_seeds
 from rift.reporting.tables.table import seeds_of
+from rift.statistics import over_seeds
 
 STANDARD, ADVERSARIAL = "standard_accuracy", "adversarial_accuracy"
 STAR: dict[str, Any] = {"markersize": 8.5, "markeredgecolor": "white", "markeredgewidth": 0.6}

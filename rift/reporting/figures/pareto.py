@@ -24,8 +24,8 @@ from rift.reporting.figures.style import (
     sheet,
 )
 from rift.reporting.results import Cell, Metric, Results
-from rift.reporting.statistics import Delta, accuracy, paired_delta
 from rift.reporting.tables.table import seeds_of
+from rift.statistics import Delta, accuracy, paired_delta
 
 FILES = ("standard.npz", "adversarial.npz")
 ATTACKS: dict[Metric, str] = {"pgd": "under PGD", "autoattack": "under AutoAttack"}

@@ -66,7 +66,7 @@ def _seed(upper: Axes, lower: Axes, rows: pd.DataFrame, drops: list[int], cell: 
     if not rows["kept"].any():
         raise RiftError(f"the training history of seed {seed} ({', '.join(cell)}) says of no epoch that it was kept")
     kept = rows[rows["kept"]].iloc[0]
-    held = "averaged_" if _averaged_weights_were_kept(kept, cell) else ""
+    held = "averaged_" if kept.get("averaged_kept", False) else ""
     for axis, kind in ((upper, "adversarial"), (lower, "standard")):
         for start, (label, colour, style) in HISTORIES.items():
             if f"{start}{kind}_accuracy" in rows:
@@ -83,13 +83,6 @@ def _seed(upper: Axes, lower: Axes, rows: pd.DataFrame, drops: list[int], cell: 
     which = f"epoch {kept['epoch']}{', averaged weights,' if held else ''} kept"
     upper.set_title(f"seed {seed}: {which}\ngap {_points(gaps.iloc[0])} there, {_points(gaps.iloc[-1])} at the end")
     lower.set_xlabel("epoch")
-
-
-def _averaged_weights_were_kept(kept: "pd.Series[Any]", cell: Cell) -> bool:
-    """Tell whose weights the epoch kept stands for, as training chose them: of equal ones the averaged."""
-    kinds = ("standard", "adversarial") if cell.regime == "standard" else ("adversarial", "standard")
-    averaged, last = ([kept.get(f"{start}{kind}_accuracy") for kind in kinds] for start in ("averaged_", ""))
-    return None not in averaged and averaged >= last
 
 
 def _sudden_drops(rows: pd.DataFrame) -> list[int]:

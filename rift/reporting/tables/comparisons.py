@@ -12,7 +12,6 @@ from rift.config import Grid, Scope, Variant
 from rift.errors import RiftError
 from rift.reporting import published
 from rift.reporting.results import METRICS, Cell, Metric, Outcomes, Results, cells
-from rift.reporting.statistics import accuracy, exact_test, is_yes_or_no, paired_delta
 from rift.reporting.tables import notes
 from rift.reporting.tables.table import (
     BASE,
@@ -29,6 +28,7 @@ from rift.reporting.tables.table import (
     name_of,
     p_text,
 )
+from rift.statistics import accuracy, exact_test, is_yes_or_no, paired_delta
 
 AVERAGE = "average"
 ALPHA = "α"

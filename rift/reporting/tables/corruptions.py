@@ -10,7 +10,6 @@ import pandas as pd
 from rift.config import Grid
 from rift.errors import RiftError
 from rift.reporting.results import Cell, Outcomes, Results, cells
-from rift.reporting.statistics import accuracy
 from rift.reporting.tables import notes
 from rift.reporting.tables.comparisons import difference, numbers
 from rift.reporting.tables.table import (
@@ -26,6 +25,7 @@ from rift.reporting.tables.table import (
     seeds_of,
     signed,
 )
+from rift.statistics import accuracy
 
 MEAN = "mean"
 ALL = "all"

@@ -8,9 +8,9 @@ import pandas as pd
 from rift.errors import RiftError
 from rift.reporting import published
 from rift.reporting.results import METRICS, Cell, Results, cells, found
-from rift.reporting.statistics import Interval, accuracy, over_seeds, paired_delta
 from rift.reporting.tables import notes
 from rift.reporting.tables.table import BASE, DELTA, Row, Table, between, frame, name_of, signed
+from rift.statistics import Interval, accuracy, over_seeds, paired_delta
 
 
 def compare(folder: Path) -> Table:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rift.config import Grid, Variant
 from rift.reporting.results import Cell
-from rift.reporting.statistics import Delta
+from rift.statistics import Delta
 
 NOT_RUN = "–"
 BASE: Variant = "base"

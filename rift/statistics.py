@@ -1,12 +1,14 @@
 """How sure a number is. The formulas, and why these: docs/statistics.md."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-from rift.artifacts import Array
 from rift.errors import RiftError
+
+Array = NDArray[Any]
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
