@@ -7,13 +7,14 @@ RIVALS := $(VENV)/.rivals
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench golden clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
 	@echo "make test    install, run the tests"
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"
+	@echo "make golden  compare the demo's numbers with those of another commit: make golden BEFORE=REVISION"
 	@echo "make bench   install, run the benchmarks (long on a CPU)"
 	@echo "make clean   remove the environment and the demo's results"
 
@@ -28,9 +29,9 @@ demo: $(READY)
 	@echo
 	@cat results/demo/tables/main.md
 	@echo
-	@echo "Open results/demo/report.html; tables and figures lie in results/demo/tables and results/demo/figures."
+	@echo "Open results/demo/report.html; tables and figures are in results/demo/tables and results/demo/figures."
 
-# Two processes, a file of tests at a time: tests of a file share what is dear to make, and compute with one thread.
+# Two processes, one file of tests at a time: tests of a file share fixtures that take long, and compute with one thread.
 test: $(READY)
 	pytest --numprocesses 2 --dist loadfile
 
@@ -39,15 +40,16 @@ check: $(READY)
 	ruff check .
 	mypy
 	snakefmt --check workflow
-	snakemake $(DEMO) --lint
+	@echo "snakemake --lint"  # rules have no conda environment: rift itself must be installed, which such a file cannot do
+	@! { snakemake $(DEMO) --lint 2>&1 | grep '^    \* ' | grep --invert-match 'Specify a conda environment'; }
 
 format: $(READY)
 	ruff format .
 	ruff check --fix .
 	snakefmt workflow
 
-# What benchmarks compare with is installed for them alone. torchattacks brings a copy of robustbench that takes the place of the
-# real one, which is put back.
+# Packages that benchmarks compare with are installed for them alone. torchattacks overwrites robustbench with a copy of its own;
+# the second command restores it.
 $(RIVALS): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --force-reinstall --no-deps robustbench
@@ -57,6 +59,17 @@ bench: $(RIVALS)
 	python benchmarks/attack.py
 	python benchmarks/training.py
 	python benchmarks/evaluation.py
+
+# Equal settings must give equal numbers, bit for bit on one machine: both commits run the demo, each from its own checkout.
+BEFORE ?= HEAD
+golden: $(READY)
+	rm -rf results/golden && mkdir -p results/golden
+	git worktree add --force --detach results/golden/before $(BEFORE)
+	cd results/golden/before && PYTHONPATH=$$PWD snakemake $(DEMO)
+	rm -rf results/demo && snakemake $(DEMO)
+	python tests/golden.py write results/golden/before/results/demo results/golden/demo.json
+	git worktree remove --force results/golden/before
+	python tests/golden.py compare results/demo results/golden/demo.json
 
 clean:
 	rm -rf $(VENV) results/demo

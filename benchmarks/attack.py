@@ -37,7 +37,9 @@ def floor(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         torch.autograd.grad(F.cross_entropy(model(point), labels), point)
 
 
-def compare(architecture: ArchitectureName, channels: int, side: int, batch_size: int, rounds: int) -> None:
+def compare(
+    architecture: ArchitectureName, channels: int, side: int, batch_size: int, rounds: int
+) -> None:
     ours = network(architecture, channels, side).eval()
     theirs = in_default_layout(ours)
     bare = network(architecture, channels, side).eval().requires_grad_(False)
@@ -51,14 +53,19 @@ def compare(architecture: ArchitectureName, channels: int, side: int, batch_size
         "the floor": lambda: floor(bare, last, labels),
     }
     print(
-        f"{architecture}, {channels}×{side}×{side}, batch {batch_size}, {torch.get_num_threads()} threads", flush=True
+        f"{architecture}, {channels}×{side}×{side}, batch {batch_size}, {torch.get_num_threads()} threads",
+        flush=True,
     )
     print_rates(take_turns(runs, rounds), batch_size, against="the common form")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds; the three take turns in each")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="counted rounds; the three take turns in each"
+    )
     rounds = parser.parse_args().rounds
     compare("resnet8", channels=1, side=8, batch_size=128, rounds=4 * rounds)
     compare("resnet18", channels=3, side=32, batch_size=64, rounds=rounds)

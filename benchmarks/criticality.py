@@ -34,7 +34,7 @@ from rift.criticality import (
     shard,
 )
 from rift.data import load
-from rift.data.split import Split, split_of
+from rift.data.images import Images
 from rift.models import checkpoint
 from side_by_side import in_default_layout, ratio
 
@@ -44,14 +44,20 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 Table = dict[str, float]
 
 
-def official(model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality) -> Table:
+def official(
+    model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality
+) -> Table:
     """Measure modules as the official code does: all other weights of the copy are frozen, batches as there."""
     network = in_default_layout(model).eval()
-    batches = list(zip(images.split(settings.batch_size), labels.split(settings.batch_size), strict=True))
+    batches = list(
+        zip(images.split(settings.batch_size), labels.split(settings.batch_size), strict=True)
+    )
 
     def loss_of(network: nn.Module) -> float:
         with torch.no_grad():
-            return sum(F.cross_entropy(network(x), y, reduction="sum").item() for x, y in batches) / len(labels)
+            return sum(
+                F.cross_entropy(network(x), y, reduction="sum").item() for x, y in batches
+            ) / len(labels)
 
     before, found = loss_of(network), {}
     for name in modules:
@@ -74,8 +80,10 @@ def official(model: nn.Module, images: Tensor, labels: Tensor, modules: list[str
     return found
 
 
-def ours(model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality) -> Table:
-    rows = criticality_table(measure(model, images, labels, settings, 0, modules))
+def ours(
+    model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality
+) -> Table:
+    rows = criticality_table(measure(model, images, labels, modules, settings=settings, seed=0))
     return {row.module: row.mrc for row in rows}
 
 
@@ -98,13 +106,17 @@ class Memory:
         return int(kib) / 1024
 
 
-def compare_speed(model: nn.Module, adversarial: Tensor, labels: Tensor, precision: Precision) -> None:
+def compare_speed(
+    model: nn.Module, adversarial: Tensor, labels: Tensor, precision: Precision
+) -> None:
     names = list(measured_modules(model))
     asked = Criticality(method="published", precision=precision)
     rivals: dict[str, Callable[[list[str]], Table]] = {
         "official": lambda some: official(model, adversarial, labels, some, asked),
         "published": lambda some: ours(model, adversarial, labels, some, asked),
-        "pga": lambda some: ours(model, adversarial, labels, some, Criticality(precision=precision)),
+        "pga": lambda some: ours(
+            model, adversarial, labels, some, Criticality(precision=precision)
+        ),
     }
     times: dict[str, list[float]] = {name: [] for name in rivals}
     found: dict[str, Table] = {name: {} for name in rivals}
@@ -119,7 +131,9 @@ def compare_speed(model: nn.Module, adversarial: Tensor, labels: Tensor, precisi
                 found[name] |= run(some)
                 times[name].append(time.perf_counter() - begun)
             memory[name].append(needed.needed)
-    print(f"Table of {len(names)} modules, {len(labels)} images, {precision}, {torch.get_num_threads()} threads")
+    print(
+        f"Table of {len(names)} modules, {len(labels)} images, {precision}, {torch.get_num_threads()} threads"
+    )
     for name in rivals:
         print(
             f"  {name:10}{sum(times[name]):9.1f} s   {sum(times['official']) / sum(times[name]):6.2f} times official; by round"
@@ -134,7 +148,9 @@ def compare_speed(model: nn.Module, adversarial: Tensor, labels: Tensor, precisi
 def print_reached(name: str, reached: Mapping[str, float]) -> None:
     values = list(reached.values())
     least = min(reached, key=lambda module: reached[module])
-    shares = ", ".join(f"at least {limit}: {sum(v >= limit for v in values)}" for limit in (1, 0.999, 0.99))
+    shares = ", ".join(
+        f"at least {limit}: {sum(v >= limit for v in values)}" for limit in (1, 0.999, 0.99)
+    )
     print(
         f"  {name}: of {len(values)} modules, its MRC over that published is {shares}; geometric mean"
         f" {math.exp(statistics.fmean(map(math.log, values))):.3f}, least {reached[least]:.3f} ({least})",
@@ -155,36 +171,55 @@ def study(model: nn.Module, adversarial: Tensor, labels: Tensor, precision: Prec
     for name, asked in variants.items():
         begun = time.perf_counter()
         settings = asked.model_copy(update={"precision": precision})
-        rows[name] = module_robust_criticality(model, adversarial, labels, settings)
+        rows[name] = module_robust_criticality(
+            model, adversarial, labels, settings=settings, seed=0
+        )
         taken[name] = time.perf_counter() - begun
     found = {name: {row.module: row.mrc for row in table} for name, table in rows.items()}
     print(f"{len(labels)} images, {precision}; MRC, published; then, over that:")
     for row in rows["published"]:
         others = "".join(f"{found[name][row.module] / row.mrc:8.3f}" for name in list(variants)[1:])
-        print(f"  {row.module:24}{row.mrc:9.4f}{others}   error {row.mrc_error:.4f}, rank {row.rank}")
+        print(
+            f"  {row.module:24}{row.mrc:9.4f}{others}   error {row.mrc_error:.4f}, rank {row.rank}"
+        )
     searches = [name for name in variants if name != "gradient"]
     best = [max(found[name][row.module] for name in searches) for row in rows["published"]]
     for name in variants:
         rank = spearmanr(list(found[name].values()), best).statistic
         print(f"  {name}: {taken[name]:.1f} s; rank correlation with the largest found {rank:.3f}")
-        print_reached(name, {module: mrc / found["published"][module] for module, mrc in found[name].items()})
+        print_reached(
+            name, {module: mrc / found["published"][module] for module, mrc in found[name].items()}
+        )
 
 
-PARTS: dict[str, Callable[[nn.Module, Tensor, Tensor, Precision], None]] = {"speed": compare_speed, "study": study}
+PARTS: dict[str, Callable[[nn.Module, Tensor, Tensor, Precision], None]] = {
+    "speed": compare_speed,
+    "study": study,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="weights, as `rift train` writes them")
-    parser.add_argument("--data", type=Path, required=True, help="data set, as `rift prepare` writes it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--base", type=Path, required=True, help="weights, as `rift train` writes them"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="data set, as `rift prepare` writes it"
+    )
     parser.add_argument("--images", type=int, default=256, help="training images (256)")
-    parser.add_argument("--eps", type=float, default=8 / 255, help="of the attack; its step is a quarter (8/255)")
+    parser.add_argument(
+        "--eps", type=float, default=8 / 255, help="of the attack; its step is a quarter (8/255)"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", choices=PARTS)
     asked = parser.parse_args()
     model, _ = checkpoint.load(asked.base, CPU)
-    data: Split = split_of(load(asked.data, ("train",)), "train").up_to(asked.images)
-    adversarial = adversarial_examples(model, data, Attack(eps=asked.eps, step=asked.eps / 4, steps=10), seed=0)
+    data: Images = load(asked.data, ("train",)).split("train").up_to(asked.images)
+    adversarial = adversarial_examples(
+        model, data, attack=Attack(eps=asked.eps, step=asked.eps / 4, steps=10), seed=0
+    )
     for name, part in PARTS.items():
         if asked.only in (None, name):
             part(model, adversarial, data.labels, asked.precision)

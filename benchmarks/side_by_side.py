@@ -14,15 +14,22 @@ from rift.models import build
 CPU = torch.device("cpu")
 
 
-def network(architecture: ArchitectureName, channels: int = 3, side: int = 32, device: torch.device = CPU) -> nn.Module:
+def network(
+    architecture: ArchitectureName, channels: int = 3, side: int = 32, device: torch.device = CPU
+) -> nn.Module:
     """Make a network of random weights as rift makes it, channels last in memory; the same weights every time."""
-    return build(architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels).to(device)
+    return build(
+        architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels
+    ).to(device)
 
 
 def in_default_layout(model: nn.Module) -> nn.Module:
     """Copy a network into the layout that torch gives weights by itself; the two share no memory."""
     copy = deepcopy(model)
-    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    state = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
     copy.load_state_dict(state, assign=True)
     return copy.requires_grad_(True)
 
@@ -39,7 +46,10 @@ def seconds(function: Callable[[], object], device: torch.device = CPU) -> float
 
 
 def take_turns(
-    runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device = CPU, pause: float = 0
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device = CPU,
+    pause: float = 0,
 ) -> dict[str, list[float]]:
     """Time rivals one after the other in every round, so that what else the machine does meets them all.
 
@@ -78,5 +88,6 @@ def print_rates(times: Mapping[str, Sequence[float]], images: int, against: str)
     width = max(map(len, times))
     for name, rate in rates(times, images).items():
         print(
-            f"  {name:{width}}{rate:11.1f} images/s   {ratio(times[against], times[name])} times {against}", flush=True
+            f"  {name:{width}}{rate:11.1f} images/s   {ratio(times[against], times[name])} times {against}",
+            flush=True,
         )

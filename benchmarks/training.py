@@ -26,21 +26,31 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import flop_registry
 
 from rift.attacks import pgd
-from rift.compatibility import prepare_torchvision
-from rift.config import RECIPES, InnerName, Precision, RegimeName, RunSettings, merge
-from rift.data.split import Split, to_float
+from rift.config import InnerName, Precision, RegimeName, TrainingSettings, merge, recipe_of
+from rift.data.images import Images
+from rift.device import autocast, resolve_precision
+from rift.progress import no_progress
 from rift.seeds import generator
-from rift.training import REGIMES
-from rift.training.epoch import Pass, arithmetic, go_through
+from rift.thirdparty import prepare_torchvision
+from rift.training.epoch import EpochState, Steps, run_epoch
 from rift.training.parallel import ALONE
-from rift.training.step import gradients_of
+from rift.training.regimes import REGIMES
+from rift.training.step import BatchGradient
 from side_by_side import in_default_layout, network, print_rates, rates, ratio, take_turns
 
 EPS, STEP, STEPS = 8 / 255, 2 / 255, 10
-CONVOLUTION = 2 * 128 * 128 * 3 * 3 * 16 * 16  # operations an image of the convolution that is measured
-KERNELS = {"cpu": (2048, 2**28, 4), "cuda": (8192, 2**32, 50)}  # side of matrices, bytes that are copied, calls a turn
+CONVOLUTION = (
+    2 * 128 * 128 * 3 * 3 * 16 * 16
+)  # operations an image of the convolution that is measured
+KERNELS = {
+    "cpu": (2048, 2**28, 4),
+    "cuda": (8192, 2**32, 50),
+}  # side of matrices, bytes that are copied, calls a turn
 RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4  # of SGD
-IMAGES, EPOCHS = 45_000, 110  # of the paper's training on CIFAR-10, a tenth of the images being the selection split
+IMAGES, EPOCHS = (
+    45_000,
+    110,
+)  # of the paper's training on CIFAR-10, a tenth of the images being the selection split
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 Runs = dict[str, Callable[[], object]]
 
@@ -85,9 +95,9 @@ PASSES: dict[tuple[RegimeName, InnerName], Passes] = {
 }
 
 
-def random_images(count: int, device: torch.device) -> Split:
+def random_images(count: int, device: torch.device) -> Images:
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return Split(images, torch.randint(0, 10, (count,))).to(device)
+    return Images(images, torch.randint(0, 10, (count,))).to(device)
 
 
 def set_gpu_as(whose: Literal["rift", "usual"]) -> None:
@@ -105,15 +115,15 @@ def forms(plan: Plan) -> list[str]:
 # --- training
 
 
-def settings_of(regime: RegimeName, inner: InnerName, precision: Precision) -> RunSettings:
+def settings_of(regime: RegimeName, inner: InnerName, precision: Precision) -> TrainingSettings:
     """The regime with its authors' settings."""
     chosen = {"train": {"precision": precision}, "inner": {"method": inner}}
-    return RunSettings.model_validate(merge(RECIPES[regime].settings, chosen))
+    return TrainingSettings.model_validate(merge(recipe_of(regime).settings, chosen))
 
 
 def rift_training(
     model: nn.Module,
-    data: Split,
+    data: Images,
     plan: Plan,
     precision: Precision,
     *,
@@ -127,17 +137,25 @@ def rift_training(
     settings = settings_of(regime, inner, precision)
     stream = generator(0, "benchmark", plan.device)
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
-    gradients = gradients_of(model, REGIMES[regime], settings, plan.device, stream, ALONE)
-
-    def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return gradients(images, labels, True)
+    steps = Steps(
+        gradient=BatchGradient(model, REGIMES[regime], settings, stream, ALONE),
+        optimizer=optimizer,
+        learning_rate=lambda done: RATE,
+        augmentation=settings.augment,
+        generator=stream,
+        batch_size=plan.batch,
+        least=2,
+        epochs=1,
+        after_step=lambda: None,
+    )
+    epoch_of_perturbed_weights = settings.awp.warmup + 1
 
     def train() -> None:
         set_gpu_as("rift")
         model.train()
-        here = Pass.begin(1, len(data.labels), stream)
-        here.order = here.order[: plan.batches * plan.batch]
-        go_through(here, data, step, optimizer, lambda _: RATE, settings.augment, stream, batch_size=plan.batch)
+        epoch = EpochState.begin(epoch_of_perturbed_weights, len(data), stream)
+        epoch.order = epoch.order[: plan.batches * plan.batch]
+        run_epoch(epoch, data, steps, no_progress)
 
     return train
 
@@ -145,8 +163,10 @@ def rift_training(
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Images in memory that become pictures, and are transformed, one by one, as torchvision's own data sets do it."""
 
-    def __init__(self, data: Split, transform: Callable[[object], Tensor]) -> None:
-        self.data = data.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    def __init__(self, data: Images, transform: Callable[[object], Tensor]) -> None:
+        self.data = (
+            (255 * data.floats()).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        )
         self.targets: list[int] = data.labels.tolist()
         self.transform = transform
 
@@ -159,13 +179,17 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.data[index])), self.targets[index]
 
 
-def usual_batches(data: Split, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+def usual_batches(data: Images, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
     """Load shuffled batches without end: workers start once and keep loading ahead."""
     prepare_torchvision()
     from torchvision import transforms
 
     transform = transforms.Compose(
-        [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+        ]
     )
     loader = DataLoader(
         Pictures(data, transform),
@@ -180,12 +204,14 @@ def usual_batches(data: Split, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-def usual_training(model: nn.Module, data: Split, plan: Plan) -> Callable[[], None]:
+def usual_training(model: nn.Module, data: Images, plan: Plan) -> Callable[[], None]:
     """Make the function that trains a few batches as it is usually written."""
     prepare_torchvision()
     import torchattacks
 
-    attack = torchattacks.PGD(model, eps=EPS, alpha=STEP, steps=STEPS)  # puts the model into eval mode, and back
+    attack = torchattacks.PGD(
+        model, eps=EPS, alpha=STEP, steps=STEPS
+    )  # puts the model into eval mode, and back
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
     source = usual_batches(data, plan)
 
@@ -194,7 +220,10 @@ def usual_training(model: nn.Module, data: Split, plan: Plan) -> Callable[[], No
         model.train()
         for _ in range(plan.batches):
             images, labels = next(source)
-            images, labels = images.to(plan.device, non_blocking=True), labels.to(plan.device, non_blocking=True)
+            images, labels = (
+                images.to(plan.device, non_blocking=True),
+                labels.to(plan.device, non_blocking=True),
+            )
             adversarial = attack(images, labels)
             loss = F.cross_entropy(model(adversarial), labels)
             optimizer.zero_grad()
@@ -210,10 +239,14 @@ def compare_steps(plan: Plan) -> None:
     for form, precision in product(forms(plan), PRECISIONS):
         name = f"rift, {precision}{form}"
         runs[name] = rift_training(deepcopy(ours), data, plan, precision, compiled=bool(form))
-    print(f"PGD-10 training step, batch {plan.batch}, {plan.batches} batches a turn, {plan.workers} loader workers")
+    print(
+        f"PGD-10 training step, batch {plan.batch}, {plan.batches} batches a turn, {plan.workers} loader workers"
+    )
     times = take_turns(runs, plan.rounds, plan.device, pause=0.5)
     print_rates(times, plan.batches * plan.batch, against="the usual loop")
-    print(f"  {EPOCHS} epochs of {IMAGES:,} images, without measuring accuracy after each, would take")
+    print(
+        f"  {EPOCHS} epochs of {IMAGES:,} images, without measuring accuracy after each, would take"
+    )
     for name, rate in rates(times, plan.batches * plan.batch).items():
         print(f"    {EPOCHS * IMAGES / rate / 3600:9.2f} hours: {name}", flush=True)
 
@@ -221,10 +254,12 @@ def compare_steps(plan: Plan) -> None:
 # --- PGD alone
 
 
-def rift_attack(model: nn.Module, images: Tensor, labels: Tensor, precision: Precision) -> Callable[[], Tensor]:
+def rift_attack(
+    model: nn.Module, images: Tensor, labels: Tensor, precision: Precision
+) -> Callable[[], Tensor]:
     def attack() -> Tensor:
         set_gpu_as("rift")
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with autocast(precision, images.device):
             return pgd(model, images, labels, eps=EPS, step=STEP, steps=STEPS)
 
     return attack
@@ -259,7 +294,7 @@ def foolbox_attack(model: nn.Module, images: Tensor, labels: Tensor) -> Callable
 def compare_attacks(plan: Plan) -> None:
     ours = network("resnet18", device=plan.device).eval()
     data = random_images(plan.batch, plan.device)
-    last = to_float(data.images)
+    last = data.floats()
     images = last.contiguous()
     runs: Runs = {
         "torchattacks": torchattacks_attack(in_default_layout(ours), images, data.labels),
@@ -303,14 +338,22 @@ class Counter(TorchDispatchMode):
         self.bytes = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func.overloadpacket in flop_registry:
             self.operations += flop_registry[func.overloadpacket](*args, **kwargs, out_val=result)
         elif not (func.is_view or "empty" in func.__name__):
-            self.bytes += sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor))
+            self.bytes += sum(
+                leaf.nbytes
+                for leaf in tree_leaves((args, kwargs, result))
+                if isinstance(leaf, Tensor)
+            )
         return result
 
 
@@ -326,7 +369,10 @@ def work_of_a_step(model: nn.Module, plan: Plan, precision: Precision) -> Work:
     few = {}
     for images in (2, 4):
         train = rift_training(
-            model, random_images(images, plan.device), replace(plan, batch=images, batches=1), precision
+            model,
+            random_images(images, plan.device),
+            replace(plan, batch=images, batches=1),
+            precision,
         )
         train()  # the first step makes gradients and momentum
         few[images] = counted(train)
@@ -335,7 +381,9 @@ def work_of_a_step(model: nn.Module, plan: Plan, precision: Precision) -> Work:
     return Work(operations, by_image + (few[2].bytes - 2 * by_image) / plan.batch)
 
 
-def matrix_product(device: torch.device, kind: torch.dtype, side: int, repeats: int) -> Callable[[], None]:
+def matrix_product(
+    device: torch.device, kind: torch.dtype, side: int, repeats: int
+) -> Callable[[], None]:
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
 
     def run() -> None:
@@ -345,9 +393,13 @@ def matrix_product(device: torch.device, kind: torch.dtype, side: int, repeats: 
     return run
 
 
-def convolution(device: torch.device, kind: torch.dtype, batch: int, repeats: int) -> Callable[[], None]:
+def convolution(
+    device: torch.device, kind: torch.dtype, batch: int, repeats: int
+) -> Callable[[], None]:
     """3×3, 128 channels, 16×16 pixels: from the middle of ResNet-18, channels last."""
-    images = torch.randn(batch, 128, 16, 16, device=device).to(kind, memory_format=torch.channels_last)
+    images = torch.randn(batch, 128, 16, 16, device=device).to(
+        kind, memory_format=torch.channels_last
+    )
     weight = torch.randn(128, 128, 3, 3, device=device).to(kind, memory_format=torch.channels_last)
 
     def run() -> None:
@@ -384,7 +436,9 @@ def print_shares(work: Work, ceiling: Ceiling, steps: Mapping[str, float]) -> No
     print(
         f"    matrix product {ceiling.product / 1e9:10.1f} GFLOP/s: allows {ceiling.product / work.operations:.1f} images/s"
     )
-    print(f"    convolution    {ceiling.convolution / 1e9:10.1f} GFLOP/s: allows {1 / convolving:.1f} images/s")
+    print(
+        f"    convolution    {ceiling.convolution / 1e9:10.1f} GFLOP/s: allows {1 / convolving:.1f} images/s"
+    )
     print(
         f"    convolutions at that speed, then all else ({work.bytes / 1e6:.0f} MB an image) at the speed of copying:"
         f" {1 / (convolving + moving):.1f} images/s"
@@ -411,7 +465,7 @@ def compare_with_peak(plan: Plan) -> None:
             name = f"step {precision}{form}"
             runs[name] = rift_training(deepcopy(model), data, plan, precision, compiled=bool(form))
     work = {precision: work_of_a_step(model, plan, precision) for precision in PRECISIONS}
-    one_pass = counted(lambda: model(to_float(data.images[:1]))).operations
+    one_pass = counted(lambda: model(data.up_to(1).floats())).operations
     operations = work["float32"].operations
     print(
         f"Peak, batch {plan.batch}, {plan.batches} batches a turn; ceilings by their fastest turn, steps by their median"
@@ -433,7 +487,9 @@ def compare_with_peak(plan: Plan) -> None:
         )
         print(f"  {precision}")
         print_shares(
-            work[precision], ceiling, {f"step{form}": speed[f"step {precision}{form}"] for form in forms(plan)}
+            work[precision],
+            ceiling,
+            {f"step{form}": speed[f"step {precision}{form}"] for form in forms(plan)},
         )
 
 
@@ -442,14 +498,30 @@ def compare_with_peak(plan: Plan) -> None:
 
 def compare_regimes(plan: Plan) -> None:
     data, model = random_images(IMAGES, plan.device), network("resnet18", device=plan.device)
-    precision: Precision = "bfloat16" if arithmetic("auto", plan.device) == "bfloat16" else "float32"
-    named = {f"{regime}{'' if inner == 'pgd' else f', {inner}'}": (regime, inner) for regime, inner in PASSES}
+    precision: Precision = (
+        "bfloat16" if resolve_precision("auto", plan.device) == "bfloat16" else "float32"
+    )
+    named = {
+        f"{regime}{'' if inner == 'pgd' else f', {inner}'}": (regime, inner)
+        for regime, inner in PASSES
+    }
     runs: Runs = {
-        name: rift_training(deepcopy(model), data, plan, precision, regime=regime, inner=inner, compiled=plan.compile)
+        name: rift_training(
+            deepcopy(model),
+            data,
+            plan,
+            precision,
+            regime=regime,
+            inner=inner,
+            compiled=plan.compile,
+        )
         for name, (regime, inner) in named.items()
     }
     form = precision + forms(plan)[-1]
-    print(f"Regimes, batch {plan.batch}, {plan.batches} batches a turn, {form}: time beside that of pgd", flush=True)
+    print(
+        f"Regimes, batch {plan.batch}, {plan.batches} batches a turn, {form}: time beside that of pgd",
+        flush=True,
+    )
     times = take_turns(runs, plan.rounds, plan.device)
     speed = rates(times, plan.batches * plan.batch)
     for name, key in named.items():
@@ -478,31 +550,53 @@ def machine(device: torch.device) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=PARTS, help="one part; all if not given")
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds; rivals take turns in each (default: 5)")
     parser.add_argument(
-        "--batch", type=int, nargs="+", help="images a step; several sizes one after the other (128; on a GPU 128 1024)"
+        "--rounds",
+        type=int,
+        default=5,
+        help="counted rounds; rivals take turns in each (default: 5)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="+",
+        help="images a step; several sizes one after the other (128; on a GPU 128 1024)",
     )
     parser.add_argument("--batches", type=int, help="batches a turn (2; on a GPU 20)")
     parser.add_argument(
-        "--workers", type=int, default=2, help="worker processes of the usual loop's loader (default: 2)"
+        "--workers",
+        type=int,
+        default=2,
+        help="worker processes of the usual loop's loader (default: 2)",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, help="measure rift with torch.compile too (on a GPU)"
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
+    )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="measure rift with torch.compile too (on a GPU)",
     )
     asked = parser.parse_args()
     device = torch.device(asked.device)
     on_gpu = device.type == "cuda"
-    sizes, batches = asked.batch or ([128, 1024] if on_gpu else [128]), asked.batches or (20 if on_gpu else 2)
+    sizes, batches = (
+        asked.batch or ([128, 1024] if on_gpu else [128]),
+        asked.batches or (20 if on_gpu else 2),
+    )
     if max(sizes) * batches > IMAGES:
         parser.error(f"a turn takes {max(sizes) * batches} images, but there are {IMAGES}")
     parts = [asked.only] if asked.only else list(PARTS)
     wanted = sorted({rival for part in parts for rival in RIVALS.get(part, ())})
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
-        parser.error(f"{' and '.join(missing)} not installed: pip install -c constraints.txt -e '.[benchmarks]'")
+        parser.error(
+            f"{' and '.join(missing)} not installed: pip install -c constraints.txt -e '.[benchmarks]'"
+        )
     torch.manual_seed(0)
     print(f"ResNet-18, 3×32×32, {machine(device)}, torch {torch.__version__}")
     compiling = on_gpu if asked.compile is None else asked.compile

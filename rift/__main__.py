@@ -1,5 +1,6 @@
-"""``python -m rift``: the command ``rift``."""
+"""``python -m rift`` is the command ``rift``."""
 
-from rift.cli import main
+from rift.commands.main import main
 
-main()
+if __name__ == "__main__":
+    main()

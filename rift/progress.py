@@ -6,7 +6,7 @@ The core reports by calling a ``Progress``; it prints nothing itself.
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, SupportsFloat
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -20,11 +20,11 @@ class Progress(Protocol):
         """
 
 
-def silent(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
+def no_progress(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
     """Report to nobody."""
 
 
-def one_of(progress: Progress, number: int, units: int) -> Progress:
+def part_of(progress: Progress, number: int, units: int) -> Progress:
     """Make a progress for the work on one unit, ``number`` (from 1) of ``units``, that moves the whole along."""
 
     def within(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
@@ -44,13 +44,26 @@ def display(stage: str) -> Iterator[Progress]:
 
 
 def _text(figures: dict[str, SupportsFloat]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {float(value):.4g}" for name, value in figures.items())
+    return "  ".join(
+        f"{name.replace('_', ' ')} {float(value):.4g}" for name, value in figures.items()
+    )
+
+
+def hidden(stage: str) -> AbstractContextManager[Progress]:
+    """Show no progress."""
+    return nullcontext(no_progress)
 
 
 @contextmanager
 def _bar(stage: str) -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bar
 
     columns = (

@@ -77,8 +77,18 @@ def accuracy(scores: Array) -> Accuracy:
     """
     by_seed = 100 * scores.mean(axis=1)
     if len(scores) > 1:
-        return Accuracy(float(by_seed.mean()), float(by_seed.std(ddof=1)), float("nan"), float("nan"), *scores.shape)
-    around = wilson(int(scores.sum()), scores.size) if is_yes_or_no(scores) else _bootstrap(100 * scores[0])
+        return Accuracy(
+            float(by_seed.mean()),
+            float(by_seed.std(ddof=1)),
+            float("nan"),
+            float("nan"),
+            *scores.shape,
+        )
+    around = (
+        wilson(int(scores.sum()), scores.size)
+        if is_yes_or_no(scores)
+        else _bootstrap(100 * scores[0])
+    )
     return Accuracy(float(by_seed.mean()), float("nan"), *around, *scores.shape)
 
 
@@ -176,7 +186,9 @@ def _bootstrap(values: Array) -> Interval:
     """
     levels, counts = np.unique(values.round(9), return_counts=True)
     rng = np.random.default_rng(0)
-    means = rng.multinomial(len(values), counts / len(values), size=RESAMPLES) @ levels / len(values)
+    means = (
+        rng.multinomial(len(values), counts / len(values), size=RESAMPLES) @ levels / len(values)
+    )
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
     return Interval(float(low), float(high))
@@ -184,4 +196,6 @@ def _bootstrap(values: Array) -> Interval:
 
 def _refuse_other_shapes(base: Array, variant: Array) -> None:
     if base.shape != variant.shape:
-        raise RiftError(f"outcomes of {base.shape} and {variant.shape} seeds × images cannot be compared in pairs")
+        raise RiftError(
+            f"outcomes of {base.shape} and {variant.shape} seeds × images cannot be compared in pairs"
+        )

@@ -14,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
 SECONDS = 60
 
 
@@ -34,8 +37,18 @@ class Browser:
         self._frames: dict[int, str] = {}
         theirs, self._to = os.pipe()
         self._from, ours = os.pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder}"]
-        flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,1000", "--disable-dev-shm-usage"]
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={folder}",
+        ]
+        flags += [
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--window-size=1400,1000",
+            "--disable-dev-shm-usage",
+        ]
 
         def lay_pipes() -> None:
             # The browser reads from descriptor 3 and writes to 4.
@@ -55,7 +68,9 @@ class Browser:
         self._rest = b""
         self._session = ""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
 
@@ -63,7 +78,10 @@ class Browser:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.terminate()
         self._process.wait(SECONDS)
@@ -77,7 +95,9 @@ class Browser:
     def run(self, script: str, frame: int | None = None) -> Any:
         """Return what a script comes to on the page, or in one of its frames (an execution context)."""
         where = {} if frame is None else {"contextId": frame}
-        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, **where)
+        answer = self._call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, **where
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -101,7 +121,9 @@ class Browser:
         return max(self._frames)
 
     def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+        )
 
     def _call(self, method: str, **parameters: object) -> dict[str, Any]:
         number = next(self._numbers)
@@ -127,7 +149,9 @@ class Browser:
 
     def _note(self, event: str, said: dict[str, Any]) -> None:
         if event == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
-            self.complaints.append(" ".join(str(part.get("value", part.get("description"))) for part in said["args"]))
+            self.complaints.append(
+                " ".join(str(part.get("value", part.get("description"))) for part in said["args"])
+            )
         elif event == "Runtime.exceptionThrown":
             self.complaints.append(str(said["exceptionDetails"]))
         elif event == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):

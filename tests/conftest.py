@@ -10,7 +10,7 @@ from torch import nn
 
 from rift import artifacts, data, models
 from rift.config import Data
-from rift.data.split import Split, split_of, to_float
+from rift.data.images import Images
 
 # How long an example takes says more of what else the machine does.
 hypothesis.settings.register_profile("rift", deadline=None)
@@ -27,9 +27,9 @@ def prepared() -> data.Prepared:
 
 
 @pytest.fixture(scope="session")
-def digits(prepared: data.Prepared) -> Split:
+def digits(prepared: data.Prepared) -> Images:
     """The training split."""
-    return split_of(prepared, "train")
+    return prepared.split("train")
 
 
 @pytest.fixture
@@ -43,14 +43,15 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared_model(prepared: data.Prepared, digits: Split) -> nn.Module:
+def prepared_model(prepared: data.Prepared, digits: Images) -> nn.Module:
     """A network that has learnt something, so that its weights and running statistics are no longer those of the start."""
     model = models.build("resnet8", classes=10, size=8, mean=prepared.mean, std=prepared.std)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     model.train()
     for step in range(60):
         part = slice(64 * (step % 16), 64 * (step % 16) + 64)
-        loss = torch.nn.functional.cross_entropy(model(to_float(digits.images[part])), digits.labels[part])
+        batch = digits.take(part)
+        loss = torch.nn.functional.cross_entropy(model(batch.floats()), batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -61,5 +62,5 @@ def prepared_model(prepared: data.Prepared, digits: Split) -> nn.Module:
 def prepared_set(prepared: data.Prepared, tmp_path: Path) -> Path:
     """A prepared set as a file."""
     path = tmp_path / "prepared.safetensors"
-    data.save(path, prepared, artifacts.provenance({}))
+    data.save(path, prepared, artifacts.provenance("test", {}))
     return path

@@ -1,16 +1,18 @@
+import io
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from rift import scopes
+from rift.artifacts.resume import State, Work
 from rift.config import Augment, Finetune
-from rift.criticality import ModuleCriticality
-from rift.data.split import Split
+from rift.criticality import WHOLE_NETWORK, ModuleCriticality, modules_of
+from rift.data.images import Images
 from rift.errors import RiftError
 from rift.finetuning import fine_tune
-from rift.models.modes import snapshot
+from rift.models.state import snapshot
+from rift.training.history import Trained
 
 TABLE = [
     ModuleCriticality(name, kind, 10 ** (rank % 3), mrc, 0.01, 1.0, 0.0, rank, rank == 1)
@@ -38,7 +40,7 @@ TABLE = [
     ],
 )
 def test_a_scope_names_its_modules(scope: str, modules: list[str]) -> None:
-    assert scopes.modules_of(scope, TABLE) == modules
+    assert modules_of(scope, TABLE) == modules
 
 
 @pytest.mark.parametrize(
@@ -53,38 +55,39 @@ def test_the_least_critical_modules_are_chosen_from_what_settings_allow(
     restriction: dict[str, Any], modules: list[str]
 ) -> None:
     asked = Finetune(**restriction)
-    assert scopes.modules_of("top2", TABLE, asked) == modules
-    assert scopes.modules_of("rift", TABLE, asked) == modules[:1]
-    assert scopes.modules_of("robust-critical", TABLE, asked) == ["layer2.0.conv2"]
-    with pytest.raises(RiftError, match=r"modules are left to choose 5 from; lower finetune\.least_share"):
-        scopes.modules_of("top5", TABLE, asked)
+    assert modules_of("top2", TABLE, asked) == modules
+    assert modules_of("rift", TABLE, asked) == modules[:1]
+    assert modules_of("robust-critical", TABLE, asked) == ["layer2.0.conv2"]
+    with pytest.raises(
+        RiftError, match=r"modules are left to choose 5 from; lower finetune\.least_share"
+    ):
+        modules_of("top5", TABLE, asked)
 
 
 def test_unknown_scopes_and_modules_are_refused_with_what_there_is() -> None:
     with pytest.raises(RiftError, match="'top9' is not available; available: rift, "):
-        scopes.modules_of("top9", TABLE)
+        modules_of("top9", TABLE)
     with pytest.raises(RiftError, match=r"no such module; it has: conv1, layer1\.0\.conv1"):
-        scopes.modules_of("module-conv9", TABLE)
+        modules_of("module-conv9", TABLE)
 
 
 @pytest.mark.parametrize("batch_norm", ["train", "frozen"])
 @pytest.mark.parametrize("scope", ["rift", "all-layers"])
-def test_only_the_scope_changes(scope: str, batch_norm: str, prepared_model: nn.Module, digits: Split) -> None:
+def test_only_the_scope_changes(
+    scope: str, batch_norm: str, prepared_model: nn.Module, digits: Images
+) -> None:
     before = snapshot(prepared_model)
     model = prepared_model
-    few = Split(digits.images[:128], digits.labels[:128])
-    try:
-        tuned = fine_tune(
-            model,
-            scopes.modules_of(scope, TABLE),
-            few,
-            few,
-            Finetune(epochs=1, learning_rate=0.01, batch_norm=batch_norm),
-            Augment(crop=1, flip=False),
-            seed=0,
-        )
-    finally:
-        model.load_state_dict(before)
+    few = digits.up_to(128)
+    tuned = fine_tune(
+        model,
+        few,
+        few,
+        modules_of(scope, TABLE),
+        settings=Finetune(epochs=1, learning_rate=0.01, batch_norm=batch_norm),
+        augmentation=Augment(crop=1, flip=False),
+        seed=0,
+    )
     changed = {name for name, value in tuned.state.items() if not torch.equal(value, before[name])}
     parameters = {name for name, _ in model.named_parameters()}
     statistics = {name for name in before if "running_" in name}
@@ -93,7 +96,7 @@ def test_only_the_scope_changes(scope: str, batch_norm: str, prepared_model: nn.
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_projections_of_an_attention_are_fine_tuned_apart(digits: Split) -> None:
+def test_the_projections_of_an_attention_are_fine_tuned_apart(digits: Images) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -112,29 +115,48 @@ def test_the_projections_of_an_attention_are_fine_tuned_apart(digits: Split) -> 
     ):
         model = Network()
         before = snapshot(model)
-        state = fine_tune(model, modules, few, few, Finetune(epochs=1), Augment(crop=0, flip=False), seed=0).state
-        assert {name for name, value in state.items() if not torch.equal(value, before[name])} == changed
+        state = fine_tune(
+            model,
+            few,
+            few,
+            modules,
+            settings=Finetune(epochs=1),
+            augmentation=Augment(crop=0, flip=False),
+            seed=0,
+        ).state
+        assert {
+            name for name, value in state.items() if not torch.equal(value, before[name])
+        } == changed
 
 
-def test_of_equal_epochs_the_earlier_is_kept(prepared_model: nn.Module, digits: Split) -> None:
-    few = Split(digits.images[:64], digits.labels[:64])
+def test_of_equal_epochs_the_earlier_is_kept(prepared_model: nn.Module, digits: Images) -> None:
+    few = digits.up_to(64)
     still = Finetune(epochs=3, learning_rate=1e-12, batch_norm="frozen")
-    assert fine_tune(prepared_model, ["linear"], few, few, still, Augment(crop=1), 0).kept == 1
-
-
-def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digits: Split) -> None:
-    before = snapshot(prepared_model)
-    train, validation = (
-        Split(digits.images[:300], digits.labels[:300]),
-        Split(digits.images[300:500], digits.labels[300:500]),
+    tuned = fine_tune(
+        prepared_model,
+        few,
+        few,
+        ["linear"],
+        settings=still,
+        augmentation=Augment(crop=1),
+        seed=0,
     )
+    assert tuned.kept == 1
+
+
+def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digits: Images) -> None:
+    train, validation = digits.up_to(300), digits.take(slice(300, 500))
 
     def run() -> tuple[dict[str, torch.Tensor], list[float], int]:
-        prepared_model.load_state_dict(before)
         tuned = fine_tune(
-            prepared_model, [""], train, validation, Finetune(epochs=4, learning_rate=0.05), Augment(crop=1), 7
+            prepared_model,
+            train,
+            validation,
+            [WHOLE_NETWORK],
+            settings=Finetune(epochs=4, learning_rate=0.05),
+            augmentation=Augment(crop=1),
+            seed=7,
         )
-        prepared_model.load_state_dict(before)
         return tuned.state, [row.standard_accuracy for row in tuned.history], tuned.kept
 
     state, accuracies, kept = run()
@@ -143,9 +165,84 @@ def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digit
     assert all(torch.equal(state[name], again[name]) for name in state)
 
 
-def test_the_learning_rate_falls_halfway(prepared_model: nn.Module, digits: Split) -> None:
-    before = snapshot(prepared_model)
-    few = Split(digits.images[:64], digits.labels[:64])
-    tuned = fine_tune(prepared_model, ["linear"], few, few, Finetune(epochs=4), Augment(crop=1), 0)
-    prepared_model.load_state_dict(before)
+def test_the_learning_rate_falls_halfway(prepared_model: nn.Module, digits: Images) -> None:
+    few = digits.up_to(64)
+    tuned = fine_tune(
+        prepared_model,
+        few,
+        few,
+        ["linear"],
+        settings=Finetune(epochs=4),
+        augmentation=Augment(crop=1),
+        seed=0,
+    )
     assert [row.learning_rate for row in tuned.history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def test_fine_tuning_leaves_the_model_as_it_was(prepared_model: nn.Module, digits: Images) -> None:
+    few, before = digits.up_to(64), snapshot(prepared_model)
+    prepared_model.get_submodule("layer2").train()
+    modes = [module.training for module in prepared_model.modules()]
+    try:
+        tuned = fine_tune(
+            prepared_model,
+            few,
+            few,
+            [WHOLE_NETWORK],
+            settings=Finetune(epochs=1, learning_rate=0.05),
+            augmentation=Augment(crop=1),
+            seed=0,
+        )
+        assert [module.training for module in prepared_model.modules()] == modes
+    finally:
+        prepared_model.eval()
+    after = prepared_model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(
+        parameter.requires_grad and parameter.grad is None
+        for parameter in prepared_model.parameters()
+    )
+    assert not torch.equal(tuned.state["linear.weight"], before["linear.weight"])
+
+
+def test_every_state_that_is_saved_leads_to_the_same_end(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    train, validation = digits.up_to(96), digits.take(slice(96, 160))
+
+    class Recording(Work):
+        """Work that is due after every step, and keeps copies of what it saves."""
+
+        def __init__(self) -> None:
+            super().__init__(save_minutes=0)
+            self.saved: list[bytes] = []
+
+        def save(self, state: State) -> None:
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            self.saved.append(buffer.getvalue())
+
+    def run(work: Work) -> Trained:
+        return fine_tune(
+            prepared_model,
+            train,
+            validation,
+            ["layer1.0.conv1", "linear"],
+            settings=Finetune(epochs=2, batch_size=32, learning_rate=0.05),
+            augmentation=Augment(crop=1),
+            seed=3,
+            work=work,
+        )
+
+    recording = Recording()
+    whole = run(recording)
+    assert len(recording.saved) >= 2 * 3
+    for saved in recording.saved:
+        work = Work()
+        work.state = torch.load(io.BytesIO(saved), weights_only=True)
+        again = run(work)
+        assert again.kept == whole.kept
+        assert all(torch.equal(again.state[name], value) for name, value in whole.state.items())
+        assert [row.standard_accuracy for row in again.history] == [
+            row.standard_accuracy for row in whole.history
+        ]

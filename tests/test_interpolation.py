@@ -6,12 +6,14 @@ from torch import nn
 
 from rift import models
 from rift.config import Attack, Interpolate
-from rift.data.split import Split
-from rift.interpolation import Point, interpolate, select, sweep
-from rift.models.modes import snapshot
+from rift.data.images import Images
+from rift.interpolation import Point, choose, interpolate, select, sweep
+from rift.models.state import snapshot
 
 
-def test_the_ends_are_the_base_and_the_fine_tuned_weights_exactly(prepared_model: nn.Module) -> None:
+def test_the_ends_are_the_base_and_the_fine_tuned_weights_exactly(
+    prepared_model: nn.Module,
+) -> None:
     other = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,), seed=5).eval()
     images = torch.rand(16, 1, 8, 8)
     blank = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,)).eval()
@@ -47,7 +49,10 @@ accuracies = st.integers(0, 20).map(lambda hits: 5.0 * hits)
 def test_the_choice_is_the_most_accurate_of_the_robust_points(
     points: list[tuple[float, float]], tolerance: float
 ) -> None:
-    sweep_points = [Point(alpha / 10, standard, adversarial) for alpha, (standard, adversarial) in enumerate(points)]
+    sweep_points = [
+        Point(alpha / 10, standard, adversarial)
+        for alpha, (standard, adversarial) in enumerate(points)
+    ]
     alpha = select(sweep_points, tolerance)
     chosen = next(point for point in sweep_points if point.alpha == alpha)
     base = sweep_points[0]
@@ -65,33 +70,67 @@ def test_of_equal_points_the_more_robust_then_the_closer_to_the_base_is_chosen()
 
 
 def test_a_loss_of_exactly_the_tolerance_is_allowed() -> None:
-    """Eight of 5,000 images are 0.16 points, but 100 · 2055 / 5000 − 0.16 is a little more than 100 · 2047 / 5000."""
+    """0.16 points are 8 of 5,000 images, but 100·2055/5000 − 0.16 > 100·2047/5000 by rounding."""
     assert select([Point(0, 80, 100 * 2055 / 5000), Point(1, 82, 100 * 2047 / 5000)], 0.16) == 1
 
 
-def test_the_sweep_measures_the_interpolated_models(prepared_model: nn.Module, digits: Split) -> None:
+def test_a_choice_brings_the_weights_of_its_point() -> None:
+    points = [Point(0, 80, 50), Point(0.5, 82, 50), Point(1, 84, 45)]
+    base, tuned = {"weight": torch.tensor([0.0, 4.0])}, {"weight": torch.tensor([1.0, 0.0])}
+    selection = choose(points, base, tuned, tolerance=0.1)
+    assert (selection.base, selection.selected) == (points[0], points[1])
+    assert selection.state["weight"].tolist() == [0.5, 2.0]
+
+
+def test_the_sweep_measures_the_interpolated_models(
+    prepared_model: nn.Module, digits: Images
+) -> None:
     base = snapshot(prepared_model)
     tuned = snapshot(models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,), seed=5))
-    few = Split(digits.images[:100], digits.labels[:100])
+    few = digits.up_to(100)
     settings = Interpolate(alphas=(0, 0.5, 1), restarts=1)
-    points = sweep(prepared_model, base, tuned, few, settings, Attack(eps=0.05, step=0.02, steps=3), seed=0)
-    prepared_model.load_state_dict(base)
+    points = sweep(
+        prepared_model,
+        base,
+        tuned,
+        few,
+        settings=settings,
+        attack=Attack(eps=0.05, step=0.02, steps=3),
+        seed=0,
+    )
+    assert all(
+        torch.equal(value, base[name]) for name, value in prepared_model.state_dict().items()
+    )
     with torch.no_grad():
-        logits = prepared_model(few.images.float() / 255)
+        logits = prepared_model(few.floats())
     assert [point.alpha for point in points] == [0, 0.5, 1]
-    assert points[0].standard_accuracy == pytest.approx(100 * (logits.argmax(1) == few.labels).double().mean().item())
+    assert points[0].standard_accuracy == pytest.approx(
+        100 * (logits.argmax(1) == few.labels).double().mean().item()
+    )
     assert points[0].adversarial_accuracy < points[0].standard_accuracy
     assert points[2].standard_accuracy < 40
 
 
-def test_a_sweep_in_bfloat16_attacks_in_bfloat16_alone(prepared_model: nn.Module, digits: Split) -> None:
+def test_a_sweep_in_bfloat16_attacks_in_bfloat16_alone(
+    prepared_model: nn.Module, digits: Images
+) -> None:
     seen: set[tuple[bool, torch.dtype]] = set()
     linear = prepared_model.get_submodule("linear")
-    linear.register_forward_hook(lambda _module, _inputs, logits: seen.add((logits.requires_grad, logits.dtype)))
-    few = Split(digits.images[:50], digits.labels[:50])
+    linear.register_forward_hook(
+        lambda _module, _inputs, logits: seen.add((logits.requires_grad, logits.dtype))
+    )
+    few = digits.up_to(50)
     state = snapshot(prepared_model)
     settings = Interpolate(alphas=(0, 1), restarts=1, precision="bfloat16")
-    points = sweep(prepared_model, state, state, few, settings, Attack(eps=0.05, step=0.02, steps=3), seed=0)
+    points = sweep(
+        prepared_model,
+        state,
+        state,
+        few,
+        settings=settings,
+        attack=Attack(eps=0.05, step=0.02, steps=3),
+        seed=0,
+    )
     assert (True, torch.bfloat16) in seen
     assert (True, torch.float32) not in seen
     assert (False, torch.float32) in seen  # accuracy on clean images

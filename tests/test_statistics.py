@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from rift.errors import RiftError
-from rift.reporting.tables.table import is_told_from_zero
+from rift.reporting.tables.table import is_distinguishable
 from rift.statistics import accuracy, exact_test, mcnemar, over_seeds, paired_delta, wilson
 
 
@@ -35,7 +35,9 @@ def test_a_mean_of_several_outcomes_an_image_has_a_bootstrap_instead() -> None:
     scores = np.random.default_rng(0).beta(3, 1, size=(1, 2000))
     found = accuracy(scores)
     half = 1.96 * 100 * scores.std() / np.sqrt(2000)
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.06)
+    assert (found.low, found.high) == pytest.approx(
+        (found.mean - half, found.mean + half), abs=0.06
+    )
 
 
 def test_an_interval_is_that_of_the_binomial_where_a_variant_only_gains() -> None:
@@ -44,7 +46,9 @@ def test_an_interval_is_that_of_the_binomial_where_a_variant_only_gains() -> Non
     base = np.zeros((1, images))
     variant = (np.arange(images) < gained).astype(float)[None]
     delta = paired_delta(base, variant)
-    expected = tuple(100 * stats.binom.ppf(tail, images, gained / images) / images for tail in (0.025, 0.975))
+    expected = tuple(
+        100 * stats.binom.ppf(tail, images, gained / images) / images for tail in (0.025, 0.975)
+    )
     assert delta.mean == pytest.approx(100 * gained / images)
     # 9,999 resamples: within one image.
     assert (delta.low, delta.high) == pytest.approx(expected, abs=0.26)
@@ -68,13 +72,22 @@ def test_an_interval_is_that_of_scipy_up_to_what_resampling_leaves_to_chance() -
     variant = np.clip(base + rng.integers(-2, 4, (3, 500)) / 45, 0, 1)
     found = paired_delta(base, variant)
     theirs = stats.bootstrap(
-        (100 * (variant - base).mean(axis=0),), np.mean, method="percentile", rng=np.random.default_rng(9)
+        (100 * (variant - base).mean(axis=0),),
+        np.mean,
+        method="percentile",
+        rng=np.random.default_rng(9),
     ).confidence_interval
-    assert (found.low, found.high) == pytest.approx(tuple(theirs), abs=0.012)  # the interval is 0.24 wide
+    assert (found.low, found.high) == pytest.approx(
+        tuple(theirs), abs=0.012
+    )  # the interval is 0.24 wide
 
 
-@pytest.mark.parametrize(("images", "changed", "gain"), [(300, 0.1, 0.9), (300, 0.1, 0.7), (2000, 0.02, 0.6)])
-def test_intervals_hold_the_truth_as_often_as_they_say(images: int, changed: float, gain: float) -> None:
+@pytest.mark.parametrize(
+    ("images", "changed", "gain"), [(300, 0.1, 0.9), (300, 0.1, 0.7), (2000, 0.02, 0.6)]
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(
+    images: int, changed: float, gain: float
+) -> None:
     rng = np.random.default_rng(2)
     truth = 100 * changed * (gain - 0.7)
     hits = 0
@@ -83,7 +96,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say(images: int, changed: flo
         other = (rng.random((2, images)) < gain).astype(float)
         delta = paired_delta(base, np.where(rng.random((2, images)) < changed, other, base))
         hits += delta.low <= truth <= delta.high
-    assert abs(hits - 380) <= 3 * np.sqrt(400 * 0.95 * 0.05) + 4  # three standard errors, and 1% for few changes
+    assert (
+        abs(hits - 380) <= 3 * np.sqrt(400 * 0.95 * 0.05) + 4
+    )  # three standard errors, and 1% for few changes
 
 
 def test_pairing_makes_equal_outcomes_differ_by_nothing() -> None:
@@ -123,7 +138,10 @@ def test_the_test_of_several_seeds_goes_through_every_sign() -> None:
 def test_seeds_that_repeat_each_other_are_no_further_evidence() -> None:
     rng = np.random.default_rng(5)
     base, variant = ((rng.random((1, 300)) < share).astype(float) for share in (0.70, 0.76))
-    once, thrice = exact_test(base, variant), exact_test(base.repeat(3, axis=0), variant.repeat(3, axis=0))
+    once, thrice = (
+        exact_test(base, variant),
+        exact_test(base.repeat(3, axis=0), variant.repeat(3, axis=0)),
+    )
     assert thrice.p == pytest.approx(once.p)
 
 
@@ -138,21 +156,23 @@ def test_the_test_is_right_as_often_as_it_says_where_nothing_differs() -> None:
     assert wrong <= 20 + 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
-def test_a_difference_is_told_from_zero_by_its_interval_and_the_exact_test() -> None:
+def test_a_difference_is_distinguishable_by_its_interval_and_the_exact_test() -> None:
     """Four images of a hundred, all gained: the bootstrap leaves out zero, but chance does that one time in eight."""
     base, variant = np.zeros((1, 100)), (np.arange(100) < 4).astype(float)[None]
     delta, test = paired_delta(base, variant), exact_test(base, variant)
     assert delta.leaves_out_zero
     assert test.p == pytest.approx(0.125)
-    assert not is_told_from_zero(delta, test.p)
-    assert is_told_from_zero(delta, float("nan"))  # where there is no test
-    assert is_told_from_zero(delta, 0.05)
+    assert not is_distinguishable(delta, test.p)
+    assert is_distinguishable(delta, float("nan"))  # where there is no test
+    assert is_distinguishable(delta, 0.05)
 
 
 def test_the_interval_over_seeds_is_student_s() -> None:
     low, high = over_seeds(np.array([80.0, 81.0, 82.5]))
     mean, error = 81.1666667, np.std([80.0, 81.0, 82.5], ddof=1) / np.sqrt(3)
-    assert (low, high) == pytest.approx((mean - 4.302653 * error, mean + 4.302653 * error), abs=1e-5)
+    assert (low, high) == pytest.approx(
+        (mean - 4.302653 * error, mean + 4.302653 * error), abs=1e-5
+    )
     assert over_seeds(np.array([80.0, 80.0])) == (80, 80)
 
 

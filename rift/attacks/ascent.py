@@ -5,14 +5,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rift.models.modes import in_full
+from rift.device import to_float32
 
 Objective = Callable[[Tensor], Tensor]
 """What an attack raises: a function of the logits, N×classes, summed over images (so that none depends on the others)."""
 
 
 def ascend(
-    model: nn.Module, point: Tensor, lower: Tensor, upper: Tensor, objective: Objective, *, step: float, steps: int
+    model: nn.Module,
+    point: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    objective: Objective,
+    *,
+    step: float,
+    steps: int,
 ) -> Tensor:
     """Take steps along the sign of the gradient, back into the box after each.
 
@@ -27,6 +34,6 @@ def ascend(
     """
     for _ in range(steps):
         point = point.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(in_full(model(point))), point)
+        (gradient,) = torch.autograd.grad(objective(to_float32(model(point))), point)
         point = (point.detach() + step * gradient.sign()).clamp(lower, upper)
     return point

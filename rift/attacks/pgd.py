@@ -46,7 +46,9 @@ def pgd(
     with inference(model):
         for _ in range(restarts):
             # Drawn for all images, so that an image's start does not depend on which others withstood.
-            noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+            noise = torch.rand(
+                images.shape, generator=generator, device=images.device, dtype=images.dtype
+            )
             low, high, target = lower[withstood], upper[withstood], labels[withstood]
             point = (images[withstood] + (2 * noise[withstood] - 1) * eps).clamp(low, high)
             loss = partial(F.cross_entropy, target=target, reduction="sum")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rift.criticality.prefix import Plan, Prefix, plan_of
-from rift.models.modes import in_full
+from rift.device import autocast, to_float32
 
 MIB = 2**20
 TRIAL = -1  # number of the batch that starts are tried on
@@ -57,7 +57,7 @@ class Examples:
         batch_size: int,
         trial: int,
         cache_mib: int,
-        in_bfloat16: bool,
+        precision: str,
     ) -> None:
         self.model = model
         images, labels = images[order], labels[order]
@@ -67,13 +67,13 @@ class Examples:
         self.trial = images[:trial], labels[:trial]
         self._back = order.argsort()
         self._cache_bytes = cache_mib * MIB
-        self._in_bfloat16 = in_bfloat16
+        self._precision = precision
 
     def logits(self, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Compute logits, float32, in the arithmetic asked for."""
         # A context of its own for every pass: autocast remembers weights, and forgets them only where it ends.
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._in_bfloat16):
-            return in_full(forward(images))
+        with autocast(self._precision, images.device):
+            return to_float32(forward(images))
 
     def outcome(self, passes: Iterator[tuple[Tensor, Tensor]]) -> Outcome:
         """Put together the losses and the logits of all batches, in the order that the images came in."""
@@ -105,7 +105,7 @@ class Examples:
         images = self.batches[0][0]
         if not self._cache_bytes:
             return "cache_mib is 0"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._in_bfloat16):
+        with autocast(self._precision, images.device):
             return plan_of(self.model, weight, images)
 
 
@@ -118,7 +118,9 @@ class Moving:
         plain: why whole passes are computed instead; empty: they are not.
     """
 
-    def __init__(self, examples: Examples, weight: nn.Parameter, theta: Tensor, plan: Plan | str, room: int) -> None:
+    def __init__(
+        self, examples: Examples, weight: nn.Parameter, theta: Tensor, plan: Plan | str, room: int
+    ) -> None:
         self.examples = examples
         self.weight = weight
         self.theta = theta
@@ -142,7 +144,9 @@ class Moving:
 
     def outcome(self) -> Outcome:
         """Look at all batches."""
-        return self.examples.outcome(self.look(number) for number in range(len(self.examples.batches)))
+        return self.examples.outcome(
+            self.look(number) for number in range(len(self.examples.batches))
+        )
 
     def move(self, delta: Tensor) -> None:
         """Put the weight to θ + delta."""

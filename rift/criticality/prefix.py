@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rift.errors import first_line
+
 PROBED = 2  # images that a plan is made and checked with
 
 Forward = Callable[..., Any]
@@ -158,9 +160,13 @@ def plan_of(model: nn.Module, weight: nn.Parameter, images: Tensor) -> Plan | st
         if model in starts:
             return "the network uses its weight without calling the module"
         plan = _pruned(Plan(starts), model, probe)
-        return plan if _agrees(plan, model, weight, probe) else "what follows it gave other results alone"
+        return (
+            plan
+            if _agrees(plan, model, weight, probe)
+            else "what follows it gave other results alone"
+        )
     except (LookupError, RuntimeError, TypeError, AttributeError) as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
 
 
 def _starts(model: nn.Module, weight: nn.Parameter, images: Tensor) -> frozenset[nn.Module]:
@@ -196,7 +202,9 @@ def _pruned(plan: Plan, model: nn.Module, images: Tensor) -> Plan:
     recorded = recorder.calls
     written = {
         place
-        for place, ((_, output), version) in enumerate(zip(recorded, recorder.versions, strict=True))
+        for place, ((_, output), version) in enumerate(
+            zip(recorded, recorder.versions, strict=True)
+        )
         if _version(output) != version
     }
     # Each output gets a leaf of its own to stand behind it: without a gradient, nothing depends on it.
@@ -211,7 +219,11 @@ def _pruned(plan: Plan, model: nn.Module, images: Tensor) -> Plan:
     ]
     logits = Prefix(plan, stood_for).replay(model, images)
     written |= {place for place in leaves if stood_for[place][1]._version}
-    gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True) if leaves else ()
+    gradients = (
+        torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
+        if leaves
+        else ()
+    )
     unused = {place for place, gradient in zip(leaves, gradients, strict=True) if gradient is None}
     pruned = Plan(plan.starts, frozenset(unused - written), frozenset(written))
     _, prefix = Prefix.record(pruned, model, images)

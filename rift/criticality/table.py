@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rift.errors import RiftError
-
-CONFIDENCE = 1.959964  # standard errors of a two-sided interval of 95%
+from rift.statistics import ERRORS
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,23 @@ def join(parts: Sequence[Measurement], order: Sequence[str]) -> Measurement:
     """
     first = parts[0]
     for part in parts[1:]:
-        if not (np.array_equal(part.losses, first.losses) and np.array_equal(part.images, first.images)):
-            raise RiftError("shards were measured on other images or on another network; measure all of them again")
+        if not (
+            np.array_equal(part.losses, first.losses) and np.array_equal(part.images, first.images)
+        ):
+            raise RiftError(
+                "shards were measured on other images or on another network; measure all of them again"
+            )
     rows = {
-        facts[0]: (facts, rises, kept) for part in parts for facts, rises, kept in zip(*_columns(part), strict=True)
+        facts[0]: (facts, rises, kept)
+        for part in parts
+        for facts, rises, kept in zip(*_columns(part), strict=True)
     }
     if sorted(rows) != sorted(order) or sum(len(part.modules) for part in parts) != len(order):
         raise RiftError("shards do not hold each module of the network exactly once")
     facts, rises, kept = zip(*(rows[name] for name in order), strict=True)
-    return Measurement(facts, first.losses, first.correct, first.images, np.stack(rises), np.stack(kept))
+    return Measurement(
+        facts, first.losses, first.correct, first.images, np.stack(rises), np.stack(kept)
+    )
 
 
 def criticality_table(measurement: Measurement) -> list[ModuleCriticality]:
@@ -101,15 +108,19 @@ def criticality_table(measurement: Measurement) -> list[ModuleCriticality]:
             mrc=means[number],
             mrc_error=_error(rises, images),
             robust_loss=base + means[number],
-            robust_accuracy_drop=float(100 * (accuracy - kept.mean())) if looked_at else float("nan"),
+            robust_accuracy_drop=float(100 * (accuracy - kept.mean()))
+            if looked_at
+            else float("nan"),
             rank=ranking.index(number) + 1,
-            tied=bool(means[number] - means[ranking[0]] <= CONFIDENCE * _error(rises - least, images)),
+            tied=bool(means[number] - means[ranking[0]] <= ERRORS * _error(rises - least, images)),
         )
         for number, (facts, rises, kept) in enumerate(zip(*_columns(measurement), strict=True))
     ]
 
 
-def _columns(measurement: Measurement) -> tuple[Sequence[tuple[str, str, int]], NDArray[np.float64], NDArray[np.bool_]]:
+def _columns(
+    measurement: Measurement,
+) -> tuple[Sequence[tuple[str, str, int]], NDArray[np.float64], NDArray[np.bool_]]:
     return measurement.modules, measurement.rises, measurement.kept
 
 
@@ -118,4 +129,7 @@ def _error(samples: NDArray[np.float64], images: NDArray[np.float64]) -> float:
     if len(samples) == 1:
         return float("nan")
     deviations = samples - np.average(samples, weights=images)
-    return float(np.sqrt((images**2 * deviations**2).sum() * len(samples) / (len(samples) - 1)) / images.sum())
+    return float(
+        np.sqrt((images**2 * deviations**2).sum() * len(samples) / (len(samples) - 1))
+        / images.sum()
+    )

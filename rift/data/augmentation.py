@@ -1,37 +1,49 @@
 """Augmentation of a whole batch at once, on its device."""
 
+from functools import partial
+
 import torch
 
 from rift.config import Augment
+from rift.data.images import Images
 from rift.errors import RiftError
 
 
-def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator) -> torch.Tensor:
-    """Crop and flip every image on its own.
+def augment(images: Images, settings: Augment, generator: torch.Generator) -> Images:
+    """Crop and flip every image separately.
+
+    Each image is shifted by up to ``crop`` pixels in both directions; reflection fills what the shift
+    uncovers. This equals padding by ``crop`` with reflection and cropping at random. Half of the images
+    are mirrored.
 
     Args:
-        images: uint8, N×C×H×W.
+        images: a batch.
         settings: largest shift (smaller than the images) and whether to flip.
         generator: on the device of the images.
-
-    Returns:
-        Images of the same shape and type: each shifted by up to ``crop`` pixels in both directions, what that uncovers
-        filled with the reflection (as padding by ``crop`` with reflection and cropping at random), half of them mirrored.
 
     Raises:
         RiftError: the shift is as large as the images.
     """
+    return images.replaced(partial(_augmented, settings=settings, generator=generator))
+
+
+def _augmented(images: torch.Tensor, settings: Augment, generator: torch.Generator) -> torch.Tensor:
     count, _, height, width = images.shape
     if settings.crop >= min(height, width):
         raise RiftError(
-            f"augment.crop: a shift by {settings.crop} pixels is too large for images of {height} × {width}"
+            f"augment.crop: a shift by {settings.crop} pixels is too large for images of {height} ×"
+            f" {width}"
         )
     device = images.device
 
     def source(length: int) -> torch.Tensor:
-        """For each image and each pixel along one side: which pixel it is taken from, N×length."""
-        shift = torch.randint(-settings.crop, settings.crop + 1, (count, 1), generator=generator, device=device)
-        index = (torch.arange(length, device=device) + shift).abs()  # reflected at the first pixel …
+        """Return which pixel each pixel along one side is taken from, N×length."""
+        shift = torch.randint(
+            -settings.crop, settings.crop + 1, (count, 1), generator=generator, device=device
+        )
+        index = (
+            torch.arange(length, device=device) + shift
+        ).abs()  # reflected at the first pixel …
         return (length - 1) - ((length - 1) - index).abs()  # … and at the last
 
     rows, columns = source(height), source(width)

@@ -1,26 +1,26 @@
-"""AutoAttack (Croce and Hein 2020), standard version or some of its attacks, by the pyautoattack package."""
+"""AutoAttack (Croce and Hein 2020), the standard version or some of its attacks, by the pyautoattack package."""
 
 import torch
 from torch import Tensor, nn
 
-from rift.compatibility import heard
 from rift.config import AutoAttack
-from rift.data.split import Split, to_float
+from rift.data.images import Images
 from rift.errors import RiftError
-from rift.evaluation.blocks import Keep, Shard, Work, deal, forget
+from rift.evaluation.blocks import ALL, Share, blocks_of_shard
 from rift.models.modes import inference
-from rift.progress import Progress, silent
+from rift.progress import Progress, no_progress
 from rift.seeds import generator
+from rift.thirdparty import redirect_messages
 
 CLEAN = "clean"
-"""The stage before all attacks, at which misclassified images fall."""
+"""The stage before all attacks, which breaks images that are misclassified anyway."""
 
 
-class PlainlyLaidOut(nn.Module):
-    """A model as pyautoattack wants it, in eval mode.
+class ContiguousInputs(nn.Module):
+    """A model in eval mode that takes contiguous images and returns contiguous gradients.
 
-    It takes images and their gradients for contiguous; on the way back through flatten the latter become so, though the network
-    computes channels last.
+    pyautoattack takes both for contiguous. Flattening and unflattening the images makes their gradients
+    so, even where the network computes channels last.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,99 +34,108 @@ class PlainlyLaidOut(nn.Module):
 
 
 def stages(settings: AutoAttack) -> tuple[str, ...]:
-    """Name the stages that an image may fall at, in their order: ``CLEAN`` and the attacks."""
+    """Return the stages that an image may be broken at, in their order: ``CLEAN`` and the attacks."""
     return (CLEAN, *settings.attacks)
 
 
-def attack(
+def evaluate_autoattack(
     model: nn.Module,
-    data: Split,
-    settings: AutoAttack,
+    data: Images,
     *,
+    settings: AutoAttack,
     eps: float,
     seed: int,
-    shard: Shard = (1, 1),
-    work: Work | None = None,
-    keep: Keep = forget,
-    progress: Progress = silent,
+    share: Share = ALL,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """Attack blocks of consecutive images, attack after attack, each with the images that still stand.
 
-    Random numbers depend on seed, block and attack, so that an image's fate does not depend on the shards or on interruptions.
+    Random numbers depend on seed, block and attack, so that the result of an image depends neither on
+    the shards nor on interruptions. The global random state is left as it was.
 
     Args:
-        model: gives logits for images in [0, 1]: for apgd-t at least 4. Targeted attacks go through up to 9 other classes.
-        data: images and labels, of all shards.
+        model: returns logits for images in [0, 1]: of at least 4 classes for apgd-t. Targeted attacks
+            try up to 9 other classes.
+        data: images and labels of all shards.
         settings: attacks, and the size of a block.
         eps: radius of the Linf ball, in pixel values.
-        seed: of the attacks; the global random state is left as it was.
-        shard: whose blocks are attacked.
-        work: what an earlier call with the same arguments kept, to go on from it; it is moved along in place.
-        keep: called after every block and attack.
-        progress: likewise. What pyautoattack prints, logs and warns of comes as notes, each of them once.
+        seed: of the attacks.
+        share: which blocks are attacked.
+        progress: called after every block and attack. Each message of pyautoattack is shown once.
 
     Returns:
-        Fate of every image: int8, N, the place of the stage it fell at among ``stages``, their number if it withstood all of
-        them, or ``blocks.UNKNOWN`` if it belongs to another shard.
+        int8, N: place of the stage among ``stages`` that broke an image, their number if it survived
+        all of them, or ``blocks.UNKNOWN`` if it belongs to another shard.
 
     Raises:
         RiftError: the model has too few classes.
     """
     from pyautoattack import AutoAttack as Runner
 
-    names, device = stages(settings), data.images.device
-    work = work or Work.begin(len(data.labels), device)
-    mine = deal(len(data.labels), settings.batch_size, shard)
+    names, device = stages(settings), data.device
+    work = share.progress(len(data), device)
+    mine = blocks_of_shard(len(data), settings.batch_size, share.shard)
     steps = [(block, part, place) for block, part in mine for place in range(1, len(names))]
 
     def report(note: str = "") -> None:
-        seen = work.fates[work.fates >= 0]
-        shown = {"robust_accuracy": 100 * (seen == len(names)).double().mean()} if len(seen) > 0 else {}
+        seen = work.stage_broken_at[work.stage_broken_at >= 0]
+        robust = (seen == len(names)).double().mean() if len(seen) > 0 else None
+        shown = {} if robust is None else {"robust_accuracy": 100 * robust}
         progress(work.done, len(steps), note, **shown)
 
     random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with inference(model), random, heard(report, "auto-attack"):
-        runner = Runner(PlainlyLaidOut(model), norm="Linf", eps=eps, version="standard", device=device)
+    with inference(model), random, redirect_messages(report, "auto-attack"):
+        runner = Runner(
+            ContiguousInputs(model), norm="Linf", eps=eps, version="standard", device=device
+        )
         classes = _classes(model, data, settings)
-        runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(9, classes - 1)
+        runner.apgd_targeted.n_target_classes = min(9, classes - 1)
+        runner.fab.n_target_classes = min(9, classes - 1)
         for block, part, place in steps[work.done :]:
-            images, labels, fates = to_float(data.images[part]), data.labels[part], work.fates[part]
+            batch = data.take(part)
+            images, labels = batch.floats(), batch.labels
+            broken_at = work.stage_broken_at[part]
             if place == 1:
                 with torch.no_grad():
                     hits = model(images).argmax(1) == labels
-                fates[:] = torch.where(hits, len(names), 0)
-            left = (fates == len(names)).nonzero()[:, 0]
+                broken_at[:] = torch.where(hits, len(names), 0)
+            left = (broken_at == len(names)).nonzero()[:, 0]
             if len(left) > 0:
+                purpose = f"autoattack, block {block}, {names[place]}"
                 runner.attacks_to_run = [names[place]]
-                runner.seed = generator(seed, f"autoattack, block {block}, {names[place]}").initial_seed()
+                runner.seed = generator(seed, purpose).initial_seed()
                 _, predicted = runner.run_standard_evaluation(
                     images[left].contiguous(), labels[left], batch_size=len(left)
                 )
-                fates[left[predicted != labels[left]]] = place
+                broken_at[left[predicted != labels[left]]] = place
             work.done += 1
-            keep(work)
+            share.keep(work)
             report()
         report(", ".join(settings.attacks))
-    return work.fates
+    return work.stage_broken_at
 
 
 def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
-    """Say whether Square broke more than 0.2% of the images after three attacks with gradients (AutoAttack's own check).
+    """Return whether Square broke more than 0.2% of the images after attacks with gradients.
+
+    This is AutoAttack's own check for masked gradients.
 
     Args:
-        outcomes: of ``withstood``.
+        outcomes: as ``blocks.survived`` returns them.
     """
     before = [name for name in outcomes if name not in (CLEAN, "square")]
     if "square" not in outcomes or not before:
         return False
-    fallen = outcomes[before[-1]].double().mean() - outcomes["square"].double().mean()
-    return bool(fallen > 0.002)
+    broken = outcomes[before[-1]].double().mean() - outcomes["square"].double().mean()
+    return bool(broken > 0.002)
 
 
 @torch.no_grad()
-def _classes(model: nn.Module, data: Split, settings: AutoAttack) -> int:
+def _classes(model: nn.Module, data: Images, settings: AutoAttack) -> int:
     """Count the classes, and make sure that there are enough of them."""
-    classes: int = model(to_float(data.images[:1])).shape[1]
+    classes: int = model(data.up_to(1).floats()).shape[1]
     if "apgd-t" in settings.attacks and classes < 4:
-        raise RiftError(f"apgd-t, an attack of AutoAttack, wants at least 4 classes; the model has {classes}")
+        raise RiftError(
+            f"apgd-t, an attack of AutoAttack, needs at least 4 classes; the model has {classes}"
+        )
     return classes

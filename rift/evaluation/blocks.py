@@ -1,7 +1,7 @@
-"""A test split in fixed blocks of consecutive images: what jobs share, and what a killed job goes on with.
+"""A test split in fixed blocks of consecutive images, which jobs share and an interrupted job goes on with.
 
-Every block is attacked by itself, with random numbers of its own, so that an image fares the same however many jobs share the
-blocks, and whenever one of them was interrupted.
+Every block is attacked separately, with its own random numbers. An image therefore fares the same however many
+jobs share the blocks, and whenever one of them was interrupted.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,37 +16,61 @@ Shard = tuple[int, int]
 """Number of a job, from 1, and how many there are."""
 
 UNKNOWN = -1
-"""Fate of an image that this job has not come to, or that is not its own."""
+"""Stage of an image that no attack has reached yet, or that belongs to another job."""
 
 
 @dataclass
-class Work:
-    """How far a job has come; it is moved along in place.
+class AttackProgress:
+    """How far a job has come; it is changed in place.
 
     Attributes:
-        fates: int8, N: the place, from 0, of the stage that an image fell at, the number of stages if it withstood all of them,
-            or ``UNKNOWN``.
-        done: how many steps are behind it.
+        stage_broken_at: int8, N: number, from 0, of the stage that broke an image; the number of
+            stages if it survived all of them; or ``UNKNOWN``.
+        done: how many steps are finished.
     """
 
-    fates: Tensor
+    stage_broken_at: Tensor
     done: int = 0
 
     @classmethod
-    def begin(cls, images: int, device: torch.device) -> "Work":
+    def begin(cls, images: int, device: torch.device) -> "AttackProgress":
+        """Return the progress of a job that has done nothing yet."""
         return cls(torch.full((images,), UNKNOWN, dtype=torch.int8, device=device))
 
 
-def forget(work: Work) -> None:
+Keep = Callable[[AttackProgress], None]
+"""Called after every step. It must copy or write the progress before it returns: the tensor changes later."""
+
+
+def keep_nothing(progress: AttackProgress) -> None:
     """Keep no state."""
 
 
-Keep = Callable[[Work], None]
-"""Called after every step. It must be done with the work when it returns: the same tensor changes later."""
+@dataclass(frozen=True)
+class Share:
+    """Which blocks a job attacks, and how it goes on after an interruption.
+
+    Attributes:
+        shard: the job's number, and how many share the blocks.
+        before: progress that an earlier process kept with the same arguments; None begins.
+        keep: called after every step.
+    """
+
+    shard: Shard = (1, 1)
+    before: AttackProgress | None = None
+    keep: Keep = keep_nothing
+
+    def progress(self, images: int, device: torch.device) -> AttackProgress:
+        """Return the progress to go on from."""
+        return self.before or AttackProgress.begin(images, device)
 
 
-def deal(images: int, size: int, shard: Shard = (1, 1)) -> list[tuple[int, slice]]:
-    """Return the blocks of a job, each with its number in the whole split: every count-th one.
+ALL = Share()
+"""All blocks, without a state."""
+
+
+def blocks_of_shard(images: int, size: int, shard: Shard = (1, 1)) -> list[tuple[int, slice]]:
+    """Return the blocks of a job with their numbers in the whole split: every ``count``-th one.
 
     Args:
         images: of the whole split.
@@ -54,23 +78,27 @@ def deal(images: int, size: int, shard: Shard = (1, 1)) -> list[tuple[int, slice
         shard: which job of how many.
     """
     number, count = shard
-    blocks = [(block, slice(first, min(first + size, images))) for block, first in enumerate(range(0, images, size))]
+    starts = enumerate(range(0, images, size))
+    blocks = [(block, slice(first, min(first + size, images))) for block, first in starts]
     return blocks[number - 1 :: count]
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:
-    """Put the fates that several jobs found together.
+    """Merge the stages that several jobs found.
 
     Raises:
-        RiftError: some images are missing, or were attacked by two of them.
+        RiftError: some images are missing, or were attacked by two jobs.
     """
     known = torch.stack([part != UNKNOWN for part in parts]).sum(0)
     if bool((known != 1).any()):
         missing, twice = int((known == 0).sum()), int((known > 1).sum())
-        raise RiftError(f"the shards do not make a whole: {missing} images in none of them, {twice} in more than one")
+        raise RiftError(
+            f"the shards are not one whole: {missing} images are in none of them, {twice} in more"
+            " than one"
+        )
     return torch.stack(list(parts)).amax(0)
 
 
-def withstood(fates: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
-    """Say by stage of every image whether it withstood this one and all before it: bool, N."""
-    return {name: fates > place for place, name in enumerate(stages)}
+def survived(stage_broken_at: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+    """Return for every stage whether each image survived it and all stages before it: bool, N."""
+    return {name: stage_broken_at > place for place, name in enumerate(stages)}

@@ -24,7 +24,9 @@ class ModelSpec:
     std: tuple[float, ...]
 
 
-def save(path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance, **facts: object) -> None:
+def save(
+    path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance, **facts: object
+) -> None:
     """Write a state dict, its specification, and what else there is to say of it (JSON values)."""
     write_weights(path, state, source, model=asdict(spec), **facts)
 
@@ -37,10 +39,13 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     """
     state, facts = read_weights(path, ("model",))
     known: dict[str, Any] = {
-        name: tuple(fact) if isinstance(fact, list) else fact for name, fact in facts["model"].items()
+        name: tuple(fact) if isinstance(fact, list) else fact
+        for name, fact in facts["model"].items()
     }
     if set(known) != {field.name for field in fields(ModelSpec)}:
-        raise RiftError(f"{path}: describes its model by {', '.join(known)}; it was written by another version of rift")
+        raise RiftError(
+            f"{path}: describes its model by {', '.join(known)}; it was written by another version of rift"
+        )
     spec = ModelSpec(**known)
     try:
         model = build(**asdict(spec))

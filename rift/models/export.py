@@ -5,17 +5,30 @@ from importlib.metadata import version
 from torch import Tensor, nn
 
 from rift.models.checkpoint import ModelSpec
+from rift.models.state import without_normalisation
 
 # What makes the same network in RobustBench; it pools over 4 × 4 pixels, and so takes images of 32 pixels only.
 ROBUSTBENCH = {
-    "resnet18": ("resnet import BasicBlock, ResNet", "ResNet(BasicBlock, [2, 2, 2, 2], num_classes={classes})"),
-    "resnet34": ("resnet import BasicBlock, ResNet", "ResNet(BasicBlock, [3, 4, 6, 3], num_classes={classes})"),
+    "resnet18": (
+        "resnet import BasicBlock, ResNet",
+        "ResNet(BasicBlock, [2, 2, 2, 2], num_classes={classes})",
+    ),
+    "resnet34": (
+        "resnet import BasicBlock, ResNet",
+        "ResNet(BasicBlock, [3, 4, 6, 3], num_classes={classes})",
+    ),
     "preact-resnet18": (
         "resnet import PreActBlock, PreActResNet",
         "PreActResNet(PreActBlock, [2, 2, 2, 2], num_classes={classes})",
     ),
-    "wrn-28-10": ("wide_resnet import WideResNet", "WideResNet(depth=28, widen_factor=10, num_classes={classes})"),
-    "wrn-34-10": ("wide_resnet import WideResNet", "WideResNet(depth=34, widen_factor=10, num_classes={classes})"),
+    "wrn-28-10": (
+        "wide_resnet import WideResNet",
+        "WideResNet(depth=28, widen_factor=10, num_classes={classes})",
+    ),
+    "wrn-34-10": (
+        "wide_resnet import WideResNet",
+        "WideResNet(depth=34, widen_factor=10, num_classes={classes})",
+    ),
 }
 MODULE = '''"""{architecture} for {classes} classes and {size} × {size} images, exported by rift {version}.
 
@@ -54,8 +67,8 @@ def load_model() -> Model:
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict with the names that the architecture has in the field: without the normalisation."""
-    state = model.state_dict()
-    return {name: value.cpu().contiguous() for name, value in state.items() if not name.startswith("normalize.")}
+    state = without_normalisation(model.state_dict())
+    return {name: value.cpu().contiguous() for name, value in state.items()}
 
 
 def module_source(spec: ModelSpec, weights: str) -> str:

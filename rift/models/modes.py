@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @contextmanager
@@ -32,13 +31,3 @@ def inference(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in before.items():
             module.training = mode
-
-
-def in_full(logits: Tensor) -> Tensor:
-    """Lift logits of a shorter type to float32, which losses are computed in."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copy the state dict, so that later steps do not change it."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

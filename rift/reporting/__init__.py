@@ -1,1 +1,1 @@
-"""Tables and figures from artifacts alone: no torch."""
+"""Tables, figures and the overview of an experiment, made from its artifacts: no torch."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from rift.models.modes import snapshot
+from rift.models.state import snapshot
 
 
 class Average:
@@ -34,7 +34,9 @@ class Average:
     def load(self, steps: int, state: Mapping[str, Tensor]) -> None:
         """Go on from an earlier average."""
         self.steps = steps
-        self.state = {name: state[name].to(value.device).clone() for name, value in self.state.items()}
+        self.state = {
+            name: state[name].to(value.device).clone() for name, value in self.state.items()
+        }
 
     @contextmanager
     def within(self, model: nn.Module) -> Iterator[None]:

@@ -13,10 +13,15 @@ def perturbed_weights(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.ndim >= 2]
 
 
-def perturbation(weights: Sequence[Tensor], gradients: Sequence[Tensor], gamma: float) -> list[Tensor]:
+def perturbation(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], gamma: float
+) -> list[Tensor]:
     """Return the ascent step v of every weight: along its gradient, as long as γ·‖θ‖ (equation 10)."""
     return [
-        gamma * weight.detach().norm() * gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
+        gamma
+        * weight.detach().norm()
+        * gradient
+        / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
         for weight, gradient in zip(weights, gradients, strict=True)
     ]
 
@@ -39,7 +44,11 @@ def perturbed(weights: Sequence[nn.Parameter], steps: Iterable[Tensor]) -> Itera
 @contextmanager
 def untouched_statistics(model: nn.Module) -> Iterator[None]:
     """Batch norm normalises as its mode says, but its running statistics stay as they are."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
     try:
         for norm in norms:
             norm.track_running_stats = False

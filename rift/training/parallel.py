@@ -18,11 +18,16 @@ from rift.errors import RiftError
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """Processes that train together, and which of them this one is."""
 
     rank: int = 0
     size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this is the process that writes."""
+        return self.rank == 0
 
     def share(self, batch: Tensor) -> Tensor:
         """Return this process's part of a batch."""
@@ -34,6 +39,15 @@ class Team:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag of any process is set; all processes wait for each other."""
+        if self.size == 1:
+            return flag
+        cuda = distributed.get_backend() == "nccl"
+        flags = torch.tensor([float(flag)], device="cuda" if cuda else "cpu")
+        distributed.all_reduce(flags)
+        return bool(flags > 0)
+
     def average_statistics(self, model: nn.Module) -> None:
         """Put into every running statistic the mean of all processes', so that all attack the same network."""
         if self.size > 1:
@@ -43,7 +57,7 @@ class Team:
                     buffer /= self.size
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
 def launched() -> bool:
@@ -64,7 +78,9 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the process that failed says it better
+    logging.getLogger("torch.distributed").setLevel(
+        logging.CRITICAL
+    )  # the process that failed says it better
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -79,17 +95,19 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         elastic_launch(settings, sys.executable)("-m", "rift", *arguments)
     except ChildFailedError as error:
         rank, _ = error.get_first_failure()
-        raise RiftError(f"process {rank} of {processes} failed; what it said stands above") from None
+        raise RiftError(
+            f"process {rank} of {processes} failed; what it said stands above"
+        ) from None
 
 
 @contextmanager
-def team(device: torch.device) -> Iterator[Team]:
+def joined_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Join the processes that were started together (``torchrun``), if this one was."""
     if not launched():
         yield ALONE
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Team(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

@@ -8,7 +8,9 @@ from rift.config import ScheduleName, Train
 
 def step(settings: Train, done: float) -> float:
     """Divide by 10 at every milestone."""
-    return settings.learning_rate * 0.1 ** sum(done > milestone for milestone in settings.milestones)
+    return settings.learning_rate * 0.1 ** sum(
+        done > milestone for milestone in settings.milestones
+    )
 
 
 def cosine(settings: Train, done: float) -> float:

@@ -3,17 +3,20 @@ import re
 from pathlib import Path
 
 import rift.config
+from rift import layout
 from rift.errors import RiftError
+from rift.layout import Cell, Run
 
 try:
     for path in workflow.configfiles:
-        rift.config.load(Path(path))  # more strictly than Snakemake, which takes the last of keys that stand twice
+        rift.config.load(Path(path))  # stricter than Snakemake, which uses the last of repeated keys
     experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
 except RiftError as error:
     raise WorkflowError(str(error)) from None
 
 grid = experiment.grid
-# Not as a flag: where data sets lie changes no result, and must re-run nothing.
+results = f"results/{experiment.experiment}"
+# An environment variable, not a flag: where data sets are changes no result, and must re-run nothing.
 os.environ["RIFT_DATA"] = str(experiment.data.folder)
 
 
@@ -22,32 +25,54 @@ envvars:
 
 
 def names(values):
-    """Constrain a wildcard to these values."""
-    return "|".join(re.escape(str(value)) for value in values)
-
-
-def flags(*sections):
-    """Settings of a job as flags of its command: a function for `params`, so that a changed setting re-runs the job."""
-    return lambda wildcards: experiment.flags(
-        *sections,
-        **{key: wildcards.get(key) for key in ("dataset", "architecture", "regime") if key in wildcards.keys()},
-    )
+    """Constrain a wildcard to these values; to nothing if there are none."""
+    return "|".join(re.escape(str(value)) for value in values) or "(?!)"
 
 
 def run_of(wildcards):
-    """Data set, architecture, regime and seed of a job."""
-    run = {key: wildcards.get(key) for key in ("dataset", "architecture", "regime")}
-    return {**run, "seed": int(wildcards.seed)}
+    """Return the run of a job."""
+    return Run.parse(wildcards.run)
+
+
+def cell_of(wildcards):
+    """Return the cell of a figure."""
+    return Cell(wildcards.dataset, wildcards.architecture, wildcards.regime)
 
 
 def settings_of(wildcards):
-    """Settings of a run."""
-    return experiment.settings(wildcards.dataset, wildcards.architecture, wildcards.regime)
+    """Return the settings of a run."""
+    return experiment.settings_of(wildcards.run)
 
 
-cells = {
-    "dataset": grid.datasets,
-    "architecture": grid.architectures,
-    "regime": grid.regimes,
-    "seed": grid.seeds,
-}
+def flags(*sections):
+    """Return a function for `params` that writes settings of a run as flags: a changed setting re-runs the job."""
+    return lambda wildcards: experiment.flags(wildcards.run, *sections)
+
+
+def prepared_of(wildcards):
+    """Return the prepared data set of a run."""
+    return f"{results}/{layout.prepared(run_of(wildcards).cell.target)}"
+
+
+def weights_of(wildcards):
+    """Return the weights of a variant: the base, or the selected point of a scope."""
+    return f"{results}/{wildcards.run}/{layout.weights(wildcards.variant)}"
+
+
+def below_runs(runs, *files):
+    """Return files of runs."""
+    return [f"{results}/{run.name}/{file}" for run in runs for file in files]
+
+
+wildcard_constraints:
+    run=names(run.name for run in experiment.runs),
+    dataset=names(grid.datasets),
+    architecture=names(grid.architectures),
+    regime=names(grid.regimes),
+    corruption=names({name for dataset in grid.datasets for name in experiment.corruptions(dataset)}),
+    shard="[0-9]+",
+    shards="[0-9]+",
+    scope=names(grid.scopes),
+    variant=names(grid.variants),
+    table=names(experiment.report.tables),
+    figure=names(experiment.report.figures),

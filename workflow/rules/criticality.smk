@@ -1,16 +1,14 @@
-# Made once, where several jobs share them.
-rule attack:
+# Made once, for all jobs that share the modules.
+rule examples:
     input:
-        base="<results>/<run>/base.safetensors",
-        data="<results>/data/{dataset}/prepared.safetensors",
+        base="<results>/{run}/base.safetensors",
+        data=prepared_of,
     output:
-        temp("<results>/<run>/criticality/examples.safetensors"),
+        temp("<results>/{run}/criticality/examples.safetensors"),
     log:
-        "<logs>/<run>/criticality/attack.log",
+        "<logs>/{run}/criticality/examples.log",
     benchmark:
-        "<benchmarks>/<run>/criticality/attack.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/criticality/examples.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -18,24 +16,23 @@ rule attack:
         runtime="2h",
     params:
         settings=flags("criticality", "attack"),
+        seed=lambda wildcards: run_of(wildcards).seed,
     shell:
-        "rift attack --base {input.base} --data {input.data} --seed {wildcards.seed} {params.settings} --output {output}"
+        "rift examples --base {input.base} --data {input.data} --seed {params.seed} {params.settings} --output {output}"
         " > {log} 2>&1"
 
 
 rule criticality_shard:
     input:
-        base="<results>/<run>/base.safetensors",
-        data="<results>/data/{dataset}/prepared.safetensors",
-        adversarial=branch(lambda wildcards: wildcards.shards != "1", then=rules.attack.output, otherwise=[]),
+        base="<results>/{run}/base.safetensors",
+        data=prepared_of,
+        adversarial=branch(lambda wildcards: wildcards.shards != "1", then=rules.examples.output, otherwise=[]),
     output:
-        temp("<results>/<run>/criticality/shard{shard}-of-{shards}.safetensors"),
+        temp("<results>/{run}/criticality/shard{shard}-of-{shards}.safetensors"),
     log:
-        "<logs>/<run>/criticality/shard{shard}-of-{shards}.log",
+        "<logs>/{run}/criticality/shard{shard}-of-{shards}.log",
     benchmark:
-        "<benchmarks>/<run>/criticality/shard{shard}-of-{shards}.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/criticality/shard{shard}-of-{shards}.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -44,9 +41,10 @@ rule criticality_shard:
         cache_mib=lambda wildcards: settings_of(wildcards).criticality.cache_mib,
     params:
         settings=flags("criticality", "attack"),
+        seed=lambda wildcards: run_of(wildcards).seed,
         adversarial=lambda wildcards, input: f"--adversarial {input.adversarial}" if input.adversarial else "",
     shell:
-        "rift criticality --base {input.base} --data {input.data} --seed {wildcards.seed} --shard {wildcards.shard}/{wildcards.shards}"
+        "rift criticality --base {input.base} --data {input.data} --seed {params.seed} --shard {wildcards.shard}/{wildcards.shards}"
         " {params.settings} {params.adversarial} --criticality.cache_mib {resources.cache_mib} --output {output} > {log} 2>&1"
 
 
@@ -59,13 +57,11 @@ rule criticality:
             allow_missing=True,
         ),
     output:
-        "<results>/<run>/criticality.csv",
+        "<results>/{run}/criticality.csv",
     log:
-        "<logs>/<run>/criticality.log",
+        "<logs>/{run}/criticality.log",
     benchmark:
-        "<benchmarks>/<run>/criticality.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/criticality.tsv"
     threads: 1
     resources:
         gpu=0,
@@ -74,4 +70,4 @@ rule criticality:
     params:
         shards=lambda wildcards, input: ",".join(input),
     shell:
-        "rift gather --shards {params.shards} --output {output} > {log} 2>&1"
+        "rift merge criticality --shards {params.shards} --output {output} > {log} 2>&1"

@@ -6,15 +6,13 @@ rule prepare:
         "<logs>/data/{dataset}/prepare.log",
     benchmark:
         "<benchmarks>/data/{dataset}/prepare.tsv"
-    conda:
-        "../../environment.yml"
     threads: workflow.cores
     resources:
         gpu=0,
         mem_mb=8000,
         runtime="30m",
     params:
-        settings=flags("data"),
+        settings=lambda wildcards: experiment.flags(None, "data", dataset=wildcards.dataset),
     shell:
         "rift prepare --dataset {wildcards.dataset} {params.settings} --output {output.data} --manifest {output.manifest} > {log} 2>&1"
 
@@ -29,14 +27,12 @@ rule corrupt:
         "<logs>/data/{dataset}/corrupted/{corruption}.log",
     benchmark:
         "<benchmarks>/data/{dataset}/corrupted/{corruption}.tsv"
-    conda:
-        "../../environment.yml"
     threads: 1
     resources:
         gpu=0,
         mem_mb=8000,
         runtime="1h",
     params:
-        settings=flags("corrupt"),
+        settings=lambda wildcards: experiment.flags(None, "corrupt", dataset=wildcards.dataset),
     shell:
         "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output.images} > {log} 2>&1"

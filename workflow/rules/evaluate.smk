@@ -1,24 +1,14 @@
-# A variant is the base, or the selected point of a scope.
-variant_weights = branch(
-    lambda wildcards: wildcards.variant == "base",
-    then=rules.train.output.weights,
-    otherwise=collect(rules.interpolate.output.weights, scope="{variant}", allow_missing=True),
-)
-
-
 rule evaluate_standard:
     input:
-        weights=variant_weights,
-        data="<results>/data/{dataset}/prepared.safetensors",
+        weights=weights_of,
+        data=prepared_of,
     output:
-        result="<results>/<run>/evaluation/{variant}/standard.json",
-        outcomes="<results>/<run>/evaluation/{variant}/standard.npz",
+        result="<results>/{run}/evaluation/{variant}/standard.json",
+        outcomes="<results>/{run}/evaluation/{variant}/standard.npz",
     log:
-        "<logs>/<run>/evaluation/{variant}/standard.log",
+        "<logs>/{run}/evaluation/{variant}/standard.log",
     benchmark:
-        "<benchmarks>/<run>/evaluation/{variant}/standard.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/evaluation/{variant}/standard.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -33,22 +23,20 @@ rule evaluate_standard:
 
 rule evaluate_ood:
     input:
-        weights=variant_weights,
-        data="<results>/data/{dataset}/prepared.safetensors",
+        weights=weights_of,
+        data=prepared_of,
         corrupted=lambda wildcards: collect(
             rules.corrupt.output.images,
-            dataset=wildcards.dataset,
-            corruption=experiment.settings(wildcards.dataset, wildcards.architecture).evaluate.ood.names,
+            dataset=run_of(wildcards).cell.target,
+            corruption=settings_of(wildcards).evaluate.ood.names,
         ),
     output:
-        result="<results>/<run>/evaluation/{variant}/ood.csv",
-        outcomes="<results>/<run>/evaluation/{variant}/ood.npz",
+        result="<results>/{run}/evaluation/{variant}/ood.csv",
+        outcomes="<results>/{run}/evaluation/{variant}/ood.npz",
     log:
-        "<logs>/<run>/evaluation/{variant}/ood.log",
+        "<logs>/{run}/evaluation/{variant}/ood.log",
     benchmark:
-        "<benchmarks>/<run>/evaluation/{variant}/ood.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/evaluation/{variant}/ood.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -62,19 +50,17 @@ rule evaluate_ood:
         " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
 
 
-# A job that was killed goes on where it was.
+# An interrupted job goes on where it was.
 rule evaluate_adversarial_shard:
     input:
-        weights=variant_weights,
-        data="<results>/data/{dataset}/prepared.safetensors",
+        weights=weights_of,
+        data=prepared_of,
     output:
-        temp("<results>/<run>/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.safetensors"),
+        temp("<results>/{run}/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.safetensors"),
     log:
-        "<logs>/<run>/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.log",
+        "<logs>/{run}/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.log",
     benchmark:
-        "<benchmarks>/<run>/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/evaluation/{variant}/adversarial/shard{shard}-of-{shards}.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -82,9 +68,10 @@ rule evaluate_adversarial_shard:
         runtime="12h",
     params:
         settings=flags("attack", "evaluate.pgd", "evaluate.autoattack"),
+        seed=lambda wildcards: run_of(wildcards).seed,
         attacks=branch(lambda wildcards: wildcards.variant in grid.autoattack, then="pgd,autoattack", otherwise="pgd"),
     shell:
-        "rift evaluate adversarial --weights {input.weights} --data {input.data} --attacks {params.attacks} --seed {wildcards.seed}"
+        "rift evaluate adversarial --weights {input.weights} --data {input.data} --attacks {params.attacks} --seed {params.seed}"
         " --shard {wildcards.shard}/{wildcards.shards} {params.settings} --output {output} > {log} 2>&1"
 
 
@@ -97,14 +84,12 @@ rule evaluate_adversarial:
             allow_missing=True,
         ),
     output:
-        result="<results>/<run>/evaluation/{variant}/adversarial.json",
-        outcomes="<results>/<run>/evaluation/{variant}/adversarial.npz",
+        result="<results>/{run}/evaluation/{variant}/adversarial.json",
+        outcomes="<results>/{run}/evaluation/{variant}/adversarial.npz",
     log:
-        "<logs>/<run>/evaluation/{variant}/adversarial.log",
+        "<logs>/{run}/evaluation/{variant}/adversarial.log",
     benchmark:
-        "<benchmarks>/<run>/evaluation/{variant}/adversarial.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/evaluation/{variant}/adversarial.tsv"
     threads: 1
     resources:
         gpu=0,
@@ -113,4 +98,4 @@ rule evaluate_adversarial:
     params:
         shards=lambda wildcards, input: ",".join(input),
     shell:
-        "rift gather --shards {params.shards} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
+        "rift merge adversarial --shards {params.shards} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"

@@ -1,17 +1,15 @@
 rule finetune:
     input:
-        base="<results>/<run>/base.safetensors",
-        criticality="<results>/<run>/criticality.csv",
-        data="<results>/data/{dataset}/prepared.safetensors",
+        base="<results>/{run}/base.safetensors",
+        criticality="<results>/{run}/criticality.csv",
+        data=prepared_of,
     output:
-        weights="<results>/<run>/{scope}/finetuned.safetensors",
-        history="<results>/<run>/{scope}/finetuning.csv",
+        weights="<results>/{run}/{scope}/finetuned.safetensors",
+        history="<results>/{run}/{scope}/finetuning.csv",
     log:
-        "<logs>/<run>/{scope}/finetune.log",
+        "<logs>/{run}/{scope}/finetune.log",
     benchmark:
-        "<benchmarks>/<run>/{scope}/finetune.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/{scope}/finetune.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -19,6 +17,7 @@ rule finetune:
         runtime="2h",
     params:
         settings=flags("finetune", "augment"),
+        seed=lambda wildcards: run_of(wildcards).seed,
     shell:
         "rift finetune --base {input.base} --criticality {input.criticality} --data {input.data} --scope {wildcards.scope}"
-        " --seed {wildcards.seed} {params.settings} --output {output.weights} --history {output.history} > {log} 2>&1"
+        " --seed {params.seed} {params.settings} --output {output.weights} --history {output.history} > {log} 2>&1"

@@ -1,18 +1,16 @@
 rule interpolate:
     input:
-        base="<results>/<run>/base.safetensors",
-        finetuned="<results>/<run>/{scope}/finetuned.safetensors",
-        data="<results>/data/{dataset}/prepared.safetensors",
+        base="<results>/{run}/base.safetensors",
+        finetuned="<results>/{run}/{scope}/finetuned.safetensors",
+        data=prepared_of,
     output:
-        sweep="<results>/<run>/{scope}/sweep.csv",
-        weights="<results>/<run>/{scope}/selected.safetensors",
-        selection="<results>/<run>/{scope}/selection.json",
+        sweep="<results>/{run}/{scope}/sweep.csv",
+        weights="<results>/{run}/{scope}/selected.safetensors",
+        selection="<results>/{run}/{scope}/selection.json",
     log:
-        "<logs>/<run>/{scope}/interpolate.log",
+        "<logs>/{run}/{scope}/interpolate.log",
     benchmark:
-        "<benchmarks>/<run>/{scope}/interpolate.tsv"
-    conda:
-        "../../environment.yml"
+        "<benchmarks>/{run}/{scope}/interpolate.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -20,6 +18,7 @@ rule interpolate:
         runtime="2h",
     params:
         settings=flags("interpolate", "attack"),
+        seed=lambda wildcards: run_of(wildcards).seed,
     shell:
-        "rift interpolate --base {input.base} --finetuned {input.finetuned} --data {input.data} --seed {wildcards.seed}"
+        "rift interpolate --base {input.base} --finetuned {input.finetuned} --data {input.data} --seed {params.seed}"
         " {params.settings} --sweep {output.sweep} --output {output.weights} --choice {output.selection} > {log} 2>&1"

@@ -1,11 +1,16 @@
-# One file of each job stands for all that it writes: a grid has thousands, and Snakemake looks at every one.
+# One file per job represents all of its outputs: a grid has thousands, and Snakemake checks every one.
 rule table:
     input:
-        collect(rules.criticality.output, **cells),
-        collect(rules.interpolate.output.selection, **cells, scope=grid.scopes),
-        collect(rules.evaluate_standard.output.outcomes, **cells, variant=grid.variants),
-        collect(rules.evaluate_ood.output.outcomes, **cells, variant=grid.variants),
-        collect(rules.evaluate_adversarial.output.outcomes, **cells, variant=grid.variants),
+        below_runs(
+            experiment.runs,
+            layout.CRITICALITY,
+            *(layout.selection(scope) for scope in grid.scopes),
+            *(
+                layout.outcomes(variant, evaluation)
+                for variant in grid.variants
+                for evaluation in ("standard", "ood", "adversarial")
+            ),
+        ),
     output:
         html=report(
             "<results>/tables/{table}.html",
@@ -20,15 +25,13 @@ rule table:
         "<logs>/tables/{table}.log",
     benchmark:
         "<benchmarks>/tables/{table}.tsv"
-    conda:
-        "../../environment.yml"
     threads: 1
     resources:
         gpu=0,
         mem_mb=4000,
         runtime="30m",
     params:
-        settings=flags("grid"),
+        settings=experiment.flags(None, "grid"),
         results=subpath(output.html, ancestor=2),
         output=lambda wildcards, output: ",".join(output),
     shell:
@@ -37,27 +40,9 @@ rule table:
 
 rule figure:
     input:
-        branch(
-            lambda wildcards: wildcards.figure == "training",
-            then=collect(rules.train.output.history, seed=grid.seeds, allow_missing=True),
-            otherwise=[],
-        ),
-        collect(rules.criticality.output, seed=grid.seeds, allow_missing=True),
-        collect(rules.interpolate.output.sweep, seed=grid.seeds, scope=grid.scopes, allow_missing=True),
-        collect(rules.evaluate_ood.output.result, seed=grid.seeds, variant=grid.variants, allow_missing=True),
-        branch(
-            lambda wildcards: wildcards.figure == "pareto",
-            then=collect(
-                rules.evaluate_standard.output.outcomes, seed=grid.seeds, variant=grid.variants, allow_missing=True
-            ),
-            otherwise=[],
-        ),
-        branch(
-            lambda wildcards: wildcards.figure == "pareto",
-            then=collect(
-                rules.evaluate_adversarial.output.outcomes, seed=grid.seeds, variant=grid.variants, allow_missing=True
-            ),
-            otherwise=[],
+        lambda wildcards: below_runs(
+            [Run(cell_of(wildcards), seed) for seed in grid.seeds],
+            *layout.figure_files(wildcards.figure, grid.scopes, grid.variants),
         ),
     output:
         png=report(
@@ -72,22 +57,20 @@ rule figure:
         "<logs>/figures/{dataset}/{architecture}/{regime}/{figure}.log",
     benchmark:
         "<benchmarks>/figures/{dataset}/{architecture}/{regime}/{figure}.tsv"
-    conda:
-        "../../environment.yml"
     threads: 1
     resources:
         gpu=0,
         mem_mb=4000,
         runtime="30m",
     params:
-        settings=flags("grid"),
+        settings=lambda wildcards: experiment.flags(cell_of(wildcards), "grid"),
         results=subpath(output.png, ancestor=5),
         output=lambda wildcards, output: ",".join(output),
     shell:
         "rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output} > {log} 2>&1"
 
 
-# What shows no more than a data set.
+# Figures of a data set.
 use rule figure as dataset_figure with:
     input:
         data=rules.prepare.output.data,
@@ -109,12 +92,12 @@ use rule figure as dataset_figure with:
     benchmark:
         "<benchmarks>/figures/{dataset}/{figure}.tsv"
     params:
-        settings=flags("grid"),
+        settings=lambda wildcards: experiment.flags(None, "grid", dataset=wildcards.dataset),
         results=subpath(output.png, ancestor=3),
         output=lambda wildcards, output: ",".join(output),
 
 
-# The first page of the report shows it, too.
+# The first page of the report.
 rule overview:
     input:
         rules.table.input,
@@ -129,15 +112,13 @@ rule overview:
         "<logs>/overview.log",
     benchmark:
         "<benchmarks>/overview.tsv"
-    conda:
-        "../../environment.yml"
     threads: 1
     resources:
         gpu=0,
         mem_mb=4000,
         runtime="30m",
     params:
-        settings=flags("grid"),
+        settings=experiment.flags(None, "grid"),
         results=subpath(output.html, parent=True),
     shell:
         "rift overview --results {params.results} {params.settings} --output {output.html} > {log} 2>&1"
@@ -150,8 +131,5 @@ rule tables:
 
 rule figures:
     input:
-        [
-            collect(rules.figure.output, dataset=dataset, architecture=architecture, regime=regime, figure=figures)
-            for (dataset, architecture, regime), figures in experiment.figures.items()
-        ],
+        [collect(rules.figure.output, **cell._asdict(), figure=figures) for cell, figures in experiment.figures.items()],
         collect(rules.dataset_figure.output, dataset=grid.datasets, figure=experiment.dataset_figures),

@@ -1,61 +1,58 @@
-# Where a base is from is settled by the path that its run lies under: one rule makes those that are imported, the other
-# the rest, and neither ever stands in for the other.
-imported = names(experiment.imported_paths)
-
-
+# Two rules make a base: each serves the runs whose base comes from it, so they never compete.
 rule train:
     input:
-        init=lambda wildcards: experiment.initial(**run_of(wildcards)),
-        data="<results>/data/{dataset}/prepared.safetensors",
+        init=lambda wildcards: experiment.initial(wildcards.run),
+        data=prepared_of,
     output:
-        weights="<results>/<run>/base.safetensors",
-        history="<results>/<run>/training.csv",
+        weights="<results>/{run}/base.safetensors",
+        history="<results>/{run}/training.csv",
     log:
-        "<logs>/<run>/train.log",
+        "<logs>/{run}/train.log",
     benchmark:
-        "<benchmarks>/<run>/train.tsv"
+        "<benchmarks>/{run}/train.tsv"
     wildcard_constraints:
-        dataset=f"(?!({imported})/)({names(grid.datasets)})",
-    conda:
-        "../../environment.yml"
+        run=names(run.name for run in experiment.trained),
     threads: 1
-    # What changes no result is a resource: a changed one re-runs nothing. A job that was killed goes on where it was.
+    # gpu is what the job occupies. The settings below it change no result: as resources, a change of them re-runs nothing.
     resources:
         gpu=lambda wildcards: settings_of(wildcards).train.processes,
         mem_mb=8000,
         runtime="24h",
+        processes=lambda wildcards: settings_of(wildcards).train.processes,
         save_minutes=lambda wildcards: str(settings_of(wildcards).train.save_minutes),
         tensorboard=lambda wildcards: int(settings_of(wildcards).train.tensorboard),
     params:
         settings=flags("train", "attack", "inner", "augment", "regime"),
+        cell=lambda wildcards: run_of(wildcards).cell,
+        seed=lambda wildcards: run_of(wildcards).seed,
+    # An interrupted job goes on where it was.
     shell:
-        "rift train --data {input.data} --architecture {wildcards.architecture} --regime {wildcards.regime} --seed {wildcards.seed}"
-        " {params.settings} --train.processes {resources.gpu} --train.save_minutes {resources.save_minutes}"
+        "rift train --data {input.data} --architecture {params.cell.architecture} --regime {params.cell.regime}"
+        " --seed {params.seed} {params.settings} --train.processes {resources.processes} --train.save_minutes {resources.save_minutes}"
         " --train.tensorboard {resources.tensorboard} --output {output.weights} --history {output.history} > {log} 2>&1"
 
 
 rule import_base:
     input:
-        weights=lambda wildcards: experiment.imported(**run_of(wildcards)).files,
-        data="<results>/data/{dataset}/prepared.safetensors",
+        weights=lambda wildcards: experiment.imports[run_of(wildcards)].files,
+        data=prepared_of,
     output:
-        weights="<results>/<run>/base.safetensors",
-        manifest="<results>/<run>/imported.json",
+        weights="<results>/{run}/base.safetensors",
+        manifest="<results>/{run}/imported.json",
     log:
-        "<logs>/<run>/import.log",
+        "<logs>/{run}/import.log",
     benchmark:
-        "<benchmarks>/<run>/import.tsv"
+        "<benchmarks>/{run}/import.tsv"
     wildcard_constraints:
-        dataset=f"(?=({imported})/)({names(grid.datasets)})",
-    conda:
-        "../../environment.yml"
+        run=names(run.name for run in experiment.imports),
     threads: 1
     resources:
         gpu=1,
         mem_mb=8000,
         runtime="30m",
     params:
-        settings=lambda wildcards: experiment.imported(**run_of(wildcards)).flags,
+        settings=lambda wildcards: experiment.imports[run_of(wildcards)].flags,
+        cell=lambda wildcards: run_of(wildcards).cell,
     shell:
-        "rift import {params.settings} --architecture {wildcards.architecture} --data {input.data}"
+        "rift import {params.settings} --architecture {params.cell.architecture} --data {input.data}"
         " --output {output.weights} --manifest {output.manifest} > {log} 2>&1"

@@ -4,14 +4,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rift.artifacts import Array
-from rift.data.corruptions.images import Images, clipped_zoom, gaussian, to_uint8
+from rift.data.corruptions.pixels import Images, clipped_zoom, gaussian, to_uint8
 
 
 def gaussian_blur(images: Images, sigma: float, _rng: np.random.Generator) -> Array:
     return gaussian(images, sigma)
 
 
-def defocus_blur(images: Images, parameters: tuple[float, float], _rng: np.random.Generator) -> Array:
+def defocus_blur(
+    images: Images, parameters: tuple[float, float], _rng: np.random.Generator
+) -> Array:
     """Convolution with a disk of some radius, its rim softened by a 3×3 Gaussian."""
     from scipy.ndimage import convolve, gaussian_filter
 
@@ -23,7 +25,9 @@ def defocus_blur(images: Images, parameters: tuple[float, float], _rng: np.rando
     return np.asarray(convolve(images, kernel[None, None], mode="mirror"))
 
 
-def glass_blur(images: Images, parameters: tuple[float, int, int], rng: np.random.Generator) -> Array:
+def glass_blur(
+    images: Images, parameters: tuple[float, int, int], rng: np.random.Generator
+) -> Array:
     """Every pixel takes the colour of one nearby, between two Gaussian blurs.
 
     The published code means to swap two pixels, but its assignment through views leaves the second as it is: a pixel is
@@ -67,7 +71,9 @@ def along_a_line(images: Array, radius: int, sigma: float, angles: Array) -> Arr
     weights = np.exp(-(steps**2) / (2 * sigma**2)).astype(np.float32)
     weights /= weights.sum()
     radians = np.deg2rad(angles)[:, None]
-    down, right = (np.ceil(steps * part - 0.5).astype(int) for part in (np.sin(radians), np.cos(radians)))
+    down, right = (
+        np.ceil(steps * part - 0.5).astype(int) for part in (np.sin(radians), np.cos(radians))
+    )
 
     padded = np.pad(images, ((0, 0), (0, 0), (length, length), (length, length)), mode="edge")
     shifted = sliding_window_view(padded, images.shape[2:], axis=(2, 3))

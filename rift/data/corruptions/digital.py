@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rift.artifacts import Array
-from rift.data.corruptions.images import Images, to_uint8
+from rift.data.corruptions.pixels import Images, to_uint8
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,7 +18,9 @@ def contrast(images: Images, scale: float, _rng: np.random.Generator) -> Array:
     return np.asarray((images - mean) * scale + mean)
 
 
-def elastic_transform(images: Images, parameters: tuple[float, float, float], rng: np.random.Generator) -> Array:
+def elastic_transform(
+    images: Images, parameters: tuple[float, float, float], rng: np.random.Generator
+) -> Array:
     """Move three points at random, the picture with them (an affine map), then each pixel by smooth noise."""
     from scipy.ndimage import gaussian_filter
 
@@ -31,12 +33,18 @@ def elastic_transform(images: Images, parameters: tuple[float, float, float], rn
     moved = points + rng.uniform(-shift, shift, (count, 3, 2))
     # The affine map back from the moved points: (x, y, 1) of the result to (x, y) of the image.
     back = np.linalg.inv(np.concatenate([moved, np.ones((count, 3, 1))], axis=2)) @ points
-    x, y = np.einsum("kij,nkc->cnij", np.stack([columns, rows, np.ones_like(rows)]), back.astype(np.float32))
+    x, y = np.einsum(
+        "kij,nkc->cnij", np.stack([columns, rows, np.ones_like(rows)]), back.astype(np.float32)
+    )
     images = _at(images, y, x, _mirror)
 
-    by_x, by_y = rng.uniform(-1, 1, (count, height, width)), rng.uniform(-1, 1, (count, height, width))
+    by_x, by_y = (
+        rng.uniform(-1, 1, (count, height, width)),
+        rng.uniform(-1, 1, (count, height, width)),
+    )
     dx, dy = (
-        alpha * gaussian_filter(noise, sigma, mode="reflect", truncate=3, axes=(1, 2)).astype(np.float32)
+        alpha
+        * gaussian_filter(noise, sigma, mode="reflect", truncate=3, axes=(1, 2)).astype(np.float32)
         for noise in (by_x, by_y)
     )
     return _at(images, rows + dy, columns + dx, _reflect)
@@ -58,7 +66,9 @@ def _at(images: Array, y: Array, x: Array, fold: Callable[[Array, int], Array]) 
 
     def pixels(row: Array, column: Array) -> Array:
         index = fold(row, height) * width + fold(column, width)
-        return np.asarray(np.take_along_axis(flat, index.reshape(count, 1, -1), axis=2).reshape(images.shape))
+        return np.asarray(
+            np.take_along_axis(flat, index.reshape(count, 1, -1), axis=2).reshape(images.shape)
+        )
 
     upper = pixels(top, left) * (1 - right) + pixels(top, left + 1) * right
     lower = pixels(top + 1, left) * (1 - right) + pixels(top + 1, left + 1) * right
@@ -107,7 +117,9 @@ def _each(images: Images, change: "Callable[[Image.Image], Image.Image]") -> Arr
 
     grey = images.shape[1] == 1
     pixels = to_uint8(images[:, 0] if grey else np.moveaxis(images, 1, -1))
-    changed = np.stack([np.asarray(change(Image.fromarray(image))) for image in pixels]) / np.float32(255)
+    changed = np.stack(
+        [np.asarray(change(Image.fromarray(image))) for image in pixels]
+    ) / np.float32(255)
     return changed[:, None] if grey else np.moveaxis(changed, -1, 1)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rift.artifacts import Array
-from rift.data.corruptions.images import Images, gaussian, luminance
+from rift.data.corruptions.pixels import Images, gaussian, luminance
 
 _WATER = np.array([175, 238, 238], dtype=np.float32).reshape(1, 3, 1, 1) / 255
 _MUD = np.array([63, 42, 20], dtype=np.float32).reshape(1, 3, 1, 1) / 255
@@ -15,7 +15,9 @@ _TO_NEIGHBOURS[[0, 2]] = False  # in the same image only
 
 
 def spatter(
-    images: Images, parameters: tuple[float, float, float, float, float, int], rng: np.random.Generator
+    images: Images,
+    parameters: tuple[float, float, float, float, float, int],
+    rng: np.random.Generator,
 ) -> Array:
     """Lay liquid over the picture: where blurred noise passes a threshold."""
     mean, std, sigma, threshold, weight, is_mud = parameters
@@ -48,7 +50,9 @@ def _drops(liquid: Array) -> Array:
     depth = np.minimum(_distance(_edges(liquid, low=50, high=150)), 20)
     depth = uniform_filter(depth, 3, mode="mirror", axes=(1, 2)).astype(np.uint8)
     relief = correlate(_equalize(depth).astype(int), _RELIEF[None], mode="mirror")
-    shade = np.round(uniform_filter(np.clip(relief, 0, 255).astype(float), 3, mode="mirror", axes=(1, 2)))
+    shade = np.round(
+        uniform_filter(np.clip(relief, 0, 255).astype(float), 3, mode="mirror", axes=(1, 2))
+    )
     drops = liquid * shade
     most = drops.max(axis=(1, 2), keepdims=True)
     return np.asarray(drops / np.where(most > 0, most, 1))
@@ -72,7 +76,9 @@ def _edges(images: Array, low: float, high: float) -> Array:
     around = np.pad(strength, ((0, 0), (1, 1), (1, 1)))
 
     def beside(row: int, column: int) -> Array:
-        return around[:, 1 + row : 1 + row + images.shape[1], 1 + column : 1 + column + images.shape[2]]
+        return around[
+            :, 1 + row : 1 + row + images.shape[1], 1 + column : 1 + column + images.shape[2]
+        ]
 
     flat = np.abs(down) < np.tan(np.pi / 8) * np.abs(right)
     steep = np.abs(down) > np.tan(3 * np.pi / 8) * np.abs(right)
@@ -104,7 +110,9 @@ def _distance(edges: Array) -> Array:
     apart = sum(edges.shape)
     if not edges.any():
         return np.full(edges.shape, float(apart))
-    nearest = distance_transform_edt(~edges, sampling=(apart, 1, 1), return_distances=False, return_indices=True)
+    nearest = distance_transform_edt(
+        ~edges, sampling=(apart, 1, 1), return_distances=False, return_indices=True
+    )
     image, *offset = np.abs(nearest - np.indices(edges.shape))
     short, long = np.sort(offset, axis=0)
     steps = np.where(long < 2 * short, _ASLANT * (2 * short - long), long - 2 * short)
@@ -113,10 +121,18 @@ def _distance(edges: Array) -> Array:
 
 def _equalize(images: Array) -> Array:
     """Spread the levels of each image (uint8, N×H×W) evenly over 0 … 255, as OpenCV does: its lowest becomes 0."""
-    counts = np.stack([(images == level).sum(axis=(1, 2)) for level in range(images.max() + 1)], axis=1)
+    counts = np.stack(
+        [(images == level).sum(axis=(1, 2)) for level in range(images.max() + 1)], axis=1
+    )
     up_to = counts.cumsum(axis=1)
     lowest = np.take_along_axis(counts, (counts > 0).argmax(axis=1)[:, None], axis=1)
     above = up_to[:, -1:] - lowest
     # An image of a single level stays as it is.
-    spread = np.where(above > 0, np.round((up_to - lowest) * 255 / np.maximum(above, 1)), np.arange(counts.shape[1]))
-    return np.take_along_axis(spread, images.reshape(len(images), -1).astype(int), axis=1).reshape(images.shape)
+    spread = np.where(
+        above > 0,
+        np.round((up_to - lowest) * 255 / np.maximum(above, 1)),
+        np.arange(counts.shape[1]),
+    )
+    return np.take_along_axis(spread, images.reshape(len(images), -1).astype(int), axis=1).reshape(
+        images.shape
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rift.artifacts import Array
-from rift.data.corruptions.images import Images
+from rift.data.corruptions.pixels import Images
 
 
 def gaussian_noise(images: Images, std: float, rng: np.random.Generator) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 
 from rift.artifacts import Array
 from rift.data.corruptions.blur import along_a_line
-from rift.data.corruptions.images import Images, clipped_zoom, luminance, to_uint8
+from rift.data.corruptions.pixels import Images, clipped_zoom, luminance, to_uint8
 
 # The four kinds of texture that the published code crops its frost from, as measured when reduced to CIFAR's size: mean
 # colour, and grey levels at 1, 10, 50, 90 and 99 percent. Then the exponent of frequency in the power spectrum, chosen so that
@@ -19,7 +19,9 @@ _FROSTS = (_TEAL, _WHITE, _WHITE, _GREY, _DARK)
 
 
 def snow(
-    images: Images, parameters: tuple[float, float, float, float, int, float, float], rng: np.random.Generator
+    images: Images,
+    parameters: tuple[float, float, float, float, int, float, float],
+    rng: np.random.Generator,
 ) -> Array:
     """Flakes of thresholded noise, smeared as they fall, over a picture that turns pale."""
     mean, std, zoom, threshold, radius, sigma, weight = parameters
@@ -28,7 +30,9 @@ def snow(
     flakes = to_uint8(np.where(noise < threshold, 0, noise)) / np.float32(255)
     flakes = along_a_line(flakes, radius, sigma, rng.uniform(-135, -45, (count,)))
     pale = np.maximum(images, luminance(images) * 1.5 + 0.5)
-    return np.asarray(weight * images + (1 - weight) * pale + flakes + np.rot90(flakes, 2, axes=(2, 3)))
+    return np.asarray(
+        weight * images + (1 - weight) * pale + flakes + np.rot90(flakes, 2, axes=(2, 3))
+    )
 
 
 def frost(images: Images, parameters: tuple[float, float], rng: np.random.Generator) -> Array:
@@ -42,11 +46,14 @@ def frost(images: Images, parameters: tuple[float, float], rng: np.random.Genera
     side = 4 * max(height, width)
     windows = _frozen_windows(side)
     kind, top, left = (
-        rng.integers(0, choices, size=(count,)) for choices in (len(windows), side - height, side - width)
+        rng.integers(0, choices, size=(count,))
+        for choices in (len(windows), side - height, side - width)
     )
     rows, columns = top[:, None] + np.arange(height), left[:, None] + np.arange(width)
     ice = np.moveaxis(windows[kind[:, None, None], rows[:, :, None], columns[:, None, :]], -1, 1)
-    return np.asarray(image_weight * images + frost_weight * (luminance(ice) if channels == 1 else ice))
+    return np.asarray(
+        image_weight * images + frost_weight * (luminance(ice) if channels == 1 else ice)
+    )
 
 
 @functools.cache
@@ -58,7 +65,8 @@ def _frozen_windows(side: int) -> Array:
     windows = []
     for colour, levels, exponent in _FROSTS:
         noise = np.fft.irfft2(
-            np.fft.rfft2(rng.standard_normal((side, side))) * frequency ** (exponent / 2), (side, side)
+            np.fft.rfft2(rng.standard_normal((side, side))) * frequency ** (exponent / 2),
+            (side, side),
         )
         grey = np.interp(noise / noise.std(), (-2.326, -1.282, 0, 1.282, 2.326), levels)
         windows.append(grey[..., None] + np.array(colour) - np.mean(colour))
@@ -114,4 +122,6 @@ def brightness(images: Images, amount: float, _rng: np.random.Generator) -> Arra
     """Add to V of HSV: colours keep hue and saturation, so every channel grows in proportion; black turns grey."""
     value = images.max(axis=1, keepdims=True)
     brighter = np.clip(value + amount, 0, 1)
-    return np.asarray(np.where(value > 0, images * (brighter / np.where(value > 0, value, 1)), brighter))
+    return np.asarray(
+        np.where(value > 0, images * (brighter / np.where(value > 0, value, 1)), brighter)
+    )

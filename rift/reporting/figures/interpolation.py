@@ -1,5 +1,6 @@
-"""From the base to fine-tuned weights, and the point chosen on the way: the paper's first figure, over seeds."""
+"""The sweep from the base to fine-tuned weights, as in the paper's first figure."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from rift import layout
 from rift.config import Scope
+from rift.layout import Cell
 from rift.reporting.figures.style import (
     DOUBLE,
     GREY,
@@ -22,22 +25,24 @@ from rift.reporting.figures.style import (
     marker,
     sheet,
 )
-from rift.reporting.results import Cell, Results
-from rift.reporting.tables.table import seeds_of
+from rift.reporting.results import Results
+from rift.reporting.texts import seeds_text
 from rift.statistics import over_seeds
 
 STANDARD, ADVERSARIAL = "standard_accuracy", "adversarial_accuracy"
 STAR: dict[str, Any] = {"markersize": 8.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+# These scopes have a table of their own.
+OMITTED = ("top2", "top3", "top5")
 
 
 @dataclass(frozen=True)
-class Path:
-    """What became of one scope.
+class ScopeSweep:
+    """The sweep of one scope.
 
     Attributes:
-        scope: it.
-        changes: a row a seed and α: changes of both accuracies from that seed's base, in points.
-        choices: what was chosen, by seed.
+        scope: its name.
+        changes: changes of both accuracies from the base in points; one row per seed and α.
+        choices: the selected point, by seed.
     """
 
     scope: Scope
@@ -45,104 +50,167 @@ class Path:
     choices: dict[int, dict[str, Any]]
 
 
-def draw(results: Results, cell: Cell) -> Figure:
-    """Changes from the base on the selection split: Std against Adv, and each against α. A line a scope, a band over seeds.
+@dataclass(frozen=True)
+class Sweeps:
+    """Data of the figure.
 
-    A scope whose sweep has not been run yet is left out, and so are the k least critical modules: these have a table.
+    Attributes:
+        sweeps: the sweeps, at least one.
+        scopes: all scopes that are asked for, in the order of their colours.
+        seeds: all seeds that are asked for.
     """
-    scopes: list[Scope] = [scope for scope in results.grid.scopes if scope not in ("top2", "top3", "top5")]
-    scopes = scopes or list(results.grid.scopes)
-    paths = [path for path in (_path(results, cell, scope) for scope in scopes) if path is not None]
-    if not paths:
-        results.sweep(cell, scopes[0])  # says which file is missing
-    choices = [choice for path in paths for choice in path.choices.values()]
-    tolerance = max(choice["tolerance"] for choice in choices)
 
+    sweeps: list[ScopeSweep]
+    scopes: tuple[Scope, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def choices(self) -> list[dict[str, Any]]:
+        """Return the selected points of all scopes and seeds."""
+        return [choice for sweep in self.sweeps for choice in sweep.choices.values()]
+
+    @property
+    def tolerance(self) -> float:
+        """Return the loss of robust accuracy that is allowed, in points."""
+        return float(max(choice["tolerance"] for choice in self.choices))
+
+
+def collect(results: Results, cell: Cell) -> Sweeps:
+    """Read the sweeps of all scopes that have one, except for the k least critical modules.
+
+    Raises:
+        RiftError: there is no sweep, or an artifact is damaged.
+    """
+    asked = results.grid.scopes
+    scopes = tuple(scope for scope in asked if scope not in OMITTED) or asked
+    found = [_sweep(results, cell, scope) for scope in scopes]
+    sweeps = [sweep for sweep in found if sweep is not None]
+    if not sweeps:
+        results.sweep(cell, scopes[0])  # raises an error that names the missing file
+    return Sweeps(sweeps, scopes, results.grid.seeds)
+
+
+def can_be_drawn(results: Results, cell: Cell) -> bool:
+    """Return whether any scope has a sweep."""
+    return any(_sweep(results, cell, scope) is not None for scope in results.grid.scopes)
+
+
+def draw(data: Sweeps) -> Figure:
+    """Draw clean accuracy against accuracy under PGD, and both against α.
+
+    Every scope is a line, with a band over seeds. Everything is a change from the base.
+    """
     figure = sheet(DOUBLE, 2.85)
-    layout = figure.add_gridspec(2, 2, width_ratios=(1, 1))
-    plane = figure.add_subplot(layout[:, 0])
-    above = figure.add_subplot(layout[0, 1])
-    below = figure.add_subplot(layout[1, 1], sharex=above)
-    for number, path in enumerate(paths):
-        shade, kind = colour(path.scope, scopes), marker(path.scope, scopes)
-        means = path.changes.groupby("alpha")[[STANDARD, ADVERSARIAL]].mean()
-        plane.plot(means[ADVERSARIAL], means[STANDARD], color=shade, marker=kind, markersize=2.6, zorder=3)
-        for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
-            axis.plot(means.index, means[column], color=shade, marker=kind, markersize=2.6, zorder=3)
-            if len(path.choices) > 1:
-                low, high = _band(path.changes.pivot_table(index="alpha", columns="seed", values=column))
-                axis.fill_between(means.index, low, high, color=shade, alpha=0.16, linewidth=0)
-        for seed, rows in path.changes.groupby("seed"):
-            chosen = rows[rows["alpha"] == path.choices[int(str(seed))]["alpha"]].iloc[0]
-            if len(path.choices) > 1:
-                plane.plot(rows[ADVERSARIAL], rows[STANDARD], color=shade, linewidth=0.5, alpha=0.45, zorder=2)
-            # The first scope above the others; stars at the same α stand side by side.
-            look = {"color": shade, "zorder": 6 - number / 100, **STAR}
-            plane.plot(chosen[ADVERSARIAL], chosen[STANDARD], "*", **look)
-            for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
-                axis.plot(chosen["alpha"] + _aside(path, paths, chosen["alpha"]), chosen[column], "*", **look)
-    _look_close(plane, paths, tolerance)
-    _forbid(plane, below, -tolerance)
+    places = figure.add_gridspec(2, 2, width_ratios=(1, 1))
+    plane = figure.add_subplot(places[:, 0])
+    above = figure.add_subplot(places[0, 1])
+    below = figure.add_subplot(places[1, 1], sharex=above)
+    for number, sweep in enumerate(data.sweeps):
+        _draw_means(plane, above, below, sweep, data.scopes)
+        _draw_seeds(plane, above, below, number, data)
+    _zoom(plane, data)
+    _shade_forbidden(plane, below, -data.tolerance)
     plane.plot(0, 0, "o", color=INK, markersize=6, zorder=4)
 
-    splits = {choice["selection"]: choice["images"] for choice in choices}
-    where = " and ".join(f"{images:,} images of the {split} split" for split, images in splits.items())
-    figure.suptitle(f"{seeds_of(results.grid)}; {where}")
-    plane.set(xlabel="change of accuracy under PGD (points)", ylabel="change of clean accuracy (points)")
+    splits = {choice["selection"]: choice["images"] for choice in data.choices}
+    images = " and ".join(
+        f"{count:,} images of the {split} split" for split, count in splits.items()
+    )
+    figure.suptitle(f"{seeds_text(data.seeds)}; {images}")
+    plane.set(
+        xlabel="change of accuracy under PGD (points)", ylabel="change of clean accuracy (points)"
+    )
     above.set_ylabel("clean (points)")
     below.set(xlabel="α, from base (0) to fine-tuned weights (1)", ylabel="PGD (points)")
     above.tick_params(labelbottom=False)
     figure.align_ylabels([above, below])
-
-    entries: list[tuple[Any, str]] = [
-        (
-            Line2D([], [], color=colour(path.scope, scopes), marker=marker(path.scope, scopes), markersize=3.5),
-            label(path.scope) + _how_many(path, results),
-        )
-        for path in paths
-    ]
-    entries += [
-        (mark("o", markersize=5.5), "base (α = 0)"),
-        (mark("*", color=GREY, markersize=7), "chosen α, a star a seed" if len(results.grid.seeds) > 1 else "chosen α"),
-    ]
-    entries.append(
-        (
-            Patch(facecolor=PALE, edgecolor=GREY, linestyle=":"),
-            f"loses more than {tolerance:g} point{'s' * (tolerance != 1)}: not allowed",
-        )
-    )
-    counts = {len(path.choices) for path in paths}
-    if max(counts) > 1:
-        said = "range of both seeds" if max(counts) == 2 else f"95% interval of the mean of {max(counts)} seeds"
-        entries.append((Patch(facecolor=GREY, alpha=0.3, linewidth=0), said))
-        entries.append((Line2D([], [], color=GREY, linewidth=0.5), "single seed"))
-    legend(figure, entries, 3)
+    legend(figure, _entries(data), 3)
     return figure
 
 
-def can_be_drawn(results: Results, cell: Cell) -> bool:
-    """Say whether the sweep of any scope has been run."""
-    return any(_path(results, cell, scope) is not None for scope in results.grid.scopes)
+def _draw_means(
+    plane: Axes, above: Axes, below: Axes, sweep: ScopeSweep, scopes: Sequence[Scope]
+) -> None:
+    """Draw the mean over seeds, and a band where there are several."""
+    shade = colour(sweep.scope, scopes)
+    look: dict[str, Any] = {
+        "color": shade,
+        "marker": marker(sweep.scope, scopes),
+        "markersize": 2.6,
+        "zorder": 3,
+    }
+    means = sweep.changes.groupby("alpha")[[STANDARD, ADVERSARIAL]].mean()
+    plane.plot(means[ADVERSARIAL], means[STANDARD], **look)
+    for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
+        axis.plot(means.index, means[column], **look)
+        if len(sweep.choices) > 1:
+            by_seed = sweep.changes.pivot_table(index="alpha", columns="seed", values=column)
+            low, high = _band(by_seed)
+            axis.fill_between(means.index, low, high, color=shade, alpha=0.16, linewidth=0)
 
 
-def _path(results: Results, cell: Cell, scope: Scope) -> Path | None:
-    """Read what became of a scope with the seeds that it has been run with; None if there are none."""
-    run = results.having(cell, f"{scope}/sweep.csv", f"{scope}/selection.json")
-    if not run.grid.seeds:
+def _draw_seeds(plane: Axes, above: Axes, below: Axes, number: int, data: Sweeps) -> None:
+    """Draw the line of every seed and a star at its selected point."""
+    sweep = data.sweeps[number]
+    shade = colour(sweep.scope, data.scopes)
+    # The first scope is drawn above the others.
+    look = {"color": shade, "zorder": 6 - number / 100, **STAR}
+    for seed, rows in sweep.changes.groupby("seed"):
+        alpha = sweep.choices[int(str(seed))]["alpha"]
+        chosen = rows[rows["alpha"] == alpha].iloc[0]
+        if len(sweep.choices) > 1:
+            thin: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.45, "zorder": 2}
+            plane.plot(rows[ADVERSARIAL], rows[STANDARD], color=shade, **thin)
+        plane.plot(chosen[ADVERSARIAL], chosen[STANDARD], "*", **look)
+        for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
+            axis.plot(alpha + _shift(sweep, data.sweeps, alpha), chosen[column], "*", **look)
+
+
+def _entries(data: Sweeps) -> Iterator[tuple[Any, str]]:
+    """Yield the entries of the legend."""
+    for sweep in data.sweeps:
+        shade, kind = colour(sweep.scope, data.scopes), marker(sweep.scope, data.scopes)
+        handle = Line2D([], [], color=shade, marker=kind, markersize=3.5)
+        yield handle, label(sweep.scope) + _seed_count(sweep, data.seeds)
+
+    several = len(data.seeds) > 1
+    yield mark("o", markersize=5.5), "base (α = 0)"
+    star = mark("*", color=GREY, markersize=7)
+    yield star, "chosen α (one star per seed)" if several else "chosen α"
+    points = f"{data.tolerance:g} point{'s' * (data.tolerance != 1)}"
+    forbidden = Patch(facecolor=PALE, edgecolor=GREY, linestyle=":")
+    yield forbidden, f"loses more than {points}: not allowed"
+
+    seeds = max(len(sweep.choices) for sweep in data.sweeps)
+    if seeds > 1:
+        band = "range of both seeds" if seeds == 2 else f"95% interval of the mean of {seeds} seeds"
+        yield Patch(facecolor=GREY, alpha=0.3, linewidth=0), band
+        yield Line2D([], [], color=GREY, linewidth=0.5), "single seed"
+
+
+def _sweep(results: Results, cell: Cell, scope: Scope) -> ScopeSweep | None:
+    """Read the sweep of a scope over the seeds that have one; None if there are none."""
+    swept = results.with_files(cell, *layout.figure_files("interpolation", scopes=(scope,)))
+    if not swept.grid.seeds:
         return None
-    sweep, choices = run.sweep(cell, scope), run.selections(cell, scope)
-    base = sweep[sweep["alpha"] == 0].set_index("seed")
-    changes = sweep[["alpha", "seed"]].assign(
-        **{column: sweep[column] - sweep["seed"].map(base[column]) for column in (STANDARD, ADVERSARIAL)}
+    table, choices = swept.sweep(cell, scope), swept.selections(cell, scope)
+    base = table[table["alpha"] == 0].set_index("seed")
+    changes = table[["alpha", "seed"]].assign(
+        **{
+            column: table[column] - table["seed"].map(base[column])
+            for column in (STANDARD, ADVERSARIAL)
+        }
     )
-    return Path(scope, changes, dict(zip(run.grid.seeds, choices, strict=True)))
+    return ScopeSweep(scope, changes, dict(zip(swept.grid.seeds, choices, strict=True)))
 
 
 def _band(values: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
-    """How sure a mean over seeds is: Student's 95% interval; of two seeds, of which it would say nothing, their range.
+    """Return Student's 95% interval of the mean over seeds; with two seeds, their range.
+
+    An interval from two values would be too wide to be of use.
 
     Args:
-        values: a row a point, a column a seed.
+        values: one row per point, one column per seed.
     """
     if values.shape[1] == 2:
         return values.min(axis=1), values.max(axis=1)
@@ -150,25 +218,31 @@ def _band(values: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
     return bounds["low"], bounds["high"]
 
 
-def _aside(path: Path, paths: list[Path], alpha: float) -> float:
-    """How far a star moves aside for those of other scopes that have chosen the same α."""
-    same = [other.scope for other in paths if any(choice["alpha"] == alpha for choice in other.choices.values())]
-    return 0.022 * (same.index(path.scope) - (len(same) - 1) / 2)
+def _shift(sweep: ScopeSweep, sweeps: list[ScopeSweep], alpha: float) -> float:
+    """Return how far a star is moved, so that stars of several scopes at one α do not overlap."""
+    same = [
+        other.scope
+        for other in sweeps
+        if any(choice["alpha"] == alpha for choice in other.choices.values())
+    ]
+    return 0.022 * (same.index(sweep.scope) - (len(same) - 1) / 2)
 
 
-def _look_close(plane: Axes, paths: list[Path], tolerance: float) -> None:
-    """Let the plane reach as far as the first scope does, RiFT as a rule: curves that lose much more leave it."""
-    first = next((path for path in paths if path.scope == "rift"), paths[0]).changes
-    left = 1.1 * min(first[ADVERSARIAL].min(), -3 * tolerance, -0.1)
-    seen = pd.concat([path.changes[path.changes[ADVERSARIAL] >= left] for path in paths])
-    right = max(seen[ADVERSARIAL].max(), 0.0)
-    low, high = min(seen[STANDARD].min(), -0.1), max(seen[STANDARD].max(), 0.1)
+def _zoom(plane: Axes, data: Sweeps) -> None:
+    """Show the range of RiFT, or else of the first scope, and cut off curves that lose more."""
+    shown = next((sweep for sweep in data.sweeps if sweep.scope == "rift"), data.sweeps[0]).changes
+    left = 1.1 * min(shown[ADVERSARIAL].min(), -3 * data.tolerance, -0.1)
+    visible = pd.concat(
+        [sweep.changes[sweep.changes[ADVERSARIAL] >= left] for sweep in data.sweeps]
+    )
+    right = max(visible[ADVERSARIAL].max(), 0.0)
+    low, high = min(visible[STANDARD].min(), -0.1), max(visible[STANDARD].max(), 0.1)
     plane.set_xlim(left, right + 0.08 * (right - left))
     plane.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
 
 
-def _forbid(plane: Axes, below: Axes, floor: float) -> None:
-    """Shade what loses too much robustness, as far as the axes reach."""
+def _shade_forbidden(plane: Axes, below: Axes, floor: float) -> None:
+    """Shade the points that lose too much robust accuracy."""
     left, bottom = plane.get_xlim()[0], min(below.get_ylim()[0], 2 * floor)
     plane.axvspan(left, floor, color=PALE, linewidth=0, zorder=0)
     plane.axvline(floor, color=GREY, linestyle=":", linewidth=0.9)
@@ -178,6 +252,6 @@ def _forbid(plane: Axes, below: Axes, floor: float) -> None:
     below.set_ylim(bottom=bottom)
 
 
-def _how_many(path: Path, results: Results) -> str:
-    run, asked = len(path.choices), len(results.grid.seeds)
-    return "" if run == asked else f" ({run} of {asked} seeds)"
+def _seed_count(sweep: ScopeSweep, seeds: Sequence[int]) -> str:
+    count = len(sweep.choices)
+    return "" if count == len(seeds) else f" ({count} of {len(seeds)} seeds)"

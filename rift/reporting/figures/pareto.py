@@ -1,5 +1,6 @@
-"""What every variant pays in robustness for its accuracy, on test images."""
+"""Clean accuracy against robust accuracy of every variant, on test images."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -8,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rift import layout
 from rift.artifacts import read_outcomes
 from rift.config import Variant
 from rift.errors import RiftError
+from rift.layout import Cell, Run
 from rift.reporting.figures.style import (
     DOUBLE,
     GREY,
@@ -23,17 +26,26 @@ from rift.reporting.figures.style import (
     marker,
     sheet,
 )
-from rift.reporting.results import Cell, Metric, Results
-from rift.reporting.tables.table import seeds_of
+from rift.reporting.outcomes import Metric
+from rift.reporting.results import Results
+from rift.reporting.texts import seeds_text
 from rift.statistics import Delta, accuracy, paired_delta
 
-FILES = ("standard.npz", "adversarial.npz")
 ATTACKS: dict[Metric, str] = {"pgd": "under PGD", "autoattack": "under AutoAttack"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant on test images: accuracies in percent, their differences from the base in points, how many were attacked."""
+    """Accuracies of a variant on test images, over the seeds that it shares with the base.
+
+    Attributes:
+        variant: its name.
+        standard: accuracy on clean images, in percent.
+        robust: accuracy under attack, in percent.
+        standard_delta: change of the first from the base, in points.
+        robust_delta: change of the second from the base, in points.
+        images: number of attacked images.
+    """
 
     variant: Variant
     standard: float
@@ -43,33 +55,62 @@ class Point:
     images: int
 
 
-def draw(results: Results, cell: Cell) -> Figure:
-    """Std against Adv of every variant that has been evaluated, a panel an attack, and the front that none of them passes."""
-    panels = {attack: points for attack in ATTACKS if len(points := measured(results, cell, attack)) > 1}
+@dataclass(frozen=True)
+class Tradeoff:
+    """Data of the figure.
+
+    Attributes:
+        panels: the points by attack, the base first.
+        seeds: all seeds that are asked for.
+    """
+
+    panels: dict[Metric, list[Point]]
+    seeds: tuple[int, ...]
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Return all variants that are shown, in the order of the first panels."""
+        points = (point for panel in self.panels.values() for point in panel)
+        return list(dict.fromkeys(point.variant for point in points))
+
+
+def collect(results: Results, cell: Cell) -> Tradeoff:
+    """Read the accuracies of all variants that have been evaluated.
+
+    Raises:
+        RiftError: base and one variant at least were not evaluated under PGD, an artifact is
+            damaged, or variants were evaluated on different images.
+    """
+    measured = {attack: _points(results, cell, attack) for attack in ATTACKS}
+    panels = {attack: points for attack, points in measured.items() if len(points) > 1}
     if not panels:
-        for variant, seed, file in product(results.grid.variants, results.grid.seeds, FILES):
-            read_outcomes(results.run(cell, seed) / "evaluation" / variant / file)  # says which one is missing
+        variants = results.grid.variants
+        files = layout.figure_files("pareto", variants=variants)
+        for seed, file in product(results.grid.seeds, files):
+            read_outcomes(results.file(cell, seed, file))  # raises an error if it is missing
+        run = results.folder / Run(cell, results.grid.seeds[0]).name
         raise RiftError(
-            f"{results.run(cell, results.grid.seeds[0])}: the base and a variant under PGD are wanted; run rift evaluate"
+            f"{run}: the figure needs PGD results of the base and of a variant; run rift evaluate"
         )
-    shown = [
-        variant
-        for variant in results.grid.variants
-        if any(point.variant == variant for points in panels.values() for point in points)
-    ]
-    figure = sheet(DOUBLE if len(panels) > 1 else SINGLE, 2.5)
-    axes: list[Axes] = list(figure.subplots(1, len(panels), squeeze=False)[0])
-    for axis, (attack, points) in zip(axes, panels.items(), strict=True):
+    return Tradeoff(panels, results.grid.seeds)
+
+
+def draw(data: Tradeoff) -> Figure:
+    """Draw clean accuracy against robust accuracy with the Pareto front, one panel per attack."""
+    variants, several = data.variants, len(data.panels) > 1
+    figure = sheet(DOUBLE if several else SINGLE, 2.5)
+    axes: list[Axes] = list(figure.subplots(1, len(data.panels), squeeze=False)[0])
+    for axis, (attack, points) in zip(axes, data.panels.items(), strict=True):
         for number, point in enumerate(points):
-            shade = colour(point.variant, shown)
+            shade = colour(point.variant, variants)
             if point.variant != "base":
-                _interval(axis, point, shade)
-            # Around what lies at the same place already, so that neither hides the other.
-            below = sum((other.robust, other.standard) == (point.robust, point.standard) for other in points[:number])
+                _draw_intervals(axis, point, shade)
+            # Draw a larger hollow marker where two points coincide.
+            place = (point.robust, point.standard)
+            below = sum((other.robust, other.standard) == place for other in points[:number])
             axis.plot(
-                point.robust,
-                point.standard,
-                marker(point.variant, shown),
+                *place,
+                marker(point.variant, variants),
                 color=shade,
                 markersize=5 + 4 * below,
                 markerfacecolor="none" if below else shade,
@@ -80,40 +121,16 @@ def draw(results: Results, cell: Cell) -> Figure:
         _widen(axis)
         _draw_front(axis, front(points))
     axes[0].set_ylabel("accuracy on clean images (%)")
-    figure.suptitle(f"test images, {seeds_of(results.grid)}")
-    entries: list[tuple[Any, str]] = [
-        (mark(marker(variant, shown), color=colour(variant, shown), markersize=5), label(variant)) for variant in shown
-    ]
-    entries.append((Line2D([], [], color=GREY, linestyle="--", linewidth=0.9), "Pareto front"))
-    entries.append((mark("+", color=INK, markersize=8), "95% interval of its change"))
-    legend(figure, entries, 3 if len(panels) > 1 else 2)
+    figure.suptitle(f"test images, {seeds_text(data.seeds)}")
+    legend(figure, _entries(variants), 3 if several else 2)
     return figure
 
 
-def measured(results: Results, cell: Cell, attack: Metric) -> list[Point]:
-    """Every variant that has been evaluated on clean images and under an attack, the base first; none without the base."""
-    points: list[Point] = []
-    grid = results.grid
-    for variant in [name for name in grid.variants if attack != "autoattack" or name in grid.autoattack]:
-        both = [f"evaluation/{name}/{file}" for name in ("base", variant) for file in FILES]
-        run = results.having(cell, *both)
-        if not run.grid.seeds:
-            continue
-        parts = [run.outcomes(cell, name, metric) for metric in ("std", attack) for name in ("base", variant)]
-        known = [part for part in parts if part is not None]
-        shared = [seed for seed in run.grid.seeds if all(seed in part.scores for part in known)]
-        if len(known) < len(parts) or not shared:
-            continue
-        before, after, before_attacked, after_attacked = (part.of(shared) for part in known)
-        standard, robust = before.paired(after), before_attacked.paired(after_attacked)
-        deltas = paired_delta(*standard), paired_delta(*robust)
-        attacked = accuracy(robust[1])
-        points.append(Point(variant, accuracy(standard[1]).mean, attacked.mean, *deltas, attacked.images))
-    return points if points and points[0].variant == "base" else []
-
-
 def front(points: list[Point]) -> list[Point]:
-    """Points that no other is at least as good as in both accuracies and better in one; from the most to the least robust."""
+    """Return the Pareto front, from the most to the least robust point.
+
+    No other point is at least as good as one of these in both accuracies and better in one.
+    """
     best: list[Point] = []
     for point in sorted(points, key=lambda point: (-point.robust, -point.standard)):
         if not best or point.standard > best[-1].standard:
@@ -121,28 +138,75 @@ def front(points: list[Point]) -> list[Point]:
     return best
 
 
-def _interval(axis: Axes, point: Point, shade: str) -> None:
-    """Draw both intervals of the differences from the base around a point."""
+def _points(results: Results, cell: Cell, attack: Metric) -> list[Point]:
+    """Return the points of all variants that were evaluated; none without the base."""
+    grid = results.grid
+    names = [name for name in grid.variants if attack != "autoattack" or name in grid.autoattack]
+    found = [_point(results, cell, variant, attack) for variant in names]
+    points = [point for point in found if point is not None]
+    return points if points and points[0].variant == "base" else []
+
+
+def _point(results: Results, cell: Cell, variant: Variant, attack: Metric) -> Point | None:
+    files = layout.figure_files("pareto", variants=("base", variant))
+    run = results.with_files(cell, *files)
+    metrics: tuple[Metric, Metric] = ("std", attack)
+    parts = [run.outcomes(cell, name, metric) for metric in metrics for name in ("base", variant)]
+    known = [part for part in parts if part is not None]
+    shared = [seed for seed in run.grid.seeds if all(seed in part.scores for part in known)]
+    if len(known) < len(parts) or not shared:
+        return None
+    before, after, before_attacked, after_attacked = (part.only(shared) for part in known)
+    standard, robust = before.paired(after), before_attacked.paired(after_attacked)
+    attacked = accuracy(robust[1])
+    return Point(
+        variant,
+        accuracy(standard[1]).mean,
+        attacked.mean,
+        paired_delta(*standard),
+        paired_delta(*robust),
+        attacked.images,
+    )
+
+
+def _entries(variants: list[Variant]) -> Iterator[tuple[Any, str]]:
+    """Yield the entries of the legend."""
+    for variant in variants:
+        kind = marker(variant, variants)
+        yield mark(kind, color=colour(variant, variants), markersize=5), label(variant)
+    yield Line2D([], [], color=GREY, linestyle="--", linewidth=0.9), "Pareto front"
+    yield mark("+", color=INK, markersize=8), "95% interval of the change"
+
+
+def _draw_intervals(axis: Axes, point: Point, shade: str) -> None:
+    """Draw the intervals of both changes from the base around a point."""
     look: dict[str, Any] = {"color": shade, "linewidth": 0.8, "alpha": 0.7, "zorder": 3}
     across, up = (
         [value + bound - delta.mean for bound in (delta.low, delta.high)]
-        for value, delta in ((point.robust, point.robust_delta), (point.standard, point.standard_delta))
+        for value, delta in (
+            (point.robust, point.robust_delta),
+            (point.standard, point.standard_delta),
+        )
     )
     axis.plot(across, [point.standard] * 2, **look)
     axis.plot([point.robust] * 2, up, **look)
 
 
 def _widen(axis: Axes) -> None:
-    """Show at least one point of accuracy on both axes, with some room around: less is no difference worth a look."""
-    for (low, high), put in ((axis.dataLim.intervalx, axis.set_xlim), (axis.dataLim.intervaly, axis.set_ylim)):
+    """Show at least one point of accuracy on both axes: smaller differences are not important."""
+    for (low, high), set_limits in (
+        (axis.dataLim.intervalx, axis.set_xlim),
+        (axis.dataLim.intervaly, axis.set_ylim),
+    ):
         room = max(0.1 * (high - low), (1 - (high - low)) / 2)
-        put(low - room, high + room)
+        set_limits(low - room, high + room)
 
 
 def _draw_front(axis: Axes, best: list[Point]) -> None:
-    """Draw the stairs below and left of which every point is passed by one of the front."""
+    """Draw the stairs that separate the front from all other points."""
     (left, _), (bottom, _) = axis.get_xlim(), axis.get_ylim()
     corners = [(best[0].robust, bottom)]
     for point, following in zip(best, [*best[1:], None], strict=True):
-        corners += [(point.robust, point.standard), (following.robust if following else left, point.standard)]
+        end = following.robust if following else left
+        corners += [(point.robust, point.standard), (end, point.standard)]
     axis.plot(*zip(*corners, strict=True), color=GREY, linewidth=0.9, linestyle="--", zorder=1)

@@ -1,6 +1,6 @@
-"""The one look of all figures: sizes of a paper's columns, fonts, colours, and what every figure is made of.
+"""The style of all figures: widths, fonts, colours, markers and legends.
 
-Figures are made as wide as they are printed, and never scaled: a size of type here is the size on paper.
+Figures have the width at which they are printed: sizes of type here are sizes on paper.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,10 +11,11 @@ from matplotlib.lines import Line2D
 
 from rift.config import Scope, Variant
 
-SINGLE, DOUBLE = 3.3, 6.8  # inches: one column of a page, and both
+SINGLE, DOUBLE = 3.3, 6.8  # inches: one column of a page, and two
 
 INK, GREY, PALE = "#222222", "#757575", "#e6e6e6"
-# Okabe and Ito's colours, told apart by colour-blind readers too; each scope keeps its own in all figures, and its own marker.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
+# A scope has the same colour and marker in all figures.
 COLOURS: dict[Variant, str] = {
     "base": INK,
     "rift": "#0072B2",
@@ -45,8 +46,11 @@ LABELS: dict[Variant, str] = {
     "top3": "3 least critical",
     "top5": "5 least critical",
 }
-# Modules that a configuration names, in the order of its scopes.
-OTHER_COLOURS, OTHER_MARKERS = ("#332288", "#882255", "#999933", "#44AA99", "#661100", "#AA4499"), "Pp*Xd8"
+# For scopes of single modules, in the order of the grid.
+OTHER_COLOURS, OTHER_MARKERS = (
+    ("#332288", "#882255", "#999933", "#44AA99", "#661100", "#AA4499"),
+    "Pp*Xd8",
+)
 
 SMALL = 6.5
 STYLE: dict[Any, Any] = {
@@ -87,21 +91,22 @@ STYLE: dict[Any, Any] = {
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty figure, in inches; what is put on it finds its place by itself."""
+    """Return an empty figure of a size in inches. Its contents are laid out automatically."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def label(variant: Variant) -> str:
+    """Return the label of a variant."""
     return LABELS.get(variant, variant.removeprefix("module-"))
 
 
 def colour(scope: Scope, scopes: Sequence[Variant]) -> str:
-    """Colour of a scope among those of a grid."""
+    """Return the colour of a scope among those of a grid."""
     return COLOURS.get(scope) or OTHER_COLOURS[_place(scope, scopes) % len(OTHER_COLOURS)]
 
 
 def marker(scope: Scope, scopes: Sequence[Variant]) -> str:
-    """Marker of a scope among those of a grid."""
+    """Return the marker of a scope among those of a grid."""
     return MARKERS.get(scope) or OTHER_MARKERS[_place(scope, scopes) % len(OTHER_MARKERS)]
 
 
@@ -110,12 +115,18 @@ def _place(scope: Scope, scopes: Sequence[Variant]) -> int:
 
 
 def mark(kind: str, **look: Any) -> Line2D:
-    """A marker for a legend."""
+    """Return a marker for a legend."""
     return Line2D([], [], marker=kind, linestyle="none", **{"color": INK, **look})
 
 
 def legend(figure: Figure, entries: Iterable[tuple[Any, str]], columns: int) -> None:
-    """Put a legend below everything, in so many columns or as many as fit, and make the figure higher by it."""
+    """Put a legend below everything, and make the figure higher by the height of the legend.
+
+    Args:
+        figure: the figure.
+        entries: handles and texts.
+        columns: number of columns, if they fit; otherwise there are fewer.
+    """
     handles, texts = zip(*entries, strict=True)
     for number in range(columns, 0, -1):
         drawn = figure.legend(handles, texts, loc="outside lower center", ncols=number)

@@ -1,43 +1,30 @@
-"""Tables by name. Add yours to ``TABLES`` and its name to ``rift.config.TableName``."""
+"""Tables by name.
+
+To add a table, write a file here, add a line to ``TABLES``, and add its name to
+``rift.config.TableName``.
+"""
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
-from rift.config import Grid, TableName
+from rift.config import TableName
 from rift.reporting.results import Results
-from rift.reporting.tables import comparisons, corruptions, cost, criticality, notes
-from rift.reporting.tables.table import DELTA, NOT_RUN, PAPER, Table
+from rift.reporting.tables.by_regime import regimes
+from rift.reporting.tables.corruptions import corruptions
+from rift.reporting.tables.cost import cost
+from rift.reporting.tables.criticality import criticality
+from rift.reporting.tables.main_results import main
+from rift.reporting.tables.module_ablation import module_ablation
+from rift.reporting.tables.table import Table
+from rift.reporting.tables.top_k import top_k
 
-__all__ = ["DELTA", "NOT_RUN", "PAPER", "TABLES", "Table"]
+TableMaker = Callable[[Results], Table]
 
-Maker = Callable[[Path, Grid], Table]
-
-
-def _labelled(make: Maker) -> Maker:
-    """Say in every table, whatever it shows, if α was selected on test data, and by which protocol."""
-
-    def labelled(folder: Path, grid: Grid) -> Table:
-        table, results = make(folder, grid), Results(folder, grid)
-        if not notes.selected_on_test(results):
-            return table
-        said = notes.protocol(results)
-        return replace(
-            table,
-            title=f"{table.title} (selected on test data)",
-            caption=f"{table.caption} α was selected on test data, as in the paper.",
-            notes=[*([said] if said else []), *table.notes],
-        )
-
-    return labelled
-
-
-TABLES: dict[TableName, Maker] = {
-    "main": _labelled(comparisons.main),
-    "regimes": _labelled(comparisons.regimes),
-    "module-ablation": _labelled(comparisons.module_ablation),
-    "top-k": _labelled(comparisons.top_k),
-    "corruptions": _labelled(corruptions.corruptions),
-    "criticality": _labelled(criticality.criticality),
-    "cost": _labelled(cost.cost),
+TABLES: dict[TableName, TableMaker] = {
+    "main": main,
+    "regimes": regimes,
+    "module-ablation": module_ablation,
+    "top-k": top_k,
+    "corruptions": corruptions,
+    "criticality": criticality,
+    "cost": cost,
 }

@@ -1,80 +1,102 @@
-"""How critical each module is, and which scopes have taken it."""
+"""How critical each module is, and which scopes fine-tuned it."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pandas as pd
 
+from rift import layout
 from rift.config import Grid, Scope
 from rift.errors import RiftError
-from rift.reporting.results import Cell, Results, cells
+from rift.layout import Cell
+from rift.reporting.results import Results, cells
 from rift.reporting.tables import notes
-from rift.reporting.tables.table import NOT_RUN, Table, listed, name_of, seeds_of, spread
+from rift.reporting.tables.table import NOT_RUN, Table, spread
+from rift.reporting.texts import listed, name_of, seeds_text
+
+# Modules that each scope fine-tuned, by seed.
+FineTuned = Mapping[Scope, Mapping[int, list[str]]]
 
 
-def criticality(folder: Path, grid: Grid) -> Table:
-    """Measure of every module, over seeds."""
-    measured = {cell: Results(folder, grid).having(cell, "criticality.csv") for cell in cells(grid)}
-    there = {cell: results for cell, results in measured.items() if results.grid.seeds}
-    if not there:
-        raise RiftError(f"{folder}: criticality of no run of the grid has been measured; run rift criticality first")
+def criticality(results: Results) -> Table:
+    """Make the table of the criticality of every module over seeds."""
+    grid = results.grid
+    measured = {cell: results.with_files(cell, layout.CRITICALITY) for cell in cells(grid)}
+    existing = {cell: some for cell, some in measured.items() if some.grid.seeds}
+    if not existing:
+        raise RiftError(
+            f"{results.folder}: criticality was measured for no run of the grid; run rift"
+            " criticality first"
+        )
+
     texts: dict[tuple[str, str], dict[str, str]] = {}
     tables: list[pd.DataFrame] = []
-    for cell, results in measured.items():
-        if cell not in there:
+    for cell, some in measured.items():
+        if cell not in existing:
             texts[name_of(cell), NOT_RUN] = {}
             continue
-        table = results.criticality(cell)
+        table = some.criticality(cell)
         tables.append(table.assign(**cell._asdict()))
-        takers = {scope: _chosen(results, cell, scope) for scope in grid.scopes}
+        fine_tuned = {scope: _fine_tuned(some, cell, scope) for scope in grid.scopes}
         for module, rows in table.groupby("module", sort=False):
-            texts[name_of(cell), str(module)] = {
-                "Parameters": f"{rows['parameters'].iloc[0]:,}",
-                "MRC (nats)": spread(rows["mrc"], 3),
-                "Standard error": spread(rows["mrc_error"], 3),
-                "Adv drop (points)": spread(rows["robust_accuracy_drop"], 1),
-                "Rank by seed": listed(
-                    f"{rank}{'=' if tied and rank > 1 else ''}"
-                    for rank, tied in zip(rows["rank"], rows["tied"], strict=True)
-                ),
-                "Chosen by": listed(_takes(str(module), takers, grid)),
-            }
+            texts[name_of(cell), str(module)] = _texts(rows, fine_tuned, grid)
+
     shown = pd.DataFrame.from_dict(texts, orient="index").fillna(NOT_RUN)
     shown.index = pd.MultiIndex.from_tuples(texts, names=["Base", "Module"])
-    missing = [
-        f"{name_of(cell)} (seed {listed(seed for seed in grid.seeds if seed not in results.grid.seeds)})"
-        for cell, results in measured.items()
-        if results.grid.seeds != grid.seeds
-    ]
     return Table(
         "Module robust criticality",
-        "How much the robust loss rises (MRC) and the robust accuracy falls when one module's weights are moved against it."
-        " Modules in the network's order.",
+        "Rise of the robust loss (MRC) and drop of the robust accuracy when the weights of one"
+        " module are moved adversarially. Modules are in the network's order.",
         shown,
         pd.concat(tables, ignore_index=True),
-        [
-            f"Mean ± standard deviation over {seeds_of(grid)}."
-            if len(grid.seeds) > 1
-            else f"One seed: {seeds_of(grid)}.",
-            "The standard error is that of the MRC over images: how far it would move with others of the same kind, the moved"
-            " weight staying. (Of the method gradient it is over batches.)",
-            "Rank 1 is the least critical module; = marks those whose MRC cannot be told from it: image by image, the"
-            " difference is within 1.96 standard errors.",
-            *([f"Not measured yet: {listed(missing)}."] if missing else []),
-            *dict.fromkeys(notes.criticality(results, cell) for cell, results in there.items()),
-        ],
+        _notes(grid, measured),
     )
 
 
-def _chosen(results: Results, cell: Cell, scope: Scope) -> dict[int, list[str]]:
-    """Modules that a scope has fine-tuned, by seed, of the seeds that it was."""
-    there = results.having(cell, f"{scope}/finetuned.safetensors")
-    return dict(zip(there.grid.seeds, there.chosen(cell, scope), strict=True))
+def _texts(rows: pd.DataFrame, fine_tuned: FineTuned, grid: Grid) -> dict[str, str]:
+    """Return the texts of one module."""
+    ranks = zip(rows["rank"], rows["tied"], strict=True)
+    return {
+        "Parameters": f"{rows['parameters'].iloc[0]:,}",
+        "MRC (nats)": spread(rows["mrc"], 3),
+        "Standard error": spread(rows["mrc_error"], 3),
+        "Adv drop (points)": spread(rows["robust_accuracy_drop"], 1),
+        "Rank by seed": listed(f"{rank}{'=' if tied and rank > 1 else ''}" for rank, tied in ranks),
+        "Chosen by": listed(_scopes(str(rows["module"].iloc[0]), fine_tuned, grid)),
+    }
 
 
-def _takes(module: str, takers: Mapping[Scope, Mapping[int, list[str]]], grid: Grid) -> Iterator[str]:
-    """Name the scopes that have fine-tuned a module, and in which runs, if not in all."""
-    for scope, chosen in takers.items():
-        seeds = [seed for seed, modules in chosen.items() if module in modules]
+def _fine_tuned(results: Results, cell: Cell, scope: Scope) -> dict[int, list[str]]:
+    """Return the modules that a scope fine-tuned, for the seeds that have it."""
+    tuned = results.with_files(cell, layout.finetuned(scope))
+    return dict(zip(tuned.grid.seeds, tuned.fine_tuned_modules(cell, scope), strict=True))
+
+
+def _scopes(module: str, fine_tuned: FineTuned, grid: Grid) -> Iterator[str]:
+    """Yield the scopes that fine-tuned a module, with the seeds unless these are all."""
+    for scope, by_seed in fine_tuned.items():
+        seeds = [seed for seed, modules in by_seed.items() if module in modules]
         if seeds:
             yield scope if len(seeds) == len(grid.seeds) else f"{scope} (seed {listed(seeds)})"
+
+
+def _notes(grid: Grid, measured: Mapping[Cell, Results]) -> list[str]:
+    missing: list[str] = []
+    for cell, results in measured.items():
+        seeds = [seed for seed in grid.seeds if seed not in results.grid.seeds]
+        if seeds:
+            missing.append(f"{name_of(cell)} ({seeds_text(seeds)})")
+    several = f"Mean ± standard deviation over {seeds_text(grid.seeds)}."
+    return [
+        several if len(grid.seeds) > 1 else f"One seed: {seeds_text(grid.seeds)}.",
+        "The standard error shows how far the MRC would vary with other images of the same kind,"
+        " for the same moved weights. The gradient method computes it over batches.",
+        "Rank 1 is the least critical module. An equals sign (=) marks modules whose MRC is not"
+        " distinguishable from that of rank 1: image by image, the difference is within 1.96"
+        " standard errors.",
+        *([f"Not measured yet: {listed(missing)}."] if missing else []),
+        *dict.fromkeys(
+            notes.criticality(results, cell)
+            for cell, results in measured.items()
+            if results.grid.seeds
+        ),
+    ]

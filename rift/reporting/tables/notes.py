@@ -1,46 +1,62 @@
-"""What stands below a table: how to read it, how its numbers were made, and what is not there yet."""
+"""Notes below a table: how to read it, how its numbers were made, and which results are missing."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
-from rift.config import PROTOCOLS, RECIPES, Grid, MethodName, RegimeName, Variant
-from rift.reporting.results import METRICS, Cell, Metric, Results, cells
-from rift.reporting.tables.table import ALPHA, BASE, NOT_RUN, listed, name_of, seeds_of
+from rift import layout
+from rift.config import PROTOCOLS, Grid, RegimeName, SearchName, Variant, recipe_of
+from rift.config.values import leaves
+from rift.layout import Cell
+from rift.reporting.outcomes import METRICS, Metric
+from rift.reporting.results import Results, cells
+from rift.reporting.tables.table import BASE, LEVEL, NOT_RUN
+from rift.reporting.texts import listed, name_of, seeds_text
 
-SEARCHES: dict[MethodName, str] = {
+SEARCHES: dict[SearchName, str] = {
     "pga": "search by projected gradient ascent",
     "published": "the published search",
-    "gradient": "estimate to first order",
+    "gradient": "first-order estimate",
 }
-PRINTED = (
-    "The paper's numbers are means of three seeds; its Adv is PGD-10, and it chose the epoch kept and α on test images."
+PUBLISHED = (
+    "The numbers of the paper are means of three seeds. Its Adv is accuracy under PGD-10. The paper"
+    " selected its epochs and α on test images."
 )
-DELTAS = (
-    "Δ is the difference from the base in percentage points with its 95% interval (paired bootstrap over test images), and p"
-    " that of the exact McNemar test over the same images (of several seeds together; OOD, a mean of several outcomes an image,"
-    f" has none). An asterisk marks a Δ told from zero: its interval leaves out zero, and p is at most {ALPHA:g}. Nothing is"
-    " corrected for the number of comparisons."
-)
+ON_TEST = "These are test data, as in the paper."
 
 
-def reading(grid: Grid) -> list[str]:
-    """How to read an accuracy and a difference."""
+def reading(grid: Grid, reference: str = "the base") -> list[str]:
+    """Return how to read accuracies and differences.
+
+    Args:
+        grid: its seeds are named.
+        reference: description of the variants that others are compared with.
+    """
     if len(grid.seeds) > 1:
-        accuracies = f"Accuracies are the mean ± standard deviation over {seeds_of(grid)}."
+        accuracies = f"Accuracies are the mean ± standard deviation over {seeds_text(grid.seeds)}."
     else:
         accuracies = (
-            f"Accuracies are those of {seeds_of(grid)} alone, with their 95% interval over test images (Wilson; of OOD a"
-            " bootstrap): how far another seed would be from it, one seed cannot say."
+            f"Accuracies are of {seeds_text(grid.seeds)} only, with their 95% interval over test"
+            " images (Wilson; OOD: bootstrap). This interval does not include the variation between"
+            " seeds."
         )
-    return [accuracies, DELTAS]
+    differences = (
+        f"Δ is the difference from {reference} in percentage points, with its 95% interval (paired"
+        " bootstrap over test images). p is the p-value of the exact McNemar test over the same"
+        " images, for all seeds together. OOD has no p: its score is a mean of several outcomes per"
+        " image. An asterisk marks a Δ that is distinguishable from zero: the interval excludes"
+        f" zero, and p is at most {LEVEL:g}. There is no correction for multiple comparisons."
+    )
+    return [accuracies, differences]
 
 
 def not_run(
-    results: Results, compared: Mapping[Cell, Iterable[Variant]], metrics: Iterable[Metric] = tuple(METRICS)
+    results: Results,
+    compared: Mapping[Cell, Iterable[Variant]],
+    metrics: Iterable[Metric] = tuple(METRICS),
 ) -> list[str]:
-    """What is asked for and not there, cell by cell."""
-    said: list[str] = []
+    """Return which results are missing, cell by cell."""
+    missing: list[str] = []
     for cell, variants in compared.items():
         lacking: dict[tuple[int, ...], list[str]] = {}
         asked = 0
@@ -49,185 +65,213 @@ def not_run(
                 continue
             asked += 1
             found = results.outcomes(cell, variant, metric)
-            seeds = tuple(seed for seed in results.grid.seeds if found is None or seed not in found.seeds)
+            evaluated = () if found is None else found.seeds
+            seeds = tuple(seed for seed in results.grid.seeds if seed not in evaluated)
             if seeds:
                 lacking.setdefault(seeds, []).append(f"{variant} {METRICS[metric]}")
-        if [len(what) for what in lacking.values()] == [asked] and results.grid.seeds in lacking:
-            said.append(f"{name_of(cell)}: all of it")
+
+        if lacking.keys() == {results.grid.seeds} and len(lacking[results.grid.seeds]) == asked:
+            missing.append(f"{name_of(cell)}: everything")
         elif lacking:
-            parts = (f"{listed(what)} ({_seeds(seeds, results.grid)})" for seeds, what in lacking.items())
-            said.append(f"{name_of(cell)}: {'; '.join(parts)}")
-    return [f"{NOT_RUN} stands for what was not run."] + ([f"Not evaluated yet: {'. '.join(said)}."] if said else [])
+            parts = (f"{listed(names)} ({_seeds(s, results.grid)})" for s, names in lacking.items())
+            missing.append(f"{name_of(cell)}: {'; '.join(parts)}")
+    lines = [f"{NOT_RUN} marks results that do not exist."]
+    return [*lines, f"Not evaluated yet: {'. '.join(missing)}."] if missing else lines
 
 
 def _seeds(seeds: tuple[int, ...], grid: Grid) -> str:
-    return "every seed" if seeds == grid.seeds and len(seeds) > 1 else f"seed {listed(seeds)}"
+    return "all seeds" if seeds == grid.seeds and len(seeds) > 1 else seeds_text(seeds)
 
 
 def how_trained(results: Results) -> Iterator[str]:
-    """How the bases were trained here, a sentence for each way and its data sets."""
+    """Yield how the bases were trained here: one note per recipe, with its data sets."""
     grid = results.grid
     for architecture, regime in product(grid.architectures, grid.regimes):
         datasets: dict[str, dict[str, None]] = {}
         for dataset in grid.datasets:
             cell = Cell(dataset, architecture, regime)
-            for settings in results.having(cell, "base.safetensors").base_settings(cell):
-                if settings["stage"] == "train":
-                    datasets.setdefault(_recipe(settings, regime), {})[dataset] = None
+            for source in results.with_files(cell, layout.BASE).base_sources(cell):
+                if source.get("stage") == "train":
+                    recipe = _recipe(source["settings"], regime)
+                    datasets.setdefault(recipe, {})[dataset] = None
         for recipe, names in datasets.items():
             yield f"{architecture}, {regime} ({listed(names)}): {recipe}."
 
 
 def _recipe(settings: Mapping[str, Any], regime: RegimeName) -> str:
-    """Say in a few words what a base was trained with."""
-    train, inner = settings["train"], {**settings["attack"], **{k: v for k, v in settings["inner"].items() if v}}
-    drops = f" ÷10 after {listed(train['milestones'])}" if train["schedule"] == "step" else ""
-    said = [
+    """Return the main settings of training."""
+    train = settings["train"]
+    given = {key: value for key, value in settings["inner"].items() if value}
+    inner = {**settings["attack"], **given}
+    schedule = f", {train['schedule']}"
+    if train["schedule"] == "step":
+        schedule = f" ÷10 after {listed(train['milestones'])}" if train["milestones"] else schedule
+    parts = [
         f"{train['epochs']} epochs",
-        f"learning rate {train['learning_rate']:g}{drops or ', ' + train['schedule']}",
+        f"learning rate {train['learning_rate']:g}{schedule}",
         f"weight decay {train['weight_decay']:g}",
     ]
     if regime != "standard":
-        attack = f"PGD-{inner['steps']} from a {inner['start']} start" if inner["method"] == "pgd" else inner["method"]
-        said.append(f"{attack} (eps {inner['eps']:.4g})")
-    for section in RECIPES[regime].sections:
-        said += [f"{section} {name} {value:g}" for name, value in settings[section].items()]
+        name = inner["method"]
+        if name == "pgd":
+            name = f"PGD-{inner['steps']} from a {inner['start']} start"
+        parts.append(f"{name} (eps {inner['eps']:.4g})")
+    for section in recipe_of(regime).sections:
+        parts += [f"{section} {name} {value:g}" for name, value in settings[section].items()]
     if train["averaging"]:
-        said.append(f"weights averaged ({train['averaging']:g})")
+        parts.append(f"weights averaged ({train['averaging']:g})")
     if train["init"]:
-        said.append(f"from {train['init']}")
-    return "trained for " + ", ".join(said)
+        parts.append(f"from {train['init']}")
+    return f"trained for {', '.join(parts)}"
 
 
 def how_measured(results: Results) -> list[str]:
-    """What the accuracies were measured on, as the artifacts say, those that are there."""
-    notes: dict[str, None] = {}
-    for cell in cells(results.grid):
-        for base in results.having(cell, "base.safetensors").imports(cell):
-            file = base["weights"] + (f", sha256 {base['sha256'][:12]}" if base["sha256"] else "")
-            notes[
-                f"{name_of(cell)}: the base was not trained here but imported ({file}; normalisation:"
-                f" {base['normalization']['from']})."
-            ] = None
-        if said := "; ".join(_evaluation(results, cell)):
-            notes[f"{cell.dataset}: {said}."] = None
-        for scope in results.grid.scopes:
-            for choice in results.having(cell, f"{scope}/selection.json").selections(cell, scope):
-                warning = " These are test data, as in the paper." if choice["selection"] == "test" else ""
-                notes[
-                    f"{cell.dataset}: α is the most accurate point that loses at most {choice['tolerance']:g} points"
-                    f" under PGD (worst of {choice['restarts']}, computed in {choice['precision']}) on {choice['images']}"
-                    f" images of the {choice['selection']} split.{warning}"
-                ] = None
-        measured = results.having(cell, "criticality.csv")
-        if measured.grid.seeds and measured.criticality_settings(cell)["criticality"]["split"] == "test":
-            notes[f"{cell.dataset}: criticality was measured on test data, as in the paper."] = None
-    return list(notes)
+    """Return how the accuracies were measured, from the artifacts that exist."""
+    notes = (
+        note
+        for cell in cells(results.grid)
+        for part in (_imports, _evaluation, _selections, _criticality_on_test)
+        for note in part(results, cell)
+    )
+    return list(dict.fromkeys(notes))
+
+
+def _imports(results: Results, cell: Cell) -> Iterator[str]:
+    for base in results.with_files(cell, layout.BASE).imports(cell):
+        file = base["weights"] + (f", sha256 {base['sha256'][:12]}" if base["sha256"] else "")
+        normalisation = base["normalization"]["from"]
+        yield (
+            f"{name_of(cell)}: the base was imported, not trained here ({file};"
+            f" normalisation: {normalisation})."
+        )
 
 
 def _evaluation(results: Results, cell: Cell) -> Iterator[str]:
-    """Say how the base of a cell was evaluated."""
-    metrics: tuple[Metric, ...] = ("std", "ood", "pgd", "autoattack")
-    counts = {metric: found.array.shape[1] for metric in metrics if (found := results.outcomes(cell, BASE, metric))}
-    if "std" in counts:
-        yield f"Std on {counts['std']} test images"
-    corrupted = results.having(cell, f"evaluation/{BASE}/ood.csv")
-    if "ood" in counts and corrupted.grid.seeds:
-        yield f"OOD on {counts['ood']}, {corruptions(corrupted, cell)}"
-    attacked = results.having(cell, f"evaluation/{BASE}/adversarial.json")
+    """Yield how the base of a cell was evaluated."""
+    found = {metric: results.outcomes(cell, BASE, metric) for metric in METRICS}
+    counts = {name: some.array.shape[1] for name, some in found.items() if some is not None}
+    corrupted = results.with_files(cell, layout.result(BASE, "ood"))
+    attacked = results.with_files(cell, layout.result(BASE, "adversarial"))
     attacks = attacked.adversarial(cell, BASE) if attacked.grid.seeds else {}
+
+    parts: list[str] = []
+    if "std" in counts:
+        parts.append(f"Std on {counts['std']} test images")
+    if "ood" in counts and corrupted.grid.seeds:
+        parts.append(f"OOD on {counts['ood']}, {corruptions(corrupted, cell)}")
     if "pgd" in counts and "pgd" in attacks:
         pgd = attacks["pgd"]
-        yield (
-            f"PGD-{pgd['steps']} on {counts['pgd']} (Linf, eps {pgd['eps']:.4g}, step {pgd['step']:.4g}, worst of"
-            f" {pgd['restarts']})"
+        parts.append(
+            f"PGD-{pgd['steps']} on {counts['pgd']} (Linf, eps {pgd['eps']:.4g}, step"
+            f" {pgd['step']:.4g}, worst of {pgd['restarts']})"
         )
     if "autoattack" in counts and "autoattack" in attacks:
-        yield f"AutoAttack, {attacks['autoattack']['version']} version, on the first {counts['autoattack']}"
+        version, count = attacks["autoattack"]["version"], counts["autoattack"]
+        parts.append(f"AutoAttack, {version} version, on the first {count}")
+    if parts:
+        yield f"{cell.dataset}: {'; '.join(parts)}."
+
+
+def _selections(results: Results, cell: Cell) -> Iterator[str]:
+    for scope in results.grid.scopes:
+        for choice in results.selected_points(cell, scope):
+            warning = f" {ON_TEST}" if choice["selection"] == "test" else ""
+            points = "point" if choice["tolerance"] == 1 else "points"
+            yield (
+                f"{cell.dataset}: α is the most accurate point that loses at most"
+                f" {choice['tolerance']:g} {points} under PGD (worst of {choice['restarts']},"
+                f" computed in {choice['precision']}) on {choice['images']} images of the"
+                f" {choice['selection']} split.{warning}"
+            )
+
+
+def _criticality_on_test(results: Results, cell: Cell) -> Iterator[str]:
+    measured = results.with_files(cell, layout.CRITICALITY)
+    if not measured.grid.seeds:
+        return
+    if measured.criticality_settings(cell)["criticality"]["split"] == "test":
+        yield f"{cell.dataset}: criticality was measured on test data, as in the paper."
 
 
 def corruptions(results: Results, cell: Cell) -> str:
-    """Say which corrupted images the base of a cell was evaluated on, and where they are from."""
+    """Return which corrupted images the base of a cell was evaluated on, and their source."""
     ood = results.ood(cell, BASE)
     levels = sorted(ood["severity"].unique())
     severities = f"{len(levels)} severities" if len(levels) > 1 else f"severity {levels[0]}"
-    return f"mean of {ood['corruption'].nunique()} corruptions × {severities}, {' and '.join(ood['source'].unique())}"
+    sources = " and ".join(ood["source"].unique())
+    return f"mean of {ood['corruption'].nunique()} corruptions × {severities}, {sources}"
 
 
 def criticality(results: Results, cell: Cell) -> str:
-    """How the criticality of a cell was measured."""
+    """Return how the criticality of a cell was measured."""
     settings = results.criticality_settings(cell)
     measure, attack = settings["criticality"], settings["attack"]
-    which = "all images" if measure["images"] == "all" else f"{measure['images']} images"
-    on_test = " These are test data, as in the paper." if measure["split"] == "test" else ""
+    images = "all images" if measure["images"] == "all" else f"{measure['images']} images"
+    norm = "norm" if measure["norm"] == "l2" else "largest entry"
+    warning = f" {ON_TEST}" if measure["split"] == "test" else ""
     return (
-        f"{name_of(cell)}: {SEARCHES[measure['method']]}, weights moved by at most {measure['epsilon']:g} of their"
-        f" {'norm' if measure['norm'] == 'l2' else 'largest entry'}, on PGD-{attack['steps']} examples"
-        f" (eps {attack['eps']:.4g}) of {which} of the {measure['split']} split; ascent in {measure['precision']}.{on_test}"
+        f"{name_of(cell)}: {SEARCHES[measure['method']]}, weights moved by at most"
+        f" {measure['epsilon']:g} of their {norm}, on PGD-{attack['steps']} examples (eps"
+        f" {attack['eps']:.4g}) of {images} of the {measure['split']} split; ascent in"
+        f" {measure['precision']}.{warning}"
     )
 
 
 def selected_on_test(results: Results) -> bool:
-    """Say whether any α was chosen on test data."""
+    """Return whether any α was selected on test data."""
     return any(
         choice["selection"] == "test"
         for cell, scope in product(cells(results.grid), results.grid.scopes)
-        for choice in results.having(cell, f"{scope}/selection.json").selections(cell, scope)
+        for choice in results.selected_points(cell, scope)
     )
 
 
-def protocol(results: Results) -> str | None:
-    """Name the protocol that the artifacts were made by, if α was chosen as that does; and where they depart from it."""
+def protocol(results: Results) -> list[str]:
+    """Return a note that names the paper's protocol and every departure from it.
+
+    There is no note unless α was selected on test data, as that protocol does.
+    """
     if not selected_on_test(results):
-        return None
+        return []
     departures: dict[str, None] = {}
     for cell in cells(results.grid):
-        wanted = _leaves(PROTOCOLS["paper"].settings_for(cell.dataset))
+        expected = leaves(PROTOCOLS["paper"].settings_for(cell.target))
         for settings in _settings(results, cell):
-            for key, value in _leaves(settings).items():
-                if key in wanted and not _equal(value, wanted[key]):
-                    departures[f"{key} {_short(value)} (paper: {_short(wanted[key])}; {cell.dataset})"] = None
-    told = f", but for {listed(departures)}" if departures else ""
-    return (
-        f"Protocol: the paper's{told}. Epochs are chosen on images cut from the training split, which the paper trained on"
-        " and chose by test images."
-    )
+            for key, value in leaves(settings).items():
+                if key in expected and not _equal(value, expected[key]):
+                    theirs = _short(expected[key])
+                    text = f"{key} {_short(value)} (paper: {theirs}; {cell.dataset})"
+                    departures[text] = None
+    except_for = f", except for {listed(departures)}" if departures else ""
+    return [
+        f"Protocol: the paper's{except_for}. Epochs are selected on images that are cut from the"
+        " training split. The paper trained on these images and selected epochs on test images."
+    ]
 
 
 def _settings(results: Results, cell: Cell) -> Iterator[Mapping[str, Any]]:
-    """Settings of the stages of a cell after training, those that are there."""
-    there = results.having(cell, "criticality.csv")
-    if there.grid.seeds:
-        yield there.criticality_settings(cell)
+    """Yield the settings of all stages of a cell after training that exist."""
+    measured = results.with_files(cell, layout.CRITICALITY)
+    if measured.grid.seeds:
+        yield measured.criticality_settings(cell)
     for scope in results.grid.scopes:
-        yield from results.having(cell, f"{scope}/finetuned.safetensors").finetune_settings(cell, scope)
-        for choice in results.having(cell, f"{scope}/selection.json").selections(cell, scope):
+        tuned = results.with_files(cell, layout.finetuned(scope))
+        yield from tuned.finetune_settings(cell, scope)
+        for choice in results.selected_points(cell, scope):
             yield choice["provenance"]["settings"]
-    for metric in ("std", "ood", "pgd"):
+    for metric in cast("tuple[Metric, ...]", ("std", "ood", "pgd")):
         found = results.outcomes(cell, BASE, metric)
         yield from found.settings.values() if found else ()
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _equal(value: Any, wanted: Any) -> bool:
-    return (
-        list(value) == list(wanted)
-        if isinstance(value, list) and isinstance(wanted, (list, tuple))
-        else value == wanted
-    )
+def _equal(value: Any, expected: Any) -> bool:
+    sequences = isinstance(value, list) and isinstance(expected, list | tuple)
+    return list(value) == list(expected) if sequences else bool(value == expected)
 
 
 def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return (
-        f"{value:.4g}"
-        if isinstance(value, float)
-        else listed(value)
-        if isinstance(value, (list, tuple))
-        else str(value)
+        listed(value) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
     )

@@ -1,0 +1,70 @@
+"""Files that stages hand to each other: written whole or not at all, each with its provenance.
+
+Weights and image sets are safetensors, tables are CSV with one leading comment line, results are JSON, outcomes of
+every image are npz. Nothing that differs between two equal runs (time, host) is written, so equal runs give equal bytes.
+"""
+
+from rift.artifacts.files import (
+    check_writable,
+    locked,
+    reading,
+    remove_leftovers,
+    replacing,
+    write_bytes,
+    write_text,
+)
+from rift.artifacts.formats import (
+    Array,
+    content_digest,
+    read_array,
+    read_arrays,
+    read_csv,
+    read_facts,
+    read_json,
+    read_origin,
+    read_outcomes,
+    read_provenance,
+    read_weights,
+    write_array,
+    write_arrays,
+    write_csv,
+    write_json,
+    write_outcomes,
+    write_weights,
+)
+from rift.artifacts.provenance import Provenance, commit, provenance
+from rift.artifacts.resume import Work, read_state, resumable, write_state
+
+__all__ = [
+    "Array",
+    "Provenance",
+    "Work",
+    "check_writable",
+    "commit",
+    "content_digest",
+    "locked",
+    "provenance",
+    "read_array",
+    "read_arrays",
+    "read_csv",
+    "read_facts",
+    "read_json",
+    "read_origin",
+    "read_outcomes",
+    "read_provenance",
+    "read_state",
+    "read_weights",
+    "reading",
+    "remove_leftovers",
+    "replacing",
+    "resumable",
+    "write_array",
+    "write_arrays",
+    "write_bytes",
+    "write_csv",
+    "write_json",
+    "write_outcomes",
+    "write_state",
+    "write_text",
+    "write_weights",
+]

@@ -1,0 +1,1 @@
+"""The command line: one file per stage. Each command reads artifacts, calls a stage, and writes artifacts."""

@@ -1,0 +1,231 @@
+"""The base of all commands.
+
+A command is a model: its fields are its flags, and a field that is a section of the configuration takes that section's keys
+(``--train.epochs 110``). Types say what a field is: an ``Input`` file, an ``Output`` file, ``Neutral`` (changes no
+result), or a setting. Checks of writability, provenance and digests of inputs follow from the types.
+
+Modules that a command computes with are imported when it runs, so that ``--help`` does not wait for torch.
+"""
+
+import sys
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from rift import artifacts, config
+from rift.config import Architecture
+from rift.config.values import flag_text
+from rift.errors import RiftError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    import torch
+    from _typeshed import DataclassInstance
+    from torch import nn
+
+    from rift.data import Prepared
+    from rift.data.images import Images
+    from rift.models.checkpoint import ModelSpec
+    from rift.training.history import Trained
+
+T = TypeVar("T")
+INPUT, OUTPUT, NEUTRAL = "input", "output", "neutral"
+
+Input = Annotated[T, INPUT]
+Output = Annotated[T, OUTPUT]
+Neutral = Annotated[T, NEUTRAL]
+
+PreparedSet = Annotated[Input[Path], Field(description="Prepared data set (rift prepare).")]
+Seed = Annotated[config.Seed, Field(description="Seed of all random numbers.")]
+Shard = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")]
+Device = Annotated[
+    Neutral[str],
+    Field(
+        description="auto (a GPU if there is one, else the CPU), or a torch device such as cuda:1."
+    ),
+]
+
+
+class Command(BaseModel):
+    """A command. Subclasses declare fields, ``stage``, ``version`` and ``run``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    stage: ClassVar[str]
+    """Name of the stage in provenance."""
+
+    version: ClassVar[int] = 1
+    """Version of the stage; it is raised when the stage computes other numbers."""
+
+    memory: ClassVar[str] = "the memory that other programs use"
+    """What to lower if memory does not suffice."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Read artifacts, call a stage, write artifacts, and print a summary."""
+
+    def paths(self, role: str) -> Iterator[tuple[str, Path]]:
+        """Yield names and paths of the fields with a role, ``INPUT`` or ``OUTPUT``."""
+        for name in self._fields(role):
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                yield name, value
+            elif isinstance(value, tuple):
+                yield from ((f"{name}.{number}", path) for number, path in enumerate(value))
+
+    def check_outputs(self) -> None:
+        """Make sure that all outputs can be written, before the command computes.
+
+        Raises:
+            RiftError: one cannot, or two are the same file.
+        """
+        seen: set[Path] = set()
+        for _, path in self.paths(OUTPUT):
+            artifacts.check_writable(path)
+            if path in seen:
+                raise RiftError(f"{path}: is named for two different outputs")
+            seen.add(path)
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digest of the content of every input, by the field's name."""
+        return {name: artifacts.content_digest(path) for name, path in self.paths(INPUT)}
+
+    def settings_for_provenance(self) -> dict[str, Any]:
+        """Return everything that the result depends on besides inputs and seed, as JSON values."""
+        without = {*self._fields(INPUT), *self._fields(OUTPUT), *self._fields(NEUTRAL), "seed"}
+        values = {
+            name: getattr(self, name) for name in type(self).model_fields if name not in without
+        }
+        return {
+            name: value.model_dump(mode="json", exclude=set(config.RESULT_NEUTRAL))
+            if isinstance(value, BaseModel)
+            else value
+            for name, value in values.items()
+        }
+
+    def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
+        """Return where the outputs come from."""
+        return artifacts.provenance(
+            self.stage,
+            self.settings_for_provenance(),
+            version=self.version,
+            seed=getattr(self, "seed", None),
+            device=None if device is None else str(device),
+            inputs=self.inputs(),
+        )
+
+    def begun_with(self, source: artifacts.Provenance) -> dict[str, Any]:
+        """Return what a state must have begun with to be gone on from."""
+        keys = ("stage", "version", "settings", "seed", "inputs")
+        return {key: source[key] for key in keys}
+
+    def arguments(self) -> list[str]:
+        """Return the flags that this command was made from."""
+        return list(_flags(self.model_dump(mode="json", exclude_unset=True, exclude_none=True)))
+
+    @classmethod
+    def _fields(cls, role: str) -> list[str]:
+        return [name for name, field in cls.model_fields.items() if role in field.metadata]
+
+
+def _flags(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flags(value, f"{prefix}{name}.")
+        else:
+            yield f"--{prefix}{name}"
+            yield flag_text(value)
+
+
+def say(text: str) -> None:
+    """Print a line to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def opened_device(name: str) -> "torch.device":
+    """Choose the device, and say which it is."""
+    import os
+
+    import torch
+
+    from rift.device import choose_device
+
+    device = choose_device(name)
+    if os.environ.get("RANK", "0") == "0":
+        say(f"computing on {device}, {torch.get_num_threads()} threads")
+    return device
+
+
+def opened_model(
+    weights: Path, prepared: "Prepared", data: Path, device: "torch.device"
+) -> "tuple[nn.Module, ModelSpec]":
+    """Load a model and make sure that it fits a prepared data set.
+
+    Raises:
+        RiftError: it cannot be loaded, or is for other classes, channels or sizes.
+    """
+    from rift.models import checkpoint
+
+    model, spec = checkpoint.load(weights, device)
+    ours = _shape(spec.classes, len(spec.mean), spec.size)
+    theirs = _shape(len(prepared.classes), len(prepared.mean), prepared.size)
+    if theirs != ours:
+        raise RiftError(f"{weights}: is for {ours}, but {data} has {theirs}")
+    return model, spec
+
+
+def opened(
+    weights: Path, data: Path, split: str, device: "torch.device"
+) -> "tuple[nn.Module, Images]":
+    """Load a model, and one split of a prepared data set that it fits."""
+    from rift.data import load
+
+    prepared = load(data, (split,))
+    model, _ = opened_model(weights, prepared, data, device)
+    return model, prepared.split(split, device)
+
+
+def expected_spec(architecture: Architecture, prepared: "Prepared") -> "ModelSpec":
+    """Return the specification of a network of an architecture for a data set."""
+    from rift.models.checkpoint import ModelSpec
+
+    classes, size = len(prepared.classes), prepared.size
+    return ModelSpec(architecture, classes, size, prepared.mean, prepared.std)
+
+
+def frame(records: "Sequence[DataclassInstance]") -> "pd.DataFrame":
+    """Return records as a table with a row for each."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(record) for record in records])
+
+
+def history(trained: "Trained") -> "pd.DataFrame":
+    """Return the history of a training as a table with a row per epoch."""
+    table = frame(trained.history).dropna(axis=1)
+    table["kept"] = [row.epoch == trained.kept for row in trained.history]
+    if "averaged_standard_accuracy" in table:
+        table["averaged_kept"] = table["kept"] & trained.averaged
+    return table
+
+
+def read_shard(text: str | None) -> tuple[int, int]:
+    """Read 2/4: the second of four; no text is the only one.
+
+    Raises:
+        RiftError: there is no such shard.
+    """
+    number, count = map(int, (text or "1/1").split("/"))
+    if number > count:
+        raise RiftError(f"--shard {text}: there is no such shard")
+    return number, count
+
+
+def _shape(classes: int, channels: int, size: int) -> str:
+    return f"{classes} classes and images of {channels}×{size}×{size}"

@@ -1,0 +1,328 @@
+"""Evaluation: ``rift evaluate``, ``rift merge adversarial`` and ``rift crosscheck``."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rift import artifacts, config
+from rift.artifacts.resume import resumable
+from rift.commands.command import (
+    Command,
+    Device,
+    Input,
+    Neutral,
+    Output,
+    PreparedSet,
+    Seed,
+    Shard,
+    opened,
+    opened_device,
+    opened_model,
+    read_shard,
+    say,
+)
+from rift.commands.criticality import check_equal, without_content
+from rift.config import Section
+from rift.errors import RiftError
+from rift.progress import display
+
+if TYPE_CHECKING:
+    import torch
+
+    from rift.data import Prepared
+    from rift.data.corruptions.files import CorruptedImages
+
+
+class _Evaluation(Command):
+    """Commands that evaluate weights on test images."""
+
+    weights: Input[Path] = Field(description="Weights to evaluate.")
+    data: PreparedSet
+
+    def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
+        """Return where the outputs come from, and of which test images they are."""
+        from rift.data import test_set_digest
+
+        # Outcomes of other test images must not be compared in pairs with these.
+        return {**super().provenance(device), "examples": test_set_digest(self.data)}
+
+
+class EvaluateStandard(_Evaluation):
+    """Accuracy on clean test images."""
+
+    stage = "evaluate standard"
+
+    class Evaluate(Section):
+        standard: config.Standard = config.Standard()
+
+    evaluate: Evaluate = Evaluate()
+    device: Device = "auto"
+    output: Output[Path] = Field(description="Output: the result (.json).")
+    outcomes: Output[Path] = Field(description="Output: outcomes of every image (.npz).")
+
+    def run(self) -> None:
+        from rift.evaluation.accuracy import correct, refuse_non_finite
+
+        device = opened_device(self.device)
+        model, test = opened(self.weights, self.data, "test", device)
+        images = test.first(self.evaluate.standard.images, "evaluate.standard.images")
+        with display("standard") as progress, refuse_non_finite(model, str(self.weights)):
+            outcomes = correct(model, images, progress=progress).cpu().numpy()
+        source, accuracy = self.provenance(device), 100 * outcomes.mean()
+        artifacts.write_outcomes(self.outcomes, {"standard": outcomes}, source)
+        result = {"accuracy": accuracy, "images": len(outcomes)}
+        artifacts.write_json(self.output, result, source)
+        say(f"accuracy {accuracy:.2f}% on {len(outcomes)} test images")
+
+
+class EvaluateOod(_Evaluation):
+    """Accuracy on corrupted test images."""
+
+    stage = "evaluate ood"
+
+    class Evaluate(Section):
+        ood: config.Ood = config.Ood()
+
+    corrupted: Input[tuple[Path, ...]] = Field(
+        description="Corrupted images, one file per corruption (rift corrupt)."
+    )
+    evaluate: Evaluate = Evaluate()
+    device: Device = "auto"
+    output: Output[Path] = Field(
+        description="Output: the table (.csv), one row per corruption and severity."
+    )
+    outcomes: Output[Path] = Field(
+        description="Output: outcomes of every image (.npz): severities × images per corruption."
+    )
+
+    def inputs(self) -> dict[str, str]:
+        """Return digests of inputs; of corrupted images those of the files that describe them."""
+        described = {
+            f"corrupted.{path.stem}": artifacts.content_digest(path.with_suffix(".json"))
+            for path in self.corrupted
+        }
+        inputs = {"weights": self.weights, "data": self.data}
+        return {
+            **{name: artifacts.content_digest(path) for name, path in inputs.items()},
+            **described,
+        }
+
+    def run(self) -> None:
+        import pandas as pd
+
+        from rift.data import load
+        from rift.evaluation.accuracy import refuse_non_finite
+        from rift.evaluation.ood import evaluate_ood
+
+        device = opened_device(self.device)
+        prepared = load(self.data, ("test",))
+        model, _ = opened_model(self.weights, prepared, self.data, device)
+        with display("ood") as progress, refuse_non_finite(model, str(self.weights)):
+            found = evaluate_ood(
+                model,
+                self._images(prepared, device),
+                count=len(self.corrupted),
+                progress=progress,
+            )
+        names = self.evaluate.ood.names
+        if missing := [name for name in names if name not in found.outcomes]:
+            raise RiftError(
+                f"--corrupted: no file contains {', '.join(missing)}, named by"
+                " evaluate.ood.corruptions"
+            )
+        found = found.only(names)
+        source, rows = self.provenance(device), found.rows()
+        artifacts.write_outcomes(self.outcomes, found.outcomes, source)
+        artifacts.write_csv(self.output, pd.DataFrame(rows), source)
+        severities = len(self.evaluate.ood.severities)
+        say(
+            f"accuracy {found.accuracy:.2f}%, mean of {len(names)} corruptions × {severities}"
+            f" severities on {rows[0]['images']} test images"
+        )
+
+    def _images(self, prepared: "Prepared", device: "torch.device") -> "Iterator[CorruptedImages]":
+        """Read the files one after the other."""
+        from rift.data.corruptions.files import severities_of
+
+        for path in self.corrupted:
+            yield severities_of(
+                path, prepared, self.evaluate.ood, data=str(self.data), device=device
+            )
+
+
+class EvaluateAdversarial(_Evaluation):
+    """Accuracy on attacked test images, by PGD and AutoAttack; an interrupted job goes on where it was."""
+
+    stage = "evaluate adversarial"
+    memory = (
+        "--evaluate.autoattack.batch_size and --evaluate.pgd.batch_size, which draw other random"
+        " numbers"
+    )
+
+    class Evaluate(Section):
+        pgd: config.Pgd = config.Pgd()
+        autoattack: config.AutoAttack = config.AutoAttack()
+
+    attacks: tuple[Literal["pgd", "autoattack"], ...] = Field(
+        ("pgd", "autoattack"), min_length=1, description="Attacks to run."
+    )
+    seed: Seed = 0
+    attack: config.Attack = config.Attack()
+    evaluate: Evaluate = Evaluate()
+    device: Device = "auto"
+    shard: Neutral[Shard | None] = Field(
+        None,
+        description="2/4: the second of four jobs that share the images; rift merge adversarial merges"
+        " them.",
+    )
+    output: Output[Path] = Field(
+        description="Output: the results (.json), or with --shard the raw results (.safetensors);"
+        " until then, OUTPUT.state contains the state."
+    )
+    outcomes: Output[Path | None] = Field(
+        None, description="Output: outcomes of every image (.npz). Not allowed with --shard."
+    )
+
+    @model_validator(mode="after")
+    def _a_shard_has_no_outcomes(self) -> "EvaluateAdversarial":
+        if (self.shard is None) != (self.outcomes is not None):
+            problem = (
+                "is missing"
+                if self.shard is None
+                else "is written by rift merge adversarial, not by a shard"
+            )
+            raise ValueError(f"--outcomes: {problem}")
+        return self
+
+    def run(self) -> None:
+        from rift.evaluation.accuracy import refuse_non_finite
+        from rift.evaluation.adversarial import evaluate_adversarial
+
+        shard = read_shard(self.shard)
+        device = opened_device(self.device)
+        model, test = opened(self.weights, self.data, "test", device)
+        source = self.provenance(device)
+        begun_with = {**self.begun_with(source), "shard": "{}/{}".format(*shard)}
+        with resumable(self.output, begun_with, at_once=True) as work:
+            if work.state:
+                steps = ", ".join(
+                    f"{work.state[name]['done']} steps of {name}" for name in work.state
+                )
+                say(f"going on after {steps}")
+            with refuse_non_finite(model, str(self.weights)):
+                found = evaluate_adversarial(
+                    model,
+                    test,
+                    attacks=self.attacks,
+                    settings=config.Evaluate(**dict(self.evaluate)),
+                    attack=self.attack,
+                    seed=self.seed,
+                    shard=shard,
+                    kept=work.state,
+                    keep=work.save,
+                    show=display,
+                )
+            if self.outcomes is None:
+                arrays = {name: stages.cpu().numpy() for name, stages in found.items()}
+                artifacts.write_arrays(self.output, arrays, source)
+            else:
+                _write_adversarial(self.output, self.outcomes, found, source)
+
+
+class MergeAdversarial(Command):
+    """Merge the shards of an evaluation under attack."""
+
+    stage = "evaluate adversarial"
+
+    shards: Input[tuple[Path, ...]] = Field(
+        min_length=1, description="Raw results (rift evaluate adversarial --shard)."
+    )
+    output: Output[Path] = Field(description="Output: the results (.json).")
+    outcomes: Output[Path] = Field(description="Output: outcomes of every image (.npz).")
+
+    def run(self) -> None:
+        import torch
+
+        from rift.evaluation.blocks import join
+
+        shards = [artifacts.read_arrays(path, (), ("provenance",)) for path in self.shards]
+        sources = [without_content(facts["provenance"]) for _, facts in shards]
+        check_equal(self.shards, sources)
+        found = {
+            kind: join([torch.from_numpy(arrays[kind]) for arrays, _ in shards])
+            for kind in sources[0]["settings"]["attacks"]
+        }
+        _write_adversarial(self.output, self.outcomes, found, sources[0])
+
+
+class Crosscheck(_Evaluation):
+    """Run RobustBench's benchmark on the same images, and report whether it agrees with rift."""
+
+    stage = "crosscheck"
+    memory = "--batch_size"
+
+    images: Annotated[int, Field(ge=1)] = Field(
+        100, description="How many test images, from the first."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(250, description="Images attacked at once.")
+    seed: Seed = 0
+    attack: config.Attack = config.Attack()
+    device: Device = "auto"
+    output: Output[Path] = Field(description="Output: the comparison (.json).")
+
+    def run(self) -> None:
+        from rift.evaluation.accuracy import refuse_non_finite
+        from rift.evaluation.robustbench import crosscheck
+
+        device = opened_device(self.device)
+        model, test = opened(self.weights, self.data, "test", device)
+        with refuse_non_finite(model, str(self.weights)):
+            found = crosscheck(
+                model,
+                test.first(self.images, "--images"),
+                eps=self.attack.eps,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                show=display,
+            )
+        facts = {"eps": self.attack.eps, **found.facts()}
+        artifacts.write_json(self.output, facts, self.provenance(device))
+        for name in ("rift", "robustbench"):
+            clean, robust = facts[name]["clean_accuracy"], facts[name]["robust_accuracy"]
+            say(f"{name}: accuracy {clean:.2f}%, under AutoAttack {robust:.2f}%")
+        counts = ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in facts["differing"].items()
+        )
+        verdict = "they agree" if found.agree else "THEY DO NOT AGREE"
+        say(f"{verdict}; of {facts['images']} images differ: {counts}")
+        if not found.agree:
+            raise SystemExit(1)
+
+
+def _write_adversarial(
+    output: Path, outcomes: Path, found: "dict[str, torch.Tensor]", source: artifacts.Provenance
+) -> None:
+    """Write results and outcomes of attacks, and say how accurate the network is under each."""
+    from rift.evaluation.adversarial import summarize
+
+    # In the order of a shard's file: equal results, equal bytes.
+    source = json.loads(json.dumps(source, sort_keys=True))
+    settings = source["settings"]
+    result = summarize(
+        found,
+        attack=settings["attack"],
+        restarts=settings["evaluate"]["pgd"]["restarts"],
+        settings=config.AutoAttack(**settings["evaluate"]["autoattack"]),
+    )
+    if result.masks_gradients:
+        say(
+            "warning: Square breaks more than 0.2% of the images after attacks that follow gradients:"
+            " these may be masked, and the accuracy too high"
+        )
+    artifacts.write_outcomes(outcomes, result.outcomes, source)
+    artifacts.write_json(output, result.results, source)
+    for kind, facts in result.results.items():
+        say(f"{kind}: accuracy {facts['accuracy']:.2f}% on {facts['images']} test images")

@@ -1,0 +1,168 @@
+"""Weights of other programs: ``rift import`` and ``rift export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from rift import artifacts, config
+from rift.commands.command import (
+    Command,
+    Device,
+    Output,
+    PreparedSet,
+    expected_spec,
+    opened_device,
+    say,
+)
+from rift.config import Architecture
+from rift.config.names import ROBUSTBENCH
+from rift.errors import RiftError
+from rift.progress import display
+
+if TYPE_CHECKING:
+    from rift.importing import ImportReport
+
+
+class Import(Command):
+    """Take weights from elsewhere as a base, and report how accurate they are."""
+
+    stage = "import"
+
+    weights: str = Field(
+        description="File (.pth, .pt, .safetensors), or robustbench:NAME of its model zoo."
+    )
+    architecture: Architecture = Field(description="Architecture of the weights.")
+    data: PreparedSet
+    normalization: Literal["dataset", "none"] | None = Field(
+        None, description="Normalisation before the network, where the file does not contain it."
+    )
+    key: str | None = Field(
+        None, description="Key of the weights in the file, if it contains several."
+    )
+    device: Device = "auto"
+    output: Output[Path] = Field(description="Output: weights (.safetensors).")
+    manifest: Output[Path] = Field(
+        description="Output: report of the import (.json): checksum, normalisation, accuracy."
+    )
+
+    @property
+    def base(self) -> config.ImportedBase:
+        """Return the source of the weights as a configuration names it."""
+        return config.ImportedBase(
+            weights=self.weights, normalization=self.normalization, key=self.key
+        )
+
+    @model_validator(mode="after")
+    def _as_in_a_configuration(self) -> "Import":
+        _ = self.base
+        return self
+
+    def settings_for_provenance(self) -> dict[str, Any]:
+        """Return the settings; a file counts by its content, not by its name."""
+        settings = super().settings_for_provenance()
+        if not self.weights.startswith(ROBUSTBENCH):
+            del settings["weights"]
+        return settings
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of the data set and of the file of weights."""
+        digests = [artifacts.content_digest(Path(path)) for path in self.base.files]
+        return {**super().inputs(), **({"weights": digests[0]} if digests else {})}
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.importing import IMPORT_IMAGES, check_imported, import_base, imported_state
+        from rift.models import checkpoint
+
+        device = opened_device(self.device)
+        prepared = load(self.data, ("validation", "test"))
+        like = expected_spec(self.architecture, prepared)
+        names = ("validation", "test")
+        splits = {name: prepared.split(name, device).up_to(IMPORT_IMAGES) for name in names}
+        some = splits["validation"].up_to(32).floats().cpu()
+        found = import_base(self.base, like, dataset=prepared.facts["dataset"], images=some)
+        found.model.to(device)
+        with display("import") as progress:
+            report = check_imported(
+                found,
+                splits,
+                like=like,
+                asked=self.normalization,
+                source=f"{self.weights}: as {self.architecture}",
+                progress=progress,
+            )
+        source = self.provenance(device)
+        facts = {**self._file_facts(), **found.facts, **report.facts()}
+        artifacts.write_json(self.manifest, facts, source)
+        checkpoint.save(self.output, imported_state(found), found.spec, source)
+        self._say(report, found.facts)
+
+    def _file_facts(self) -> dict[str, Any]:
+        from rift.data.sources.source import sha256
+
+        files = [Path(file) for file in self.base.files]
+        return {
+            "weights": files[0].name if files else self.weights,
+            "sha256": sha256(files[0]) if files else None,
+        }
+
+    def _say(self, report: "ImportReport", facts: dict[str, Any]) -> None:
+        from rift.evaluation.accuracy import percent
+
+        shares = " and ".join(
+            f"{percent(hits):.2f}% of {len(hits)} {name} images"
+            for name, hits in report.outcomes.items()
+        )
+        under = f", from {facts['key']!r} of the file" if facts["key"] else ""
+        origin = facts["normalization"]["from"]
+        say(f"classifies {shares} correctly; normalization: {origin}{under}")
+        if report.would_be_better_otherwise:
+            say(
+                "warning: with the other normalization it classifies"
+                f" {report.other_normalization:.2f}% of the validation images correctly: are you sure"
+                f" of {self.normalization}?"
+            )
+        if report.trained_on_selection:
+            say(
+                "warning: it knows the validation images better than the test images, and was probably"
+                " trained on them: a selection on them is then one on training data; data.cut: last"
+                " keeps images that you left out"
+            )
+
+
+class Export(Command):
+    """Write a model for other programs: a plain state dict, and a module that RobustBench can evaluate."""
+
+    stage = "export"
+
+    weights: Path = Field(description="Weights to export (.safetensors), such as base or selected.")
+    output: Output[Path] = Field(
+        description="Output: state dict (.pth), with the names that the architecture has in the field."
+    )
+    module: Output[Path | None] = Field(
+        None,
+        description="Output: module (.py) next to it; its load_model() returns the network for images"
+        " in [0, 1].",
+    )
+
+    def run(self) -> None:
+        import torch
+
+        from rift.models import checkpoint, export
+
+        if self.module is not None and self.module.parent != self.output.parent:
+            raise RiftError(
+                f"--module: {self.module} must be next to {self.output}: it loads it from there"
+            )
+        model, spec = checkpoint.load(self.weights)
+        with artifacts.replacing(self.output) as temporary:
+            torch.save(export.plain_state(model), temporary)
+        if self.module is not None:
+            source = export.module_source(spec, self.output.name)
+            artifacts.write_text(self.module, source)
+        pairs = (spec.mean, spec.std)
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in pairs)
+        say(
+            f"{spec.architecture}: the network takes (image - ({mean})) / ({std}), images in [0, 1]"
+        )

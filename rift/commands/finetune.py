@@ -1,0 +1,178 @@
+"""Fine-tuning and interpolation: ``rift finetune`` and ``rift interpolate``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import Field
+
+from rift import artifacts, config
+from rift.artifacts.resume import resumable
+from rift.commands.command import (
+    Command,
+    Device,
+    Input,
+    Output,
+    PreparedSet,
+    Seed,
+    frame,
+    history,
+    opened_device,
+    opened_model,
+    say,
+)
+from rift.config import Scope
+from rift.errors import RiftError
+from rift.progress import display
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rift.criticality.rows import Table
+    from rift.interpolation import Selection
+
+
+class Finetune(Command):
+    """Fine-tune one scope of the base on clean images; an interrupted job goes on where it was."""
+
+    stage = "finetune"
+    memory = "--finetune.batch_size"
+
+    base: Input[Path] = Field(description="Weights of the base.")
+    criticality: Input[Path] = Field(
+        description="Criticality table of the base (rift criticality)."
+    )
+    data: PreparedSet
+    scope: Scope = Field(description="Modules to fine-tune: rift, all-layers …, or module-NAME.")
+    seed: Seed = 0
+    finetune: config.Finetune = config.Finetune()
+    augment: config.Augment = config.Augment()
+    device: Device = "auto"
+    output: Output[Path] = Field(
+        description="Output: weights (.safetensors); until then, OUTPUT.state contains the state."
+    )
+    history: Output[Path] = Field(
+        description="Output: fine-tuning history (.csv), one row per epoch."
+    )
+
+    def run(self) -> None:
+        from rift.criticality import WHOLE_NETWORK
+        from rift.data import load
+        from rift.finetuning import fine_tune
+        from rift.models import checkpoint
+
+        device = opened_device(self.device)
+        prepared = load(self.data, ("train", "validation"))
+        model, spec = opened_model(self.base, prepared, self.data, device)
+        modules = self._modules(model)
+        train = prepared.split("train", device).first(self.finetune.images, "finetune.images")
+        source = self.provenance(device)
+        with (
+            resumable(self.output, self.begun_with(source)) as work,
+            display("finetune") as progress,
+        ):
+            finetuned = fine_tune(
+                model,
+                train,
+                prepared.split("validation", device),
+                modules,
+                settings=self.finetune,
+                augmentation=self.augment,
+                seed=self.seed,
+                work=work,
+                progress=progress,
+            )
+            artifacts.write_csv(self.history, history(finetuned), source)
+            checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)
+        names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
+        say(f"{', '.join(names)}: epoch {finetuned.kept} kept")
+
+    def _modules(self, model: "nn.Module") -> list[str]:
+        """Return the modules that the scope names."""
+        from rift.criticality import measured_modules, modules_of
+
+        columns = ("module", "kind", "parameters", "mrc", "rank")
+        table = artifacts.read_csv(self.criticality, columns)
+        if list(table["module"]) != list(measured_modules(model)):
+            raise RiftError(
+                f"{self.criticality}: is not the table of {self.base}; run rift criticality on it"
+            )
+        rows = cast("Table", list(table.itertuples(index=False)))
+        return modules_of(self.scope, rows, self.finetune)
+
+
+class Interpolate(Command):
+    """Sweep from the base to the fine-tuned weights and select the best point that is as robust as the base."""
+
+    stage = "interpolate"
+
+    base: Input[Path] = Field(description="Weights of the base.")
+    finetuned: Input[Path] = Field(description="Fine-tuned weights (rift finetune).")
+    data: PreparedSet
+    seed: Seed = 0
+    interpolate: config.Interpolate = config.Interpolate()
+    attack: config.Attack = config.Attack()
+    device: Device = "auto"
+    sweep: Output[Path] = Field(description="Output: the sweep (.csv), one row per alpha.")
+    output: Output[Path] = Field(description="Output: the selected weights (.safetensors).")
+    choice: Output[Path] = Field(description="Output: the selection (.json).")
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.interpolation import choose, sweep
+        from rift.models import checkpoint
+        from rift.models.state import snapshot
+
+        device = opened_device(self.device)
+        split = self.interpolate.selection
+        prepared = load(self.data, (split,))
+        model, spec = opened_model(self.base, prepared, self.data, device)
+        other, finetuned_spec = checkpoint.load(self.finetuned, device)
+        if finetuned_spec != spec:
+            raise RiftError(
+                f"{self.finetuned}: is a {finetuned_spec.architecture} that does not fit {self.base}"
+            )
+        base, finetuned = snapshot(model), snapshot(other)
+        images = prepared.split(split, device).first(self.interpolate.images, "interpolate.images")
+        with display("interpolate") as progress:
+            points = sweep(
+                model,
+                base,
+                finetuned,
+                images,
+                settings=self.interpolate,
+                attack=self.attack,
+                seed=self.seed,
+                progress=progress,
+            )
+        found = choose(points, base, finetuned, tolerance=self.interpolate.tolerance)
+        source = self.provenance(device)
+        artifacts.write_csv(self.sweep, frame(points), source)
+        facts = self._facts(found, len(images), str(device.type))
+        artifacts.write_json(self.choice, facts, source)
+        checkpoint.save(self.output, found.state, spec, source)
+        gain = found.selected.standard_accuracy - found.base.standard_accuracy
+        say(
+            f"alpha {found.selected.alpha:g} selected: accuracy {gain:+.2f} points on the {split} split"
+        )
+
+    def _facts(self, found: "Selection", images: int, device: str) -> dict[str, Any]:
+        import torch
+
+        from rift.device import resolve_precision
+
+        def accuracies(point: object) -> dict[str, float]:
+            values = asdict(cast("Any", point))
+            return {name: values[name] for name in ("standard_accuracy", "adversarial_accuracy")}
+
+        settings = self.interpolate
+        return {
+            "alpha": found.selected.alpha,
+            "selection": settings.selection,
+            "images": images,
+            "tolerance": settings.tolerance,
+            "restarts": settings.restarts,
+            "precision": resolve_precision(settings.precision, torch.device(device)),
+            "base": accuracies(found.base),
+            "selected": accuracies(found.selected),
+        }

@@ -1,0 +1,75 @@
+"""Data: ``rift prepare`` and ``rift corrupt``."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from rift import artifacts, config
+from rift.commands.command import Command, Neutral, Output, PreparedSet, say
+from rift.config import CorruptionName, DatasetName
+from rift.errors import RiftError
+from rift.progress import display
+
+
+class Prepare(Command):
+    """Read a data set, check it, and cut it into training, validation and test split."""
+
+    stage = "prepare"
+
+    dataset: DatasetName = Field(description="Data set.")
+    data: config.Data = config.Data()
+    output: Output[Path] = Field(description="Output: the prepared data set (.safetensors).")
+    manifest: Output[Path] = Field(
+        description="Output: the manifest (.json): checksums, counts, mean and deviation."
+    )
+
+    def run(self) -> None:
+        from rift.data import prepare, save
+
+        with display("download") as progress:
+            prepared = prepare(self.dataset, self.data, progress)
+        source = self.provenance()
+        counts = {split: len(labels) for split, labels in prepared.labels.items()}
+        facts = {
+            "classes": prepared.classes,
+            "mean": prepared.mean,
+            "std": prepared.std,
+            "images": counts,
+        }
+        save(self.output, prepared, source)
+        artifacts.write_json(self.manifest, {**prepared.facts, **facts}, source)
+        texts = ", ".join(f"{count} {split}" for split, count in counts.items())
+        say(f"{self.dataset}: {texts} images")
+
+
+class Corrupt(Command):
+    """Corrupt the test split at five severities."""
+
+    stage = "corrupt"
+
+    data: PreparedSet
+    corruption: CorruptionName = Field(description="Corruption.")
+    corrupt: config.Corrupt = config.Corrupt()
+    root: Neutral[Path | None] = Field(
+        None, description="Folder of the data sets on disk; without it $RIFT_DATA, else data."
+    )
+    output: Output[Path] = Field(
+        description="Output: corrupted images (.npy), in the published layout; labels.npy is written"
+        " next to them."
+    )
+
+    def run(self) -> None:
+        from rift.data import load
+        from rift.data.corruptions import files
+
+        if self.output.suffix != ".npy":
+            raise RiftError(f"--output: {self.output}: corrupted images are written as .npy")
+        prepared = load(self.data, ("test",))
+        root = config.data_root(self.root)
+        with display("download") as progress:
+            split = files.corrupted_test_split(
+                prepared, self.corruption, self.corrupt, root, progress
+            )
+        files.save(self.output, split, prepared.labels["test"], self.provenance())
+        severities, images = split.images.shape[:2]
+        say(f"{self.corruption}, {split.source}: {images} images at {severities} severities")

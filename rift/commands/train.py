@@ -1,0 +1,235 @@
+"""Training a base: ``rift train``."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from rift import artifacts, config
+from rift.artifacts.resume import resumable
+from rift.commands.command import (
+    Command,
+    Device,
+    Output,
+    PreparedSet,
+    Seed,
+    expected_spec,
+    history,
+    opened_device,
+    say,
+)
+from rift.config import Architecture, RegimeName
+from rift.config.values import leaves
+from rift.errors import RiftError
+from rift.progress import display, no_progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from rift.data import Prepared
+    from rift.models.checkpoint import ModelSpec
+    from rift.training.history import Epoch, Trained
+
+
+class Train(Command):
+    """Train a base and keep its most robust epoch; an interrupted training goes on where it was."""
+
+    stage = "train"
+    memory = (
+        "--train.batch_size, or raise --train.accumulate, which computes the same gradients in"
+        " smaller parts"
+    )
+
+    data: PreparedSet
+    architecture: Architecture = Field(description="Architecture: resnet18 …, or timm:NAME.")
+    regime: RegimeName = Field(
+        "pgd", description="Training regime; its authors' recipe fills in what no flag sets."
+    )
+    seed: Seed = 0
+    train: config.Train = config.Train()
+    attack: config.Attack = config.Attack()
+    inner: config.Inner = config.Inner()
+    augment: config.Augment = config.Augment()
+    trades: config.Trades = config.Trades()
+    mart: config.Mart = config.Mart()
+    score: config.Score = config.Score()
+    awp: config.Awp = config.Awp()
+    device: Device = "auto"
+    output: Output[Path] = Field(
+        description="Output: weights (.safetensors); until then, OUTPUT.state contains the state."
+    )
+    history: Output[Path] = Field(description="Output: training history (.csv), one row per epoch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
+        regime = given.get("regime", "pgd")
+        if regime not in RegimeName.__args__:  # type: ignore[attr-defined]
+            return given  # reported for the regime itself
+        foreign = config.sections_of_other_regimes(regime)
+        others = leaves({name: given[name] for name in foreign if name in given})
+        if others:
+            flags = ", ".join(f"--{flag}" for flag in others)
+            raise ValueError(f"{flags}: not a setting of regime {regime}")
+        return config.fill_from_recipe(regime, given)
+
+    @model_validator(mode="after")
+    def _refuse_unused_keys(self) -> "Train":
+        if self.train.init_normalization and not self.train.init:
+            raise ValueError("--train.init_normalization is for the weights of --train.init")
+        return self
+
+    @property
+    def settings(self) -> config.TrainingSettings:
+        """Return the sections together."""
+        names = config.TrainingSettings.model_fields
+        return config.TrainingSettings(**{name: getattr(self, name) for name in names})
+
+    def settings_for_provenance(self) -> dict[str, Any]:
+        """Return everything that the result depends on; nothing of other regimes."""
+        foreign = config.sections_of_other_regimes(self.regime)
+        settings = super().settings_for_provenance()
+        return {name: value for name, value in settings.items() if name not in foreign}
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of the data set and of the initial weights."""
+        files = (
+            [] if self.train.init is None else config.ImportedBase(weights=self.train.init).files
+        )
+        initial = {f"init.{path}": artifacts.content_digest(Path(path)) for path in files}
+        return {**super().inputs(), **initial}
+
+    def run(self) -> None:
+        from rift.training.parallel import joined_group, launch, launched
+
+        if self.train.processes > 1 and not launched():
+            _check_processes(self.train.processes, self.device)
+            launch(self.train.processes, ["train", *self.arguments()])
+            return
+        device = opened_device(self.device)
+        with joined_group(device) as group, ExitStack() as held:
+            source = self.provenance(device)
+            work = held.enter_context(
+                resumable(
+                    self.output,
+                    self.begun_with(source),
+                    save_minutes=self.train.save_minutes,
+                    writes=group.is_main,
+                )
+            )
+            if work.state is not None and group.is_main:
+                epoch = work.state["epoch"]
+                say(f"going on in epoch {epoch['epoch']}, after batch {epoch['steps']}")
+            self._train(device, group, source, work)
+
+    def _train(
+        self, device: "torch.device", group: Any, source: artifacts.Provenance, work: Any
+    ) -> None:
+        from rift.data import load
+        from rift.models import checkpoint
+        from rift.training.regimes import REGIMES
+        from rift.training.trainer import train
+
+        prepared = load(self.data, ("train", "validation"))
+        model, spec = self._network(prepared)
+        with ExitStack() as held:
+            logs = group.is_main and self.train.tensorboard
+            log = held.enter_context(_tensorboard(self.output.parent)) if logs else None
+
+            def after_epoch(trained: "Trained") -> None:
+                if group.is_main:
+                    artifacts.write_csv(self.history, history(trained), source)
+                if log is not None:
+                    log(trained.history[-1])
+
+            progress = held.enter_context(display("train")) if group.is_main else no_progress
+            trained = train(
+                model.to(device),
+                prepared.split("train", device),
+                prepared.split("validation", device),
+                regime=REGIMES[self.regime],
+                settings=self.settings,
+                seed=self.seed,
+                group=group,
+                work=work,
+                after_epoch=after_epoch,
+                progress=progress,
+            )
+        if group.is_main:
+            artifacts.write_csv(self.history, history(trained), source)
+            checkpoint.save(self.output, trained.state, spec, source)
+            _say_kept(trained)
+
+    def _network(self, prepared: "Prepared") -> "tuple[nn.Module, ModelSpec]":
+        """Build the network that training begins with."""
+        from rift.importing import import_base
+        from rift.models import build
+
+        spec = expected_spec(self.architecture, prepared)
+        if self.train.init is None:
+            return build(**asdict(spec), seed=self.seed), spec
+        init = config.ImportedBase(
+            weights=self.train.init, normalization=self.train.init_normalization
+        )
+        some = prepared.split("validation").up_to(32).floats()
+        found = import_base(init, spec, dataset=prepared.facts["dataset"], images=some)
+        return found.model, found.spec
+
+
+def _say_kept(trained: "Trained") -> None:
+    say(f"epoch {trained.kept} kept{', averaged weights' if trained.averaged else ''}")
+    if trained.collapsed is not None:
+        say(
+            f"warning: catastrophic overfitting from epoch {trained.collapsed} on: the network"
+            " withstands the single step it was trained with, but not PGD; the most robust epoch is"
+            " kept"
+        )
+
+
+def _check_processes(processes: int, device: str) -> None:
+    """Make sure that every process gets its own GPU, if they compute on GPUs.
+
+    Raises:
+        RiftError: there are fewer, or one was named.
+    """
+    import torch
+
+    if device not in ("auto", "cuda", "cpu"):
+        raise RiftError(
+            f"--train.processes {processes}: each process needs its own GPU; do not pass --device"
+            f" {device}"
+        )
+    available = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if available and processes > available:
+        raise RiftError(
+            f"--train.processes {processes}: there are {available} GPUs, and each process needs one"
+        )
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> "Iterator[Callable[[Epoch], None]]":
+    """Log rows of a training history for TensorBoard.
+
+    Raises:
+        RiftError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RiftError(
+            "--train.tensorboard: needs TensorBoard: pip install 'rift[tensorboard]'"
+        ) from error
+
+    with SummaryWriter(folder / "tensorboard") as writer:
+
+        def log(row: "Epoch") -> None:
+            for name, value in asdict(row).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, row.epoch)
+            writer.flush()
+
+        yield log

@@ -1,0 +1,211 @@
+"""An experiment file."""
+
+import shlex
+from collections.abc import Mapping
+from itertools import product
+from typing import Annotated, Any, cast
+
+from pydantic import (
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
+
+from rift.config.grid import Grid, ImportedBase, Report
+from rift.config.names import (
+    DATASET_FIGURES,
+    Architecture,
+    CorruptionName,
+    DatasetName,
+    FigureName,
+    ProtocolName,
+    RegimeName,
+)
+from rift.config.protocols import PROTOCOLS
+from rift.config.regimes import fill_from_recipe, recipe_of
+from rift.config.settings import RESULT_NEUTRAL, RegimeSettings, RunSettings, Settings
+from rift.config.values import Section, flag_text, merge
+from rift.layout import Cell, Run, figure_needs
+
+
+class Overrides(Section):
+    """Settings for some regimes, data sets or architectures only; a later one of these three goes over an earlier."""
+
+    regimes: Mapping[RegimeName, RegimeSettings] = Field(
+        {},
+        description="Settings by regime; what no setting says follows the recipe of its authors.",
+    )
+
+    datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
+    architectures: Mapping[Architecture, RunSettings] = Field(
+        {},
+        description="Settings by architecture; what data sets are made of is the same for all.",
+        json_schema_extra={
+            "propertyNames": TypeAdapter(Architecture).json_schema()
+        },  # pydantic leaves out a union
+    )
+
+
+class Experiment(Settings):
+    """An experiment file."""
+
+    experiment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="Name; all it makes lies in results/NAME."
+    )
+    grid: Grid
+    protocol: ProtocolName | None = Field(
+        None,
+        description="paper: what a file leaves open is as published: criticality by the published search on its split (test;"
+        " Tiny-ImageNet: train), α selected on test data, OOD of Tiny-ImageNet at severity 1. Tables say so.",
+    )
+    base: tuple[ImportedBase, ...] = Field(
+        (), description="Bases that are imported; of several entries the first that fits holds."
+    )
+    report: Report = Report()
+    overrides: Overrides = Overrides()
+
+    @model_validator(mode="after")
+    def _every_base_is_one_of_the_grid(self) -> "Experiment":
+        for number, base in enumerate(self.base):
+            if not any(base.applies_to(run) for run in self.runs):
+                raise ValueError(f"base.{number} ({base.weights}) fits no run of the grid")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> "Experiment":
+        for dataset, architecture in product(self.grid.datasets, self.grid.architectures):
+            settings = self.settings(dataset, architecture)
+            corrupted, evaluated = settings.corrupt.images, settings.evaluate.ood.images
+            if corrupted != "all" and evaluated != "all" and evaluated > corrupted:
+                raise ValueError(
+                    f"evaluate.ood.images: {evaluated} of {dataset}, but corrupt.images makes {corrupted}"
+                )
+            if settings.data.root != self.data.root:
+                raise ValueError(
+                    f"overrides.datasets.{dataset}.data.root: all data sets have the same data.root"
+                )
+        return self
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every data set, architecture and regime of the grid."""
+        grid = self.grid
+        return [Cell(*names) for names in product(grid.datasets, grid.architectures, grid.regimes)]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every seed of every cell."""
+        return [Run(cell, seed) for cell in self.cells for seed in self.grid.seeds]
+
+    @property
+    def imports(self) -> dict[Run, ImportedBase]:
+        """Every run whose base is imported, and where it comes from."""
+        first = {
+            run: next((entry for entry in self.base if entry.applies_to(run)), None)
+            for run in self.runs
+        }
+        return {run: base for run, base in first.items() if base and base.weights != "train"}
+
+    @property
+    def trained(self) -> list[Run]:
+        """Every run whose base is trained."""
+        imports = self.imports
+        return [run for run in self.runs if run not in imports]
+
+    def settings(
+        self,
+        dataset: str | None = None,
+        architecture: str | None = None,
+        regime: RegimeName | None = None,
+    ) -> Settings:
+        """Return the settings of a data set, an architecture and a regime.
+
+        The protocol's settings for the data set come first, then those of the file, then overrides.
+        The regime's recipe fills in what is still open.
+        """
+        merged = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+        if self.protocol is not None:
+            merged = merge(PROTOCOLS[self.protocol].settings_for(dataset), merged)
+        by_name: tuple[tuple[Mapping[Any, Section], str | None], ...] = (
+            (self.overrides.regimes, regime),
+            (self.overrides.datasets, dataset),
+            (self.overrides.architectures, architecture),
+        )
+        for overrides, name in by_name:
+            if name in overrides:
+                merged = merge(merged, overrides[name].model_dump(exclude_unset=True))
+        if regime is not None:
+            merged = fill_from_recipe(regime, merged)
+        return Settings.model_validate(merged)
+
+    def settings_of(self, run: Run | Cell | str) -> Settings:
+        """Return the settings of a run or a cell; a run may be given by its name."""
+        cell = _cell_of(run)
+        return self.settings(cell.target, cell.architecture, cast("RegimeName", cell.regime))
+
+    def initial(self, run: str) -> list[str]:
+        """Return the files of weights that the training of a run begins with."""
+        init = self.settings_of(run).train.init
+        return ImportedBase(weights=init).files if init else []
+
+    @property
+    def figures(self) -> dict[Cell, tuple[FigureName, ...]]:
+        """Figures of every cell. Imported bases have no training to draw."""
+        untrained = {run.cell for run in self.imports}
+        return {
+            cell: tuple(
+                name
+                for name in self.report.figures
+                if name not in DATASET_FIGURES
+                and ("training" not in figure_needs(name) or cell not in untrained)
+            )
+            for cell in self.cells
+        }
+
+    @property
+    def dataset_figures(self) -> tuple[FigureName, ...]:
+        """Figures of every data set."""
+        return tuple(name for name in self.report.figures if name in DATASET_FIGURES)
+
+    def corruptions(self, dataset: str) -> tuple[CorruptionName, ...]:
+        """Return every corruption that some cell of a data set is evaluated on."""
+        settings = (self.settings(dataset, name) for name in self.grid.architectures)
+        return tuple(dict.fromkeys(name for each in settings for name in each.evaluate.ood.names))
+
+    def flags(
+        self, run: Run | Cell | str | None, *sections: str, dataset: str | None = None
+    ) -> str:
+        """Write sections as flags of a command, quoted for the shell.
+
+        Settings that change no result are omitted: Snakemake re-runs a job when its flags change.
+
+        Args:
+            run: the run or cell whose overrides apply, and which ``grid`` is reduced to; None for
+                the whole experiment, or for a data set.
+            sections: dotted paths such as ``evaluate.pgd``, or ``grid``, or ``regime`` for the
+                sections that only the run's regime has.
+            dataset: the data set whose overrides apply, where there is no run.
+        """
+        if run is None:
+            settings, own = self.settings(dataset), tuple[str, ...]()
+            grid = self.grid.only(**({} if dataset is None else {"dataset": dataset}))
+        else:
+            cell = _cell_of(run)
+            settings, grid = self.settings_of(cell), self.grid.only(**cell._asdict())
+            own = recipe_of(cast("RegimeName", cell.regime)).sections
+        paths = [path for named in sections for path in (own if named == "regime" else (named,))]
+        tree = {path: grid if path == "grid" else settings.section(path) for path in paths}
+        return " ".join(
+            f"--{path}.{key} {shlex.quote(flag_text(value))}"
+            for path, section in tree.items()
+            for key, value in section.model_dump(
+                mode="json", exclude=set(RESULT_NEUTRAL), exclude_none=True
+            ).items()
+        )
+
+
+def _cell_of(run: Run | Cell | str) -> Cell:
+    if isinstance(run, str):
+        run = Run.parse(run)
+    return run.cell if isinstance(run, Run) else run

@@ -1,0 +1,78 @@
+"""Protocols: named choices of settings that go beneath what a file states."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from rift.config.names import DatasetName, ProtocolName
+from rift.config.values import merge
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named choice of settings that goes beneath whatever a file states.
+
+    Attributes:
+        settings: those of all data sets.
+        datasets: those that differ between data sets, and no others: a file's own settings go over them too.
+    """
+
+    settings: Mapping[str, Mapping[str, object]]
+    datasets: Mapping[DatasetName, Mapping[str, Mapping[str, object]]]
+
+    def settings_for(self, dataset: str | None) -> dict[str, Any]:
+        """All that it settles for a data set."""
+        return merge(self.settings, cast("Mapping[str, Any]", self.datasets).get(dataset or "", {}))
+
+
+# As Zhu et al. (ICCV 2023) and their code have it. Training is the recipe of the regime, whatever the protocol.
+_PAPER: dict[str, dict[str, object]] = {
+    "attack": {"eps": 8 / 255, "step": 2 / 255, "steps": 10},
+    "criticality": {
+        "method": "published",
+        "epsilon": 0.1,
+        "norm": "l2",
+        "epochs": 10,
+        "learning_rate": 1.0,
+        "stop_at_boundary": False,
+        "batch_size": 512,
+        "images": "all",
+    },
+    "finetune": {
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_norm": "train",
+        "images": "all",
+        "least_share": 0,
+        "part": [0, 1],
+    },
+    "interpolate": {
+        "alphas": [number / 10 for number in range(11)],
+        "tolerance": 0.1,
+        "restarts": 3,
+        "selection": "test",
+        "images": "all",
+    },
+    "evaluate": {
+        "standard": {"images": "all"},
+        "ood": {"corruptions": "rift", "images": "all"},
+        "pgd": {"images": "all", "restarts": 3},
+    },
+}
+_ON_TEST: dict[str, dict[str, object]] = {
+    "criticality": {"split": "test"},
+    "evaluate": {"ood": {"severities": [1, 2, 3, 4, 5]}},
+}
+_TINY: dict[str, dict[str, object]] = {
+    "criticality": {"split": "train"},
+    "evaluate": {"ood": {"severities": [1]}},
+}
+PROTOCOLS: dict[ProtocolName, Protocol] = {
+    "paper": Protocol(
+        _PAPER,
+        {name: _TINY if name == "tiny-imagenet" else _ON_TEST for name in get_args(DatasetName)},
+    ),
+}

@@ -1,0 +1,57 @@
+"""The sections that stages depend on, together."""
+
+from rift.config.criticality import Criticality
+from rift.config.data import Corrupt, Data
+from rift.config.evaluation import Evaluate
+from rift.config.finetuning import Finetune
+from rift.config.interpolation import Interpolate
+from rift.config.regimes import Awp, Mart, Score, Trades
+from rift.config.threat import Attack
+from rift.config.training import Augment, Inner, Train
+from rift.config.values import Section
+
+# Settings that change no result: not part of its provenance, and no reason to compute it again.
+RESULT_NEUTRAL = frozenset(
+    {"root", "processes", "save_minutes", "tensorboard", "cache_mib", "shards"}
+)
+
+
+class RegimeSettings(Section):
+    """The sections of training that may differ by regime."""
+
+    augment: Augment = Augment()
+    train: Train = Train()
+    inner: Inner = Inner()
+    trades: Trades = Trades()
+    mart: Mart = Mart()
+    score: Score = Score()
+    awp: Awp = Awp()
+
+
+class TrainingSettings(RegimeSettings):
+    """The sections that training uses."""
+
+    attack: Attack = Attack()
+
+
+class RunSettings(TrainingSettings):
+    """The sections that the stages of a run use."""
+
+    criticality: Criticality = Criticality()
+    finetune: Finetune = Finetune()
+    interpolate: Interpolate = Interpolate()
+    evaluate: Evaluate = Evaluate()
+
+
+class Settings(RunSettings):
+    """The sections that stages depend on, for one data set, architecture and regime."""
+
+    data: Data = Data()
+    corrupt: Corrupt = Corrupt()
+
+    def section(self, path: str) -> Section:
+        """Return the section at a dotted path such as ``evaluate.pgd``."""
+        found: Section = self
+        for key in path.split("."):
+            found = getattr(found, key)
+        return found

@@ -1,0 +1,109 @@
+"""Types of values that settings have, with their bounds, and the base class of all sections."""
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
+
+from rift.config.names import CORRUPTION_LISTS, CorruptionListName, CorruptionName
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Put nested settings over others, key by key."""
+    merged = dict(below)
+    for key, value in above.items():
+        beneath = merged.get(key)
+        nested = isinstance(value, Mapping)
+        merged[key] = (
+            merge(beneath if isinstance(beneath, Mapping) else {}, value) if nested else value
+        )
+    return merged
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level with dotted keys such as ``train.epochs``."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        flat |= leaves(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def flag_text(value: object) -> str:
+    """Write a value as a flag: the entries of a list with commas between them, the rest as JSON."""
+    if isinstance(value, list | tuple):
+        return ",".join(flag_text(entry) for entry in value) or "[]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def number(value: object) -> object:
+    """Read ``8/255`` and ``1e-3``, which YAML hands over as text."""
+    if isinstance(value, str):
+        try:
+            return float(Fraction(value.replace(" ", "")) if "/" in value else value)
+        except (ValueError, ZeroDivisionError, OverflowError):
+            raise ValueError(
+                f"{value!r} is neither a number nor a fraction such as 8/255"
+            ) from None
+    return value
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"named more than once: {', '.join(repeated)}")
+    return values
+
+
+def rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("must rise strictly")
+    return values
+
+
+def _is_list_name(value: object) -> bool:
+    """Tell text from a list. A flag's value is always a list: if it is the name of one and nothing else, it counts as text."""
+    return isinstance(value, str) or value in [[name] for name in CORRUPTION_LISTS]
+
+
+def _list_name(value: str | list[str]) -> str:
+    name = value[0] if isinstance(value, list) else value
+    if name not in CORRUPTION_LISTS:
+        raise ValueError(
+            f"must be a list of corruptions, or the name of one: {' or '.join(CORRUPTION_LISTS)}"
+        )
+    return name
+
+
+Number = Annotated[float, BeforeValidator(number, json_schema_input_type=float | str)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+ImageCount = Annotated[int, Field(ge=1)] | Literal["all"]
+Epsilon = Annotated[Number, Field(gt=0, le=1)]
+Share = Annotated[Number, Field(gt=0, lt=0.5)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Severity = Annotated[int, Field(ge=1, le=5)]
+Precision = Literal["auto", "float32", "bfloat16"]
+Names = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(distinct)]
+Corruptions = Annotated[
+    Annotated[CorruptionListName, BeforeValidator(_list_name), Tag("list-name")]
+    | Annotated[Names[CorruptionName], Tag("names")],
+    Discriminator(lambda value: "list-name" if _is_list_name(value) else "names"),
+]

@@ -1,0 +1,8 @@
+"""The whole network (scope ``all-layers``)."""
+
+from rift.criticality.rows import WHOLE_NETWORK, Table
+
+
+def all_layers(_table: Table, _candidates: Table) -> list[str]:
+    """Choose the whole network, batch norm and biases included."""
+    return [WHOLE_NETWORK]

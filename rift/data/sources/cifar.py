@@ -1,0 +1,130 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the official Python version.
+
+The official files are pickles. Their checksums are published, and only files that match are opened; what they hold is
+nevertheless built from numpy arrays and plain values alone.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rift.artifacts import Array
+from rift.data.sources.source import Archive, Source, sha256, verify
+from rift.errors import RiftError
+
+SIDE = 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies in the folder of one of the two sets.
+
+    Attributes:
+        archive: what to download, and the folder that it unpacks to.
+        train: names of the training files and their md5, in order.
+        test: name of the test file and its md5.
+        meta: name of the file of class names and its md5.
+        labels: key of the labels in the training and test files.
+        names: key of the class names in the file of class names.
+    """
+
+    archive: Archive
+    train: dict[str, str]
+    test: tuple[str, str]
+    meta: tuple[str, str]
+    labels: str
+    names: str
+
+
+CIFAR10 = Layout(
+    Archive(
+        "cifar-10-batches-py",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+    ),
+    train={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    },
+    test=("test_batch", "40351d587109b95175f43aff81a1287e"),
+    meta=("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+    labels="labels",
+    names="label_names",
+)
+CIFAR100 = Layout(
+    Archive(
+        "cifar-100-python",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+    ),
+    train={"train": "16019d7e3df5f24257cddd939b257f8d"},
+    test=("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    meta=("meta", "7973b15100ade9c7d40fb424638fde48"),
+    labels="fine_labels",
+    names="fine_label_names",
+)
+
+
+def cifar(layout: Layout) -> Callable[[Path], Source]:
+    """Make the function that reads one of the two sets from the data root."""
+
+    def read(root: Path) -> Source:
+        folder = root / layout.archive.folder
+        checksums: dict[str, str] = {}
+
+        def opened(name: str, md5: str) -> dict[str, Any]:
+            path = folder / name
+            content = verify(path, md5, layout.archive)
+            checksums[f"{folder.name}/{name}"] = sha256(path)
+            return _unpickled(path, content)
+
+        meta = opened(*layout.meta)
+        classes = tuple(str(name) for name in meta[layout.names])
+        parts = [
+            _batch(folder / name, opened(name, md5), layout.labels)
+            for name, md5 in layout.train.items()
+        ]
+        test_images, test_labels = _batch(
+            folder / layout.test[0], opened(*layout.test), layout.labels
+        )
+        images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Source(images, labels, classes, checksums, test_images, test_labels)
+
+    return read
+
+
+def _batch(path: Path, content: dict[str, Any], key: str) -> tuple[Array, Array]:
+    images, labels = np.asarray(content["data"]), np.asarray(content[key], dtype=np.int64)
+    if images.dtype != np.uint8 or images.shape != (len(labels), 3 * SIDE * SIDE):
+        raise RiftError(
+            f"{path}: holds {images.shape} {images.dtype} values for {len(labels)} labels; delete it"
+        )
+    return images.reshape(-1, 3, SIDE, SIDE), labels
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds numpy arrays, plain values and nothing else."""
+
+    ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "numpy" and name in self.ALLOWED:
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        raise pickle.UnpicklingError(f"asks for {module}.{name}")
+
+
+def _unpickled(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        return dict(_Unpickler(io.BytesIO(content), encoding="latin1").load())
+    except (pickle.UnpicklingError, EOFError, TypeError, ValueError) as error:
+        raise RiftError(
+            f"{path}: is not a file of the official Python version ({error}); delete it"
+        ) from error

@@ -1,0 +1,52 @@
+"""Many small JPEG files, decoded on all cores."""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from rift.artifacts import Array
+from rift.errors import RiftError
+
+
+def decode(paths: Sequence[Path], side: int) -> tuple[Array, str]:
+    """Read square JPEG files; grey ones become RGB.
+
+    Args:
+        paths: the files, in the order of the result.
+        side: of every image, in pixels.
+
+    Returns:
+        Images, uint8, N×3×H×W, and one sha256 over the contents of all files in their order.
+
+    Raises:
+        RiftError: a file cannot be read, is damaged, or of another size.
+    """
+    from PIL import Image
+
+    images = np.empty((len(paths), 3, side, side), dtype=np.uint8)
+
+    def read(index: int) -> bytes:
+        path = paths[index]
+        try:
+            content = path.read_bytes()
+            image = Image.open(io.BytesIO(content)).convert("RGB")
+        except FileNotFoundError as error:
+            raise RiftError(f"{path}: is missing; unpack the set anew") from error
+        except (OSError, SyntaxError) as error:
+            raise RiftError(f"{path}: is damaged or no image ({error}); unpack it anew") from error
+        if image.size != (side, side):
+            raise RiftError(
+                f"{path}: is of {image.size[0]} × {image.size[1]} pixels instead of {side} × {side}"
+            )
+        images[index] = np.asarray(image).transpose(2, 0, 1)
+        return hashlib.sha256(content).digest()
+
+    # Threads do: decoding lets go of the interpreter's lock. As many as there are cores for this process.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        digests = pool.map(read, range(len(paths)))
+        return images, hashlib.sha256(b"".join(digests)).hexdigest()

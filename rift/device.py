@@ -1,0 +1,68 @@
+"""The device, and the precision that it computes in."""
+
+import os
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from rift.errors import RiftError, first_line
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name, and make equal runs equal on it.
+
+    Of several processes that train together each gets its own GPU and its part of the CPU threads.
+
+    Args:
+        name: ``auto`` (a GPU if there is one, else the CPU), or a torch device such as ``cuda:1``.
+
+    Raises:
+        RiftError: torch has no such device, or this machine has none.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if chosen == "cuda":
+        chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        share = torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"])
+        torch.set_num_threads(max(1, share))
+    try:
+        device = torch.device(chosen)
+        torch.Generator(device)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = first_line(error)
+        raise RiftError(
+            f"--device {name}: cannot be used ({reason}); rift doctor lists what can"
+        ) from error
+    torch.backends.cudnn.deterministic = True
+    # float32 means float32: a GPU would otherwise use 10 of its 23 bits in convolutions.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return device
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Return ``float32`` or ``bfloat16``; ``auto`` is bfloat16 on a GPU that computes in it."""
+    if precision != "auto":
+        return precision
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if fast else "float32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which networks compute in a precision.
+
+    Autocast caches converted weights until its context ends. Weights that change between two passes
+    therefore need a context for each pass.
+    """
+    in_bfloat16 = resolve_precision(precision, device) == "bfloat16"
+    context: AbstractContextManager[None] = torch.autocast(
+        device.type, torch.bfloat16, enabled=in_bfloat16
+    )
+    return context
+
+
+def to_float32(logits: Tensor) -> Tensor:
+    """Convert logits of a shorter type to float32, in which losses are computed."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,230 @@
+"""Names of runs, and where every artifact of an experiment is.
+
+A run has a name: ``runs/DATASET/ARCHITECTURE/REGIME/seedN`` for a base that is trained or imported,
+``transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN`` for one that is transferred to another data
+set. The name is the folder of its artifacts below ``results/NAME``. The rules of the workflow contain
+the same paths in full; a test compares both.
+
+All paths here are relative to the folder of the experiment.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from rift.errors import RiftError
+
+TO = "-to-"
+_RUN = re.compile(r"^(runs|transfers)/([^/]+)/([^/]+)/([^/]+)/seed(0|[1-9][0-9]*)$")
+
+BASE = "base.safetensors"
+TRAINING = "training.csv"
+IMPORTED = "imported.json"
+CRITICALITY = "criticality.csv"
+
+# Patterns of the folders of all trained and imported runs, and of the evaluations of a run.
+RUN_FOLDERS = "runs/*/*/*/seed*"
+EVALUATION_FOLDERS = "evaluation/*"
+
+Evaluation = Literal["standard", "ood", "adversarial"]
+
+Need = Literal["training", "criticality", "sweep", "standard", "ood", "adversarial"]
+# What figures of a cell are drawn from. A figure without an entry needs all that every run has.
+FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
+    "interpolation": ("sweep",),
+    "criticality": ("criticality", "sweep"),  # it marks the modules that were fine-tuned
+    "corruptions": ("ood",),
+    "pareto": ("standard", "adversarial"),
+    "training": ("training",),
+}
+# Without training: an imported base has no training history.
+DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "adversarial")
+
+# Patterns of the benchmark files of a stage, below the benchmarks of a run; shards have a file each.
+BENCHMARKS: dict[str, tuple[str, ...]] = {
+    "train": ("train.tsv",),
+    "import": ("import.tsv",),
+    "criticality": ("criticality.tsv", "criticality/*.tsv"),
+    "finetune": ("{part}/finetune.tsv",),
+    "interpolate": ("{part}/interpolate.tsv",),
+    "evaluate standard": ("evaluation/{part}/standard.tsv",),
+    "evaluate ood": ("evaluation/{part}/ood.tsv",),
+    "evaluate adversarial": (
+        "evaluation/{part}/adversarial*.tsv",
+        "evaluation/{part}/adversarial/**/*.tsv",
+    ),
+}
+
+
+class Cell(NamedTuple):
+    """What the seeds of a run have in common; results are averaged over them.
+
+    Attributes:
+        dataset: name of the data set, or ``SOURCE-to-TARGET`` for a transfer.
+        architecture: name of the architecture.
+        regime: training regime, or the method of a transfer.
+    """
+
+    dataset: str
+    architecture: str
+    regime: str
+
+    @property
+    def kind(self) -> Literal["runs", "transfers"]:
+        """Return the first folder of its runs."""
+        return "transfers" if TO in self.dataset else "runs"
+
+    @property
+    def target(self) -> str:
+        """Return the data set that the runs are evaluated on."""
+        return self.dataset.split(TO)[-1]
+
+    @property
+    def name(self) -> str:
+        """Return what the names of its runs begin with."""
+        return "/".join((self.kind, *self))
+
+
+class Run(NamedTuple):
+    """One seed of a cell."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Return the run's name, which is also the folder of its artifacts."""
+        return f"{self.cell.name}/seed{self.seed}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Run":
+        """Read a run's name.
+
+        Raises:
+            RiftError: it is not the name of a run.
+        """
+        match = _RUN.match(name)
+        if match is None:
+            raise RiftError(
+                f"{name}: is not the name of a run (runs/DATASET/ARCHITECTURE/REGIME/seedN, or"
+                " transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN)"
+            )
+        kind, *cell, seed = match.groups()
+        run = cls(Cell(*cell), int(seed))
+        if run.cell.kind != kind:
+            raise RiftError(f"{name}: {kind} cannot contain {run.cell.dataset}")
+        return run
+
+
+def prepared(dataset: str) -> str:
+    """Return the path of a prepared data set."""
+    return f"data/{dataset}/prepared.safetensors"
+
+
+def manifest(dataset: str) -> str:
+    """Return the path of the manifest of a prepared data set."""
+    return f"data/{dataset}/manifest.json"
+
+
+def corrupted(dataset: str, corruption: str) -> str:
+    """Return the path of the corrupted test images; a JSON file of the same name is next to it."""
+    return f"data/{dataset}/corrupted/{corruption}.npy"
+
+
+def finetuned(scope: str) -> str:
+    """Return the path of fine-tuned weights, below the folder of a run like all that follow."""
+    return f"{scope}/finetuned.safetensors"
+
+
+def finetuning(scope: str) -> str:
+    """Return the path of the history of fine-tuning."""
+    return f"{scope}/finetuning.csv"
+
+
+def sweep(scope: str) -> str:
+    """Return the path of the sweep from the base to fine-tuned weights."""
+    return f"{scope}/sweep.csv"
+
+
+def selected(scope: str) -> str:
+    """Return the path of the weights that were selected on the sweep."""
+    return f"{scope}/selected.safetensors"
+
+
+def selection(scope: str) -> str:
+    """Return the path of the selection."""
+    return f"{scope}/selection.json"
+
+
+def weights(variant: str) -> str:
+    """Return the path of the weights of a variant: the base, or what was selected for a scope."""
+    return BASE if variant == "base" else selected(variant)
+
+
+def result(variant: str, evaluation: Evaluation) -> str:
+    """Return the path of the result of an evaluation."""
+    return f"evaluation/{variant}/{evaluation}.{'csv' if evaluation == 'ood' else 'json'}"
+
+
+def outcomes(variant: str, evaluation: Evaluation) -> str:
+    """Return the path of the outcomes of an evaluation, image by image."""
+    return f"evaluation/{variant}/{evaluation}.npz"
+
+
+def table(name: str, suffix: str) -> str:
+    """Return the path of a table, below the folder of the experiment like all that follow."""
+    return f"tables/{name}.{suffix}"
+
+
+def figure(name: str, suffix: str, cell: Cell | None = None, dataset: str | None = None) -> str:
+    """Return the path of a figure of a cell, or of a data set."""
+    folder = "/".join(cell) if cell is not None else dataset
+    return f"figures/{folder}/{name}.{suffix}"
+
+
+def figure_needs(name: str) -> tuple[Need, ...]:
+    """Return the kinds of results that a figure of a cell is drawn from."""
+    return FIGURE_NEEDS.get(name, DEFAULT_NEEDS)
+
+
+def figure_files(
+    name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return the files that a figure is drawn from, below the folder of a run.
+
+    Args:
+        name: name of the figure.
+        scopes: the scopes that it shows.
+        variants: the variants that it shows.
+    """
+    evaluated, swept = tuple(variants), tuple(scopes)
+    files: dict[Need, tuple[str, ...]] = {
+        "training": (TRAINING,),
+        "criticality": (CRITICALITY,),
+        "sweep": tuple(file(scope) for scope in swept for file in (sweep, selection)),
+        "standard": tuple(outcomes(variant, "standard") for variant in evaluated),
+        "ood": tuple(outcomes(variant, "ood") for variant in evaluated),
+        "adversarial": tuple(outcomes(variant, "adversarial") for variant in evaluated),
+    }
+    return tuple(file for need in figure_needs(name) for file in files[need])
+
+
+def benchmarks(run: Run, stage: str, part: str = "") -> tuple[str, ...]:
+    """Return the patterns of the benchmark files of a stage of a run.
+
+    Args:
+        run: the run.
+        stage: a key of ``BENCHMARKS``.
+        part: the scope or the variant, where the stage is run for each.
+    """
+    return tuple(f"benchmarks/{run.name}/{file.format(part=part)}" for file in BENCHMARKS[stage])
+
+
+def preparation_benchmark(dataset: str) -> str:
+    """Return the path of the benchmark file of the preparation of a data set."""
+    return f"benchmarks/data/{dataset}/prepare.tsv"
+
+
+def corruption_benchmark(dataset: str, corruption: str) -> str:
+    """Return the path of the benchmark file of one corruption of a data set."""
+    return f"benchmarks/data/{dataset}/corrupted/{corruption}.tsv"

@@ -1,0 +1,34 @@
+"""Architectures by name. Add yours to ``ARCHITECTURES`` and its name to ``rift.config.names.ArchitectureName``."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from rift.config import ArchitectureName
+from rift.models.architectures.preact_resnet import PreActResNet
+from rift.models.architectures.resnet import ResNet
+from rift.models.architectures.transformers import vit_small
+from rift.models.architectures.wide_resnet import WideResNet
+
+Maker = Callable[
+    [int, int, int], nn.Module
+]  # of classes, channels, and the side of the images in pixels
+
+
+def any_size(make: Callable[[int, int], nn.Module]) -> Maker:
+    """Leave out the size of the images: a convolutional network averages over what is left of them."""
+    return lambda classes, channels, _size: make(classes, channels)
+
+
+ARCHITECTURES: dict[ArchitectureName, Maker] = {
+    "resnet8": any_size(partial(ResNet, blocks=(1, 1, 1), width=16)),
+    "resnet18-w16": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=16)),
+    "resnet18-w32": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=32)),
+    "resnet18": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=64)),
+    "resnet34": any_size(partial(ResNet, blocks=(3, 4, 6, 3), width=64)),
+    "preact-resnet18": any_size(partial(PreActResNet, width=64)),
+    "wrn-28-10": any_size(partial(WideResNet, depth=28, widen=10)),
+    "wrn-34-10": any_size(partial(WideResNet, depth=34, widen=10)),
+    "vit-small": vit_small,
+}

@@ -1,0 +1,49 @@
+"""Residual networks with pre-activation (He et al. 2016, "Identity mappings"), as robust training knows them.
+
+The module names are those of the common CIFAR implementation. Like it, and unlike the paper, the network has no batch norm
+between its last block and the pooling, and a shortcut that changes the width starts before the first batch norm of its block.
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PreActBlock(nn.Module):
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.bn1(x)))
+        return cast("Tensor", self.conv2(F.relu(self.bn2(out))) + self.shortcut(x))
+
+
+class PreActResNet(nn.Module):
+    """Stages ``layer1`` to ``layer4`` of two blocks; each but the first halves the image and doubles the channels."""
+
+    def __init__(self, classes: int, channels: int, *, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.layer1 = _stage(width, width, 1)
+        self.layer2 = _stage(width, 2 * width, 2)
+        self.layer3 = _stage(2 * width, 4 * width, 2)
+        self.layer4 = _stage(4 * width, 8 * width, 2)
+        self.linear = nn.Linear(8 * width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(images)))))
+        return cast("Tensor", self.linear(x.mean(dim=(2, 3))))
+
+
+def _stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        PreActBlock(channels_in, channels, stride), PreActBlock(channels, channels, 1)
+    )

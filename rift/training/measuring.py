@@ -1,0 +1,122 @@
+"""Measuring a model after an epoch."""
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from rift.data.images import BATCH_SIZE, Images
+from rift.device import autocast
+from rift.evaluation.accuracy import correct, percent, withstands_pgd
+from rift.seeds import generator
+from rift.training.history import Epoch, TrainingEpoch
+
+if TYPE_CHECKING:
+    from rift.training.trainer import Trainer
+
+WATCHED = 1000
+"""Training images that are measured like the selection split."""
+
+
+class Measure(Protocol):
+    """A way to measure a model after an epoch."""
+
+    @property
+    def row(self) -> type[Epoch]:
+        """Return the class of the rows."""
+
+    def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
+        """Measure, make the weights candidates, and return a row of the history and a line for the log."""
+
+
+class MeasureClean:
+    """Accuracy on the clean selection split."""
+
+    row = Epoch
+
+    def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
+        """Measure, make the weights a candidate, and return a row of the history and a line for the log."""
+        outcomes = correct(trainer.model, trainer.validation)
+        trainer.consider(outcomes[None].float())
+        row = Epoch(
+            epoch=trainer.epoch.epoch,
+            learning_rate=trainer.optimizer.param_groups[0]["lr"],
+            train_loss=trainer.epoch.loss,
+            train_accuracy=trainer.epoch.accuracy,
+            standard_accuracy=percent(outcomes),
+        )
+        return row, f"accuracy {row.standard_accuracy:.2f}% on the selection split"
+
+
+class MeasureRobust:
+    """Accuracy on clean and attacked images of the selection split and of some training images.
+
+    The weights of the last step and the averaged ones become candidates. Random starts of PGD differ from
+    those of every other measurement: the epoch that is kept withstood these.
+    """
+
+    row = TrainingEpoch
+
+    def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
+        """Measure, make the weights candidates, and return a row of the history and a line for the log."""
+        trained_for = trainer.seconds
+        images = trainer.settings.train.measure_images
+        selection = trainer.validation.first(images, "train.measure_images")
+        outcomes = _outcomes(trainer, selection)
+        watched = _outcomes(trainer, trainer.data.up_to(WATCHED))
+
+        averaged = None
+        if trainer.average is not None:
+            with trainer.average.within(trainer.model):
+                averaged = _outcomes(trainer, selection)
+                trainer.consider(averaged, averaged=True)
+        trainer.consider(outcomes)
+
+        row = TrainingEpoch(
+            epoch=trainer.epoch.epoch,
+            learning_rate=trainer.optimizer.param_groups[0]["lr"],
+            train_loss=trainer.epoch.loss,
+            train_accuracy=trainer.epoch.accuracy,
+            standard_accuracy=percent(outcomes[0]),
+            adversarial_accuracy=percent(outcomes[1]),
+            train_standard_accuracy=percent(watched[0]),
+            train_adversarial_accuracy=percent(watched[1]),
+            averaged_standard_accuracy=None if averaged is None else percent(averaged[0]),
+            averaged_adversarial_accuracy=None if averaged is None else percent(averaged[1]),
+            images_per_second=len(trainer.data) / trained_for,
+            seconds=trainer.seconds,
+        )
+        note = (
+            f"accuracy {row.standard_accuracy:.2f}%, under PGD {row.adversarial_accuracy:.2f}% on the"
+            " selection split"
+        )
+        if averaged is not None:
+            note += f"; averaged weights {percent(averaged[0]):.2f}%, {percent(averaged[1]):.2f}%"
+        return row, note
+
+
+measure_clean, measure_robust = MeasureClean(), MeasureRobust()
+
+
+def _outcomes(trainer: "Trainer", images: Images) -> Tensor:
+    """Return outcomes on clean and on attacked images, 2×N, 0 or 1; processes share the work."""
+    device, group = images.device, trainer.group
+    precision = trainer.settings.train.measure_precision
+    outcomes = torch.zeros(2, len(images), device=device)
+    for number, start in enumerate(range(0, len(images), BATCH_SIZE)):
+        if number % group.size != group.rank:
+            continue
+        part = slice(start, start + BATCH_SIZE)
+        batch = images.take(part)
+        starts = generator(trainer.seed, f"checkpoint selection {number}", device)
+        with autocast(precision, device):
+            outcomes[0, part] = correct(trainer.model, batch).float()
+            outcomes[1, part] = withstands_pgd(
+                trainer.model,
+                batch,
+                attack=trainer.settings.attack,
+                restarts=1,
+                generator=starts,
+            ).float()
+    group.add([outcomes])
+    return outcomes

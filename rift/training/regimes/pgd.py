@@ -1,0 +1,27 @@
+"""PGD adversarial training, PGD-AT (Madry et al. 2018, equation 2.1)."""
+
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rift.attacks.ascent import Objective
+from rift.config import TrainingSettings
+from rift.device import to_float32
+
+
+def objective(_model: nn.Module, _images: Tensor, labels: Tensor) -> Objective:
+    """Raise the cross-entropy."""
+    return partial(F.cross_entropy, target=labels, reduction="sum")
+
+
+def loss(
+    model: nn.Module,
+    _images: Tensor,
+    adversarial: Tensor,
+    labels: Tensor,
+    settings: TrainingSettings,
+) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of adversarial images and their logits."""
+    logits = to_float32(model(adversarial))
+    return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

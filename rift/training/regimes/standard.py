@@ -1,0 +1,19 @@
+"""Standard training, without an attack."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rift.config import TrainingSettings
+from rift.device import to_float32
+
+
+def loss(
+    model: nn.Module,
+    images: Tensor,
+    _adversarial: Tensor,
+    labels: Tensor,
+    settings: TrainingSettings,
+) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of clean images and their logits."""
+    logits = to_float32(model(images))
+    return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

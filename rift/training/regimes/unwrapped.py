@@ -1,0 +1,15 @@
+"""Hooks of regimes that train a network as it is."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def unchanged(model: nn.Module) -> nn.Module:
+    """Return the model."""
+    return model
+
+
+def state_of(model: nn.Module) -> Mapping[str, Tensor]:
+    """Return the state dict of the model."""
+    return model.state_dict()

@@ -1,0 +1,288 @@
+"""The trainer: one loop for training, fine-tuning and transfer, which goes on after an interruption."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rift.artifacts.resume import State, Work
+from rift.config import TrainingSettings
+from rift.data.images import Images
+from rift.progress import Progress, no_progress
+from rift.seeds import generator
+from rift.training.averaging import Average
+from rift.training.checkpoints import Candidates, Checkpoint
+from rift.training.epoch import EpochState, Steps, run_epoch
+from rift.training.history import Epoch, Trained, TrainingEpoch
+from rift.training.measuring import Measure, measure_robust
+from rift.training.parallel import ALONE, ProcessGroup
+from rift.training.regimes import Regime
+from rift.training.schedules import SCHEDULES
+from rift.training.step import BatchGradient
+
+STEPS_BETWEEN_QUESTIONS = 8
+"""Steps after which processes that train together agree whether to save: the question makes them wait."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What distinguishes training, fine-tuning and transfer.
+
+    Attributes:
+        regime: loss, inner attack and wrapping of the model.
+        settings: optimiser, schedule, precision, augmentation, inner attack and threat model.
+        purpose: name of the stream of random numbers.
+        parameters: the weights that are trained; None for all.
+        measure: function that measures the model after an epoch.
+        moves_statistics: whether batch norm is in training mode.
+    """
+
+    regime: Regime
+    settings: TrainingSettings
+    purpose: str = "training"
+    parameters: Sequence[nn.Parameter] | None = None
+    measure: Measure = measure_robust
+    moves_statistics: bool = True
+
+
+class Trainer:
+    """A training under way: everything that changes while it runs, and can be saved and restored.
+
+    Args:
+        model: trained in place.
+        data: training images, on the device of the model.
+        validation: selection split, likewise.
+        job: what is trained, and how.
+        seed: of data order, augmentation and attacks.
+        group: processes that share every batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Images,
+        validation: Images,
+        job: Job,
+        *,
+        seed: int,
+        group: ProcessGroup = ALONE,
+    ) -> None:
+        chosen = job.settings.train
+        on_gpu = data.device.type == "cuda"
+        model = job.regime.prepare(model)
+        if group.size > 1 and on_gpu:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if chosen.compile == "always" or (chosen.compile == "auto" and on_gpu):
+            model.compile()
+        self.model, self.data, self.validation = model, data, validation
+        self.job, self.settings, self.seed, self.group = job, job.settings, seed, group
+        self.stream = generator(seed, job.purpose, data.device)
+        self.optimizer = torch.optim.SGD(
+            model.parameters() if job.parameters is None else job.parameters,
+            chosen.learning_rate,
+            chosen.momentum,
+            weight_decay=chosen.weight_decay,
+        )
+        self.gradient = BatchGradient(model, job.regime, job.settings, self.stream, group)
+        self.average = Average(model, chosen.averaging) if chosen.averaging else None
+        robust = job.regime.kept_by == "adversarial"
+        tested = robust and chosen.keep == "most-accurate-of-equals"
+        self.candidates = Candidates(1 if robust else 0, chosen.keep_level if tested else None)
+        self.epoch = EpochState.begin(1, len(data), self.stream)
+        self.history: list[Epoch] = []
+        self.collapsed: int | None = None
+        self._seconds = 0.0
+        self._since = time.monotonic()
+
+    def run(
+        self,
+        work: Work,
+        after_epoch: Callable[[Trained], None],
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Train to the last epoch.
+
+        Args:
+            work: holds the state of an earlier process, and saves that of this one.
+            after_epoch: called with the result so far at the end of every epoch.
+            progress: called after every step.
+
+        Raises:
+            RiftError: the loss is no longer finite.
+            Stopped: a signal asked for it; the state has been saved.
+        """
+        saved = "no state was saved before"
+        if work.state is not None:
+            self.restore(work.state)
+            saved = f"the last saved state is of {self.place}"
+
+        def save() -> None:
+            nonlocal saved
+            self.epoch.check_finite(f"; {saved}")
+            saved = f"the last saved state is of {self.place}"
+            work.save(self.state())
+
+        def after_step() -> None:
+            if self.average is not None:
+                self.average.update(self.model)
+            asks = self.group.size == 1 or self.epoch.steps % STEPS_BETWEEN_QUESTIONS == 0
+            if asks and self.group.any(work.is_due):
+                save()
+
+        chosen = self.settings.train
+        steps = Steps(
+            gradient=self.gradient,
+            optimizer=self.optimizer,
+            learning_rate=lambda done: SCHEDULES[chosen.schedule](chosen, done),
+            augmentation=self.settings.augment,
+            generator=self.stream,
+            batch_size=chosen.batch_size,
+            least=2 * self.group.size * chosen.accumulate,
+            epochs=chosen.epochs,
+            after_step=after_step,
+        )
+        while self.epoch.epoch <= chosen.epochs:
+            self.model.train(self.job.moves_statistics)
+            run_epoch(self.epoch, self.data, steps, progress)
+            self.epoch.check_finite(f"; {saved}")
+            note = self._finish_epoch()
+            progress(self.epoch.epoch, chosen.epochs, note, loss=self.history[-1].train_loss)
+            self.epoch = EpochState.begin(self.epoch.epoch + 1, len(self.data), self.stream)
+            after_epoch(self.result())
+            save()
+        return self.result()
+
+    @property
+    def place(self) -> str:
+        """Return how far the training has come."""
+        return f"epoch {self.epoch.epoch}, batch {self.epoch.steps}"
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of this epoch so far, those of earlier processes included."""
+        return self._seconds + time.monotonic() - self._since
+
+    def consider(self, outcomes: Tensor, *, averaged: bool = False) -> None:
+        """Make the weights that the model contains now a candidate for being kept."""
+        kept = {
+            name: value.detach().clone() for name, value in self.job.regime.kept(self.model).items()
+        }
+        self.candidates.consider(outcomes, self.epoch.epoch, averaged, kept)
+
+    def result(self) -> Trained:
+        """Return the result so far, after one epoch at least."""
+        kept = self.candidates.kept
+        return Trained(kept.state, list(self.history), kept.epoch, kept.averaged, self.collapsed)
+
+    def state(self) -> State:
+        """Return everything that another process needs to go on, not copied."""
+        average, cuda = self.average, torch.cuda.is_available()
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": average and {"steps": average.steps, "state": average.state},
+            "random": {
+                "stream": self.stream.get_state(),
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if cuda else [],
+            },
+            "epoch": vars(self.epoch).copy(),
+            "history": [asdict(row) for row in self.history],
+            "candidates": [vars(checkpoint).copy() for checkpoint in self.candidates.checkpoints],
+            "collapsed": self.collapsed,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        device = self.data.device
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(**state["average"])
+        self.stream.set_state(state["random"]["stream"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if state["random"]["cuda"]:
+            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        self.epoch = EpochState.restore(state["epoch"], device)
+        self.history = [self.job.measure.row(**row) for row in state["history"]]
+        self.candidates.checkpoints = [
+            Checkpoint.restore(saved, device) for saved in state["candidates"]
+        ]
+        self.collapsed = state["collapsed"]
+        self._seconds = state["seconds"]
+
+    def _finish_epoch(self) -> str:
+        """Measure the model after an epoch; return a line for the log."""
+        self.model.eval()
+        row, note = self.job.measure(self)
+        self.history.append(row)
+        self._seconds, self._since = 0.0, time.monotonic()
+        collapse = self._describe_collapse()
+        if not collapse:
+            return note
+        self.collapsed = self.collapsed or row.epoch
+        return f"{note}; CATASTROPHIC OVERFITTING: {collapse}"
+
+    def _describe_collapse(self) -> str:
+        """Describe catastrophic overfitting (Wong et al. 2020), which single-step attacks are prone to.
+
+        Returns:
+            Nothing if there is none.
+        """
+        rows = [row for row in self.history if isinstance(row, TrainingEpoch)]
+        if self.settings.inner.method == "pgd" or self.job.regime.objective is None or not rows:
+            return ""
+        best, now = max(rows, key=lambda row: row.adversarial_accuracy), rows[-1]
+        fell = 2 * now.adversarial_accuracy < best.adversarial_accuracy
+        if not fell or now.train_accuracy <= best.train_accuracy:
+            return ""
+        return (
+            f"accuracy under PGD fell from {best.adversarial_accuracy:.2f}% (epoch {best.epoch}) to"
+            f" {now.adversarial_accuracy:.2f}%, while that under the single-step attack trained with"
+            f" rose from {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch"
+            f" {self.candidates.kept.epoch} stays kept"
+        )
+
+
+def train(
+    model: nn.Module,
+    data: Images,
+    validation: Images,
+    *,
+    regime: Regime,
+    settings: TrainingSettings,
+    seed: int,
+    group: ProcessGroup = ALONE,
+    work: Work | None = None,
+    after_epoch: Callable[[Trained], None] = lambda trained: None,
+    progress: Progress = no_progress,
+) -> Trained:
+    """Train a model and return its best epoch.
+
+    The epoch that is kept has the best accuracy of the regime's kind on the selection split: adversarial,
+    or standard where the regime does not attack. Of equal epochs it is the one that is better in the other
+    kind, then the earlier one. With ``train.keep: most-accurate-of-equals`` it is the most accurate of those
+    that a paired test cannot distinguish from the best. Averaged weights compete with those of the last step.
+
+    Args:
+        model: trained in place; it ends with the weights of the last epoch.
+        data: training images, on the device of the model.
+        validation: selection split, likewise.
+        regime: an entry of ``rift.training.regimes.REGIMES``.
+        settings: schedule, optimiser, precision, augmentation, inner attack, and the threat model that
+            decides which epoch is kept.
+        seed: of data order, augmentation and attacks.
+        group: processes that share every batch.
+        work: an interrupted training that goes on as if nothing had happened, and saves its state.
+        after_epoch: called with the result so far at the end of every epoch.
+        progress: called after every step.
+
+    Raises:
+        RiftError: the loss is no longer finite.
+        Stopped: a signal asked for it; the state has been saved.
+    """
+    trainer = Trainer(model, data, validation, Job(regime, settings), seed=seed, group=group)
+    return trainer.run(work or Work(), after_epoch, progress)

@@ -1,0 +1,176 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rift import artifacts
+from rift.errors import RiftError
+
+SOURCE = artifacts.provenance("test", {"stage": "test", "epochs": 3}, seed=4, device="cpu")
+
+
+def described(facts: dict[str, Any]) -> dict[str, Any]:
+    """The provenance that was given, without the digest of the content that writing adds."""
+    return {key: value for key, value in facts["provenance"].items() if key != "content"}
+
+
+def test_a_changed_value_is_found_when_it_is_read(tmp_path: Path) -> None:
+    weights, result, table = (tmp_path / name for name in ("a.safetensors", "a.json", "a.csv"))
+    artifacts.write_weights(weights, {"w": torch.ones(100)}, SOURCE)
+    artifacts.write_json(result, {"accuracy": 1.5}, SOURCE)
+    artifacts.write_csv(table, pd.DataFrame({"alpha": [0.25], "accuracy": [81.46]}), SOURCE)
+    content = bytearray(weights.read_bytes())
+    content[-7] ^= 4
+    weights.write_bytes(content)
+    result.write_text(result.read_text().replace("1.5", "2.5"))
+    table.write_text(table.read_text().replace("81.46", "91.46"))
+    readers: dict[Path, Callable[[], object]] = {
+        weights: lambda: artifacts.read_weights(weights),
+        result: lambda: artifacts.read_json(result),
+        table: lambda: artifacts.read_csv(table, ("alpha",)),
+    }
+    for path, read in readers.items():
+        with pytest.raises(RiftError, match="is damaged: its content is not what was written"):
+            read()
+        assert path.exists()
+
+
+def test_artifacts_give_back_what_was_written_with_its_provenance(tmp_path: Path) -> None:
+    weights = {"conv1.weight": torch.randn(3, 2), "bn1.num_batches_tracked": torch.tensor(5)}
+    artifacts.write_weights(tmp_path / "a.safetensors", weights, SOURCE, alpha=0.5)
+    read, facts = artifacts.read_weights(tmp_path / "a.safetensors")
+    assert all(torch.equal(read[name], value) for name, value in weights.items())
+    assert facts["alpha"] == 0.5
+    assert described(facts) == SOURCE
+
+    table = pd.DataFrame({"alpha": [0.0, 0.1], "accuracy": [81.46, 83.44]})
+    artifacts.write_csv(tmp_path / "a.csv", table, SOURCE)
+    pd.testing.assert_frame_equal(artifacts.read_csv(tmp_path / "a.csv", ("alpha",)), table)
+    line = (tmp_path / "a.csv").read_text().splitlines()[0]
+    assert described({"provenance": json.loads(line.removeprefix("# "))}) == {**SOURCE, "rows": 2}
+
+    outcomes = {"pgd": np.array([True, False]), "fog": np.zeros((5, 2), dtype=bool)}
+    artifacts.write_outcomes(tmp_path / "a.npz", outcomes, SOURCE)
+    back = artifacts.read_outcomes(tmp_path / "a.npz")
+    assert back.keys() == outcomes.keys()
+    assert all(np.array_equal(back[name], outcomes[name]) for name in outcomes)
+
+    artifacts.write_json(tmp_path / "a.json", {"accuracy": 1.5}, SOURCE)
+    result = artifacts.read_json(tmp_path / "a.json")
+    assert result["accuracy"] == 1.5
+    assert described(result) == SOURCE
+
+
+def test_provenance_says_where_an_artifact_comes_from() -> None:
+    assert SOURCE["seed"] == 4
+    assert SOURCE["device"] == "cpu"
+    assert SOURCE["torch"].startswith(torch.__version__.split("+")[0])
+    assert (
+        SOURCE["digest"] == artifacts.provenance("test", {"epochs": 3, "stage": "test"})["digest"]
+    )
+    assert (
+        SOURCE["digest"] != artifacts.provenance("test", {"epochs": 4, "stage": "test"})["digest"]
+    )
+
+
+def test_equal_outcomes_are_equal_files(tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        artifacts.write_outcomes(tmp_path / name, {"pgd": np.ones(9, dtype=bool)}, SOURCE)
+        time.sleep(2.1)  # the resolution of a time stamp in a zip archive
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.json", "a.csv"])
+def test_truncated_artifacts_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    artifacts.write_weights(tmp_path / "a.safetensors", {"w": torch.randn(100)}, SOURCE)
+    artifacts.write_outcomes(tmp_path / "a.npz", {"pgd": np.ones(500, dtype=bool)}, SOURCE)
+    artifacts.write_json(tmp_path / "a.json", {"accuracy": 1.5}, SOURCE)
+    artifacts.write_csv(
+        tmp_path / "a.csv", pd.DataFrame({"alpha": range(100), "accuracy": 0.5}), SOURCE
+    )
+    path.write_bytes(path.read_bytes()[:-40])
+    readers: dict[str, Callable[[Path], object]] = {
+        ".safetensors": artifacts.read_weights,
+        ".npz": artifacts.read_outcomes,
+        ".json": artifacts.read_json,
+        ".csv": lambda path: artifacts.read_csv(path, ("alpha", "accuracy")),
+    }
+    with pytest.raises(
+        RiftError,
+        match=r": (is damaged or not of the expected format|is not complete: 100 rows were written)",
+    ):
+        readers[path.suffix](path)
+
+
+def test_a_table_cut_within_a_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    artifacts.write_csv(
+        path, pd.DataFrame({"alpha": [0.25, 0.5], "accuracy": [81.46, 83.44]}), SOURCE
+    )
+    path.write_text(path.read_text()[: -len(",83.44\n")])
+    with pytest.raises(RiftError, match="is not complete"):
+        artifacts.read_csv(path, ("alpha", "accuracy"))
+
+
+def test_tables_without_rows_or_columns_are_refused(tmp_path: Path) -> None:
+    artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"alpha": []}), SOURCE)
+    with pytest.raises(RiftError, match=r"a\.csv: is not complete: 0 rows"):
+        artifacts.read_csv(tmp_path / "a.csv", ("alpha",))
+    artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"alpha": [1]}), SOURCE)
+    with pytest.raises(RiftError, match=r"a\.csv: lacks the columns mrc"):
+        artifacts.read_csv(tmp_path / "a.csv", ("alpha", "mrc"))
+
+
+def test_what_is_missing_or_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RiftError, match="does not exist; run the stage that writes it first"):
+        artifacts.read_json(tmp_path / "none.json")
+    (tmp_path / "results").write_text("a file where a folder should be")
+    with pytest.raises(RiftError, match=r"results/a\.json: cannot be written: "):
+        artifacts.write_json(tmp_path / "results" / "a.json", {}, SOURCE)
+
+
+def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path: Path) -> None:
+    artifacts.check_writable(tmp_path / "new" / "folders" / "a.json")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(
+        RiftError, match=r"file/runs/a\.json: cannot be written: .*/file is not a folder"
+    ):
+        artifacts.check_writable(tmp_path / "file" / "runs" / "a.json")
+    with pytest.raises(RiftError, match="a folder is there"):
+        artifacts.check_writable(tmp_path)
+
+
+def test_an_exception_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    artifacts.write_text(path, "before")
+    with pytest.raises(ValueError, match="oops"), artifacts.replacing(path) as beside:
+        beside.write_text("half")
+        raise ValueError("oops")
+    assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    artifacts.write_text(path, "before")
+    program = (
+        "import time; from pathlib import Path; from rift.artifacts import replacing\n"
+        f"with replacing(Path({str(path)!r})) as beside:\n"
+        "    beside.write_text('half'); print('writing', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    assert path.read_text() == "before"

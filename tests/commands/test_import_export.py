@@ -1,0 +1,205 @@
+"""Models from RobustBench's zoo, and models for other programs."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rift import models
+from rift.artifacts import provenance
+from rift.commands.main import run
+from rift.config import ImportedBase
+from rift.errors import RiftError
+from rift.importing import import_base
+from rift.models import checkpoint, export, weight_files
+from rift.models.robustbench import load_robustbench
+from rift.thirdparty import prepare_robustbench
+from tests.commands.parsing import parse_command
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+
+
+def fresh(
+    architecture: str, mean: tuple[float, ...] = (0.0,) * 3, std: tuple[float, ...] = (1.0,) * 3
+) -> nn.Module:
+    model = models.build(architecture, classes=10, size=32, mean=mean, std=std, seed=3)
+    for name, value in model.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(1))
+    return model.eval()
+
+
+def images(size: int = 32, channels: int = 3) -> torch.Tensor:
+    return torch.rand(4, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def cached(folder: Path, name: str, content: Any) -> Path:
+    """Put a file where RobustBench looks before it downloads."""
+    path = folder / "models/cifar10/Linf" / f"{name}.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "normalised"),
+    [("Wong2020Fast", "preact-resnet18", True), ("Addepalli2022Efficient_RN18", "resnet18", False)],
+)
+def test_a_network_of_the_zoo_becomes_ours(
+    name: str, architecture: str, normalised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = export.plain_state(fresh(architecture))
+    cached(tmp_path, name, {"state_dict": {f"module.{key}": value for key, value in state.items()}})
+    like = checkpoint.ModelSpec(architecture, 10, 32, (0.3,) * 3, (0.2,) * 3)
+    found = import_base(
+        ImportedBase(weights=f"robustbench:{name}"), like, dataset="cifar10", images=images()
+    )
+    spec = found.spec
+    assert found.facts["normalization"]["from"] == ("file" if normalised else "none")
+    assert (spec.mean, spec.std) == (
+        (pytest.approx(MEAN), pytest.approx(STD)) if normalised else ((0,) * 3, (1,) * 3)
+    )
+    reference = load_robustbench(name, "cifar10")
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(images()), reference(images()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_of_the_zoo_that_does_more_than_its_weights_say_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cached(
+        tmp_path,
+        "Addepalli2022Efficient_RN18",
+        {"state_dict": export.plain_state(fresh("resnet18"))},
+    )
+    prepare_robustbench()
+    from robustbench.model_zoo.architectures.resnet import ResNet
+
+    forward = ResNet.forward
+    monkeypatch.setattr(ResNet, "forward", lambda self, x: forward(self, (x - 0.4) / 0.25))
+    like = checkpoint.ModelSpec("resnet18", 10, 32, MEAN, STD)
+    with pytest.raises(
+        RiftError, match=r"its weights fit, but the network computes something else"
+    ):
+        base = ImportedBase(weights="robustbench:Addepalli2022Efficient_RN18")
+        import_base(base, like, dataset="cifar10", images=images())
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_the_zoo_s_files_are_read_safely_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = cached(tmp_path, "Wong2020Fast", {"state_dict": Malicious(tmp_path / "was-run")})
+    with pytest.raises(
+        RiftError, match=r"robustbench:Wong2020Fast: cannot be loaded .*Wong2020Fast\.pt"
+    ):
+        load_robustbench("Wong2020Fast", "cifar10")
+    assert not (tmp_path / "was-run").exists()
+    assert path.exists()
+
+
+def test_what_the_zoo_does_not_have_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        RiftError,
+        match=r"is not among the \d+ Linf networks of its zoo for cifar10; it has Wong2020Fast",
+    ):
+        load_robustbench("Wong2020fast", "cifar10")
+    with pytest.raises(
+        RiftError, match=r"has networks for cifar10 and cifar100, none for tiny-imagenet"
+    ):
+        load_robustbench("Wong2020Fast", "tiny-imagenet")
+
+    def no_network(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    prepare_robustbench()
+    monkeypatch.setattr("robustbench.utils.download_gdrive_new", no_network)
+    with pytest.raises(
+        RiftError,
+        match=r"cannot be loaded \(no route to host\); its weights belong in models/cifar10/Linf",
+    ):
+        load_robustbench("Wong2020Fast", "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "channels", "of_robustbench"),
+    [
+        ("resnet18", 32, 3, True),
+        ("resnet18", 64, 3, False),
+        ("resnet8", 8, 1, False),
+        ("timm:test_vit", 32, 3, False),
+    ],
+)
+def test_an_exported_module_gives_the_same_logits(
+    architecture: str, size: int, channels: int, of_robustbench: bool, tmp_path: Path
+) -> None:
+    prepare_robustbench()
+    spec = checkpoint.ModelSpec(architecture, 10, size, (0.3,) * channels, (0.2,) * channels)
+    model = models.build(**asdict(spec), seed=5).eval()
+    checkpoint.save(tmp_path / "base.safetensors", model.state_dict(), spec, provenance("test", {}))
+    rift(
+        "export",
+        tmp_path,
+        "--weights",
+        "base.safetensors",
+        "--output",
+        "net.pth",
+        "--module",
+        "net.py",
+    )
+    assert ("from robustbench." in (tmp_path / "net.py").read_text()) == of_robustbench
+    loaded = importlib.util.spec_from_file_location("net", tmp_path / "net.py")
+    assert loaded is not None
+    assert loaded.loader is not None
+    module = importlib.util.module_from_spec(loaded)
+    loaded.loader.exec_module(module)
+    network: Callable[[torch.Tensor], torch.Tensor] = module.load_model()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network(images(size, channels)), model(images(size, channels)), rtol=1e-4, atol=1e-4
+        )
+    # The plain state dict comes back through the import.
+    fitted = weight_files.match_names(
+        weight_files.read(tmp_path / "net.pth")[0], models.build(**asdict(spec)), "net.pth"
+    )
+    assert fitted.mean is None
+    for name, value in fitted.state.items():
+        assert torch.equal(value, model.state_dict()[name])
+
+
+def rift(command: str, folder: Path, *words: str) -> None:
+    paths = (str(folder / word) if "." in word else word for word in words)
+    run(parse_command(command, *paths))
+
+
+def test_a_module_elsewhere_than_its_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RiftError, match=r"--module: .* must be next to"):
+        rift(
+            "export",
+            tmp_path,
+            "--weights",
+            "b.safetensors",
+            "--output",
+            "net.pth",
+            "--module",
+            "elsewhere/net.py",
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,319 @@
+"""Weights from elsewhere: what is read, what is refused, and that nothing in a file is run."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+from torch import Tensor, nn
+
+from rift import models
+from rift.data.images import Images
+from rift.errors import RiftError
+from rift.importing import Imported, ImportReport, check_imported
+from rift.models import weight_files
+from rift.models.checkpoint import ModelSpec
+
+
+def fresh() -> nn.Module:
+    return models.build("resnet8", classes=10, size=8, mean=(0.0,), std=(1.0,))
+
+
+@pytest.fixture
+def plain(prepared_model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a trained network as others would save it: without our normalisation."""
+    state = prepared_model.state_dict()
+    return {
+        name: value.contiguous()
+        for name, value in state.items()
+        if not name.startswith("normalize.")
+    }
+
+
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+MEAN, STD = torch.tensor([0.25]), torch.tensor([0.5])
+WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "bare": lambda state: state,
+    "net": lambda state: {"net": state, "acc": 51.2, "epoch": 76},
+    "state_dict, DataParallel": lambda state: {"state_dict": prefixed(state, "module."), "lr": 0.1},
+    "model beside an optimiser": lambda state: {
+        "model": state,
+        "optimizer": {"state": {0: {"momentum": torch.ones(3, 3)}}},
+    },
+    "compiled": lambda state: {"model_state_dict": prefixed(state, "_orig_mod.")},
+    "normalisation before it": lambda state: {
+        **prefixed(state, "1."),
+        "0.mean": MEAN.view(1, 1, 1, 1),
+        "0.std": STD,
+    },
+    "mu and sigma around it": lambda state: {
+        **prefixed(state, "module.model."),
+        "module.mu": MEAN.view(1, 1, 1),
+        "module.sigma": STD.view(1, 1, 1),
+    },
+    "half precision": lambda state: {
+        name: value.half() if value.is_floating_point() else value for name, value in state.items()
+    },
+    "without counters": lambda state: {
+        name: value for name, value in state.items() if "num_batches" not in name
+    },
+    "unused blocks of the official WideResNet": lambda state: {
+        **state,
+        "sub_block1.layer.0.conv1.weight": torch.ones(2, 2),
+    },
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_common_wrappings_give_the_same_network(
+    wrapping: str, ending: str, plain: dict[str, Tensor], prepared_model: nn.Module, tmp_path: Path
+) -> None:
+    wrapped = WRAPPINGS[wrapping](plain)
+    path = tmp_path / f"weights.{ending}"
+    if ending == "pth":
+        torch.save(wrapped, path)
+    elif all(isinstance(value, Tensor) for value in wrapped.values()):
+        save_file(wrapped, path)
+    else:
+        pytest.skip("safetensors are not nested")
+    fitted = weight_files.match_names(weight_files.read(path)[0], fresh(), str(path))
+    inside = wrapping in ("normalisation before it", "mu and sigma around it")
+    settled = weight_files.normalization(fitted, None if inside else "none", (0.3,), (0.4,), "x")
+    assert settled == (((0.25,), (0.5,), "file") if inside else ((0.0,), (1.0,), "none"))
+    assert fitted.ignored == (("sub_block1.layer.0.conv1.weight",) if "unused" in wrapping else ())
+    assert list(fitted.state) == list(plain)
+    for name, value in plain.items():
+        if "num_batches" not in name:
+            assert fitted.state[name].dtype == value.dtype
+            assert torch.allclose(
+                fitted.state[name], value, rtol=1e-3 if "half" in wrapping else 0, atol=1e-6
+            ), name
+
+
+def test_a_file_of_ours_is_read_with_its_normalisation(
+    prepared_model: nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "base.safetensors"
+    save_file(
+        {name: value.contiguous() for name, value in prepared_model.state_dict().items()}, path
+    )
+    fitted = weight_files.match_names(weight_files.read(path)[0], fresh(), "base")
+    assert fitted.mean == pytest.approx(prepared_model.get_buffer("normalize.mean").tolist())
+
+
+def test_normalisation_is_never_guessed(plain: dict[str, Tensor]) -> None:
+    bare = weight_files.match_names(plain, fresh(), "x")
+    with pytest.raises(
+        RiftError, match=r"x\.pth: holds no normalisation; say with normalization: dataset or none"
+    ):
+        weight_files.normalization(bare, None, (0.3,), (0.4,), "x.pth")
+    assert weight_files.normalization(bare, "dataset", (0.3,), (0.4,), "x") == (
+        (0.3,),
+        (0.4,),
+        "dataset",
+    )
+    assert weight_files.normalization(bare, "none", (0.3,), (0.4,), "x") == ((0.0,), (1.0,), "none")
+    inside = weight_files.match_names(WRAPPINGS["normalisation before it"](plain), fresh(), "x")
+    with pytest.raises(
+        RiftError, match="holds its own normalisation; leave normalization: none away"
+    ):
+        weight_files.normalization(inside, "none", (0.3,), (0.4,), "x")
+    with pytest.raises(RiftError, match=r"normalize\.mean is \(3,\) instead of \(1,\)"):
+        weight_files.match_names(
+            {**plain, "normalize.mean": torch.zeros(3), "normalize.std": torch.ones(3)},
+            fresh(),
+            "x",
+        )
+    with pytest.raises(RiftError, match="holds only one of mean and standard deviation"):
+        weight_files.match_names({**plain, "mean": MEAN}, fresh(), "x")
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def packed(folder: Path, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("readme.txt", "weights inside, one day")
+    else:
+        (folder / "readme.txt").write_text("weights")
+        with tarfile.open(
+            fileobj=buffer, mode="w:gz" if kind == "gzip" else "w", format=tarfile.USTAR_FORMAT
+        ) as archive:
+            archive.add(folder / "readme.txt", "readme.txt")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda _: (
+                b"\n<!DOCTYPE html><html><body>Google Drive - Virus scan warning</body></html>"
+            ),
+            "is a web page",
+        ),
+        (lambda folder: packed(folder, "gzip"), "is a gzip archive: unpack it first"),
+        (lambda folder: packed(folder, "tar"), "is a tar archive: unpack it first"),
+        (lambda folder: packed(folder, "zip"), "is a zip archive, not weights: unpack it first"),
+        (
+            lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n",
+            "is a Git LFS pointer",
+        ),
+        (lambda _: b"", "is damaged or not a file of torch.save"),
+        (lambda _: b"\x80\x02garbage", "is not a file of tensors alone"),
+    ],
+)
+def test_what_poses_as_weights_is_named(
+    content: Callable[[Path], bytes], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content(tmp_path))
+    with pytest.raises(RiftError, match=message) as caught:
+        weight_files.read(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0x8B1F, 0x5A42])
+def test_a_safetensors_file_is_told_from_archives_by_more_than_its_first_bytes(
+    length: int, plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """It begins with the length of its header, which may be the first bytes of a gzip or bzip2 file."""
+    content = save(plain)
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(
+        length.to_bytes(8, "little") + header.ljust(length) + content[8 + len(header) :]
+    )
+    assert weight_files.read(path)[0].keys() == plain.keys()
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_file_cut_off_is_refused(ending: str, plain: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{ending}"
+    torch.save(plain, path) if ending == "pth" else save_file(plain, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(RiftError, match="is damaged"):
+        weight_files.read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_wants_to_run_code_is_refused_and_not_run(
+    zipped: bool, plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    marker = tmp_path / "was-run"
+    torch.save(
+        {"net": plain, "extra": Malicious(marker)},
+        tmp_path / "weights.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(
+        RiftError, match=r"is not a file of tensors alone \(.*can run code, so it is not opened"
+    ):
+        weight_files.read(tmp_path / "weights.pth")
+    assert not marker.exists()
+
+
+def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
+    torch.save(fresh(), tmp_path / "weights.pt")
+    with pytest.raises(
+        RiftError, match=r"is not a file of tensors alone .*save model\.state_dict\(\)"
+    ):
+        weight_files.read(tmp_path / "weights.pt")
+
+
+def test_what_the_weights_stand_under_is_said(plain: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(
+        {"model": plain, "ema": plain, "optimizer": {"momentum": torch.ones(3, 3)}},
+        tmp_path / "x.pth",
+    )
+    assert weight_files.read(tmp_path / "x.pth")[1] == "model"
+    assert weight_files.read(tmp_path / "x.pth", "ema")[1] == "ema"
+
+
+def test_several_state_dicts_want_a_key(plain: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({"student": plain, "teacher": plain, "nested": {"ema": plain}}, tmp_path / "x.pth")
+    with pytest.raises(
+        RiftError,
+        match=r"holds several state dicts; say which with key: student, teacher, nested\.ema",
+    ):
+        weight_files.read(tmp_path / "x.pth")
+    assert weight_files.read(tmp_path / "x.pth", "nested.ema")[0].keys() == plain.keys()
+    with pytest.raises(RiftError, match="holds no state dict under 'pupil'; it has: student"):
+        weight_files.read(tmp_path / "x.pth", "pupil")
+    torch.save({"epoch": 3}, tmp_path / "x.pth")
+    with pytest.raises(RiftError, match=r"holds no state dict \(found dict\)"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+def test_weights_of_another_network_are_refused(plain: dict[str, Tensor]) -> None:
+    other = models.build("resnet18", classes=10, size=8, mean=(0.0,), std=(1.0,))
+    with pytest.raises(RiftError, match=r"x: does not fit: layer1\.1\.conv1\.weight is missing"):
+        weight_files.match_names(plain, other, "x")
+    with pytest.raises(RiftError, match=r"x: does not fit: attention\.weight is foreign"):
+        weight_files.match_names({**plain, "attention.weight": torch.ones(2, 2)}, fresh(), "x")
+    with pytest.raises(RiftError, match=r"linear\.weight is \(7, 64\) instead of \(10, 64\)"):
+        weight_files.match_names({**plain, "linear.weight": torch.ones(7, 64)}, fresh(), "x")
+    broken = plain["conv1.weight"].clone()
+    broken[0, 0, 0, 0] = torch.nan
+    with pytest.raises(RiftError, match=r"x: conv1\.weight holds values that are not finite"):
+        weight_files.match_names({**plain, "conv1.weight": broken}, fresh(), "x")
+
+
+class Fixed(nn.Module):
+    """A network that returns the class that the first pixel of an image says, in 255ths."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.one_hot((images[:, 0, 0, 0] * 255).round().long(), 10).float()
+
+
+def reported(validation: int, test: int) -> ImportReport:
+    """The report on a network that classifies so many of a thousand images correctly."""
+
+    def split(hits: int) -> Images:
+        answers = (torch.arange(1000) >= hits).to(torch.uint8)  # 0, and then 1
+        images = answers[:, None, None, None].expand(1000, 1, 8, 8)
+        return Images.of(images, torch.zeros(1000, dtype=torch.int64))
+
+    spec = ModelSpec("resnet8", 10, 8, (0.0,), (1.0,))
+    imported = Imported(Fixed(), spec, {"normalization": {"from": "none"}})
+    splits = {"validation": split(validation), "test": split(test)}
+    return check_imported(imported, splits, like=spec, asked=None, source="x")
+
+
+def test_chance_is_refused_and_little_more_is_not() -> None:
+    with pytest.raises(
+        RiftError,
+        match=r"^x, normalization none: classifies 14\.70% of 1000 images correctly, .* chance"
+        r" \(10\.00%, or by luck up to 14\.74%\)",
+    ):
+        reported(147, 500)
+    with pytest.raises(RiftError, match=r"classifies 14\.70%"):
+        reported(500, 147)
+    facts = reported(149, 149).facts()
+    assert facts["accuracy"] == pytest.approx({"validation": 14.9, "test": 14.9})
+    assert facts["images"] == {"validation": 1000, "test": 1000}
+
+
+def test_images_that_were_trained_on_are_recognised() -> None:
+    # The standard network of pyautoattack on training and test images.
+    assert reported(1000, 927).trained_on_selection
+    # A robust one on images that it was not trained on.
+    assert not reported(782, 770).trained_on_selection
+    assert not reported(700, 900).trained_on_selection

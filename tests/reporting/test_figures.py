@@ -1,0 +1,228 @@
+"""Figures: their content is computed again from the artifacts, and must be legible on paper."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.transforms import Bbox
+from scipy import stats
+
+from rift import layout
+from rift.config import DATASET_FIGURES, FigureName, Scope
+from rift.errors import RiftError
+from rift.layout import Run
+from rift.reporting.figures import FIGURES
+from rift.reporting.figures.drawing import draw, draw_data, render, save_figure
+from rift.reporting.figures.interpolation import ScopeSweep, Sweeps
+from rift.reporting.figures.style import COLOURS, DOUBLE, SINGLE
+from rift.reporting.results import Results
+from tests.reporting.drawn import (
+    RESNET18,
+    SCOPES,
+    SEEDS,
+    drawn_as,
+    grid,
+    hex_of,
+    legend_of,
+    points,
+    texts,
+)
+from tests.results import a_grid, linked_copy
+
+
+def test_every_name_has_a_figure() -> None:
+    assert tuple(FIGURES) == get_args(FigureName)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)], ids=len)
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("name", get_args(FigureName))
+def test_everything_is_legible_at_the_size_of_a_column(
+    name: FigureName, architecture: str, seeds: tuple[int, ...], figure_results: Path
+) -> None:
+    figure = draw(name, figure_results, grid(seeds, architecture))
+    width, height = figure.get_size_inches()
+    assert width in (SINGLE, DOUBLE)
+    assert height <= 9
+    found = texts(figure)
+    assert len(found) > 5
+    for text, box in found:
+        assert float(text.get_fontsize()) >= 6, text
+        assert min(box.x0, box.y0) > -0.01, text
+        assert box.x1 < width + 0.01, text
+        assert box.y1 < height + 0.01, text
+    for (one, here), (other, there) in combinations(found, 2):
+        # A box is slightly higher than its text.
+        both = Bbox.intersection(here, there)
+        overlap = 0 if both is None else min(both.width, both.height)
+        assert overlap < 0.02, (one.get_text(), other.get_text())
+
+
+@pytest.mark.parametrize("name", get_args(FigureName))
+def test_a_figure_is_drawn_the_same_twice(
+    name: FigureName, figure_results: Path, tmp_path: Path
+) -> None:
+    for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
+        for copy in ("a", "b"):
+            save_figure(draw(name, figure_results, grid()), tmp_path / f"{copy}{suffix}")
+        content = (tmp_path / f"a{suffix}").read_bytes()
+        assert content.startswith(magic)
+        assert content == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(set(get_args(FigureName)) - set(DATASET_FIGURES)))
+def test_a_figure_needs_no_other_files_than_it_declares(
+    name: FigureName, figure_results: Path, tmp_path: Path
+) -> None:
+    asked = grid()
+    needed = {*layout.figure_files(name, asked.scopes, asked.variants)}
+    if "sweep" in layout.figure_needs(name):
+        needed |= {layout.finetuned(scope) for scope in asked.scopes}  # it exists before a sweep
+    for seed in SEEDS:
+        for file in needed:
+            link = tmp_path / Run(RESNET18, seed).name / file
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(figure_results / Run(RESNET18, seed).name / file)
+    complete = render(draw(name, figure_results, asked), ".png")
+    assert render(draw(name, tmp_path, asked), ".png") == complete
+
+
+def test_a_figure_without_declared_needs_needs_all_that_every_run_has() -> None:
+    assert set(layout.figure_needs("new")) == set(get_args(layout.Need)) - {"training"}
+    files = layout.figure_files("new", scopes=("rift",), variants=("base",))
+    assert {layout.CRITICALITY, layout.sweep("rift"), layout.outcomes("base", "ood")} < set(files)
+    assert set(layout.FIGURE_NEEDS) == set(get_args(FigureName)) - set(DATASET_FIGURES)
+
+
+def test_a_figure_is_drawn_from_data_in_memory(figure_results: Path) -> None:
+    changes = pd.DataFrame(
+        {
+            "alpha": [0, 0.5, 1],
+            "seed": 7,
+            "standard_accuracy": [0, 1.5, 2],
+            "adversarial_accuracy": [0, -0.2, -3],
+        }
+    )
+    choice = {"alpha": 0.5, "tolerance": 1, "selection": "validation", "images": 40}
+    sweeps = Sweeps([ScopeSweep("rift", changes, {7: choice})], ("rift",), (7,))
+    figure = draw_data("interpolation", sweeps, "my network")
+    assert figure.get_suptitle() == "my network; seed 7; 40 images of the validation split"
+    line, *_ = drawn_as(figure, 0, "rift")
+    assert points(line).tolist() == [[0, 0], [-0.2, 1.5], [-3, 2]]
+
+    collected = FIGURES["interpolation"].collect(Results(figure_results, grid()), RESNET18)
+    title = ", ".join(RESNET18)
+    again = draw_data("interpolation", collected, title)
+    assert render(again, ".png") == render(draw("interpolation", figure_results, grid()), ".png")
+
+
+def sweeps_of(folder: Path, scope: Scope) -> Any:
+    """Return changes from the base: seeds × points × (adversarial, standard)."""
+    columns = ["adversarial_accuracy", "standard_accuracy"]
+    runs = [folder / Run(RESNET18, seed).name / layout.sweep(scope) for seed in SEEDS]
+    tables = [pd.read_csv(run, comment="#")[columns].to_numpy() for run in runs]
+    return np.stack([table - table[0] for table in tables])
+
+
+def test_interpolation_shows_mean_changes_bands_choices_and_the_limit(figure_results: Path) -> None:
+    figure = draw("interpolation", figure_results, grid())
+    changes = sweeps_of(figure_results, "rift")
+    mean, *_ = drawn_as(figure, 0, "rift")
+    np.testing.assert_allclose(points(mean), changes.mean(axis=0))
+    stars = [points(line)[0] for line in drawn_as(figure, 0, "rift") if line.get_marker() == "*"]
+    np.testing.assert_allclose(stars, changes[:, 1])
+
+    for panel, column in ((1, 1), (2, 0)):
+        bands: Any = [
+            part
+            for part in figure.axes[panel].collections
+            if hex_of(part.get_facecolor()) == COLOURS["rift"]
+        ]
+        (band,) = bands
+        corners = np.asarray(band.get_paths()[0].vertices)
+        for alpha, values in zip((0, 0.5, 1), changes[:, :, column].T, strict=True):
+            ends = (0, 0)
+            if values.any():
+                ends = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+            at = corners[corners[:, 0] == alpha, 1]
+            assert (at.min(), at.max()) == pytest.approx(ends)
+        lines = [line for line in drawn_as(figure, panel, "rift") if line.get_marker() == "*"]
+        assert [points(line)[0, 0] for line in lines] == pytest.approx([0.5] * 3, abs=0.1)
+
+    for panel, column in ((0, 0), (2, 1)):
+        (limit,) = [line for line in figure.axes[panel].lines if line.get_linestyle() == ":"]
+        assert set(points(limit)[:, column]) == {-0.25}
+
+
+def test_interpolation_of_two_seeds_shows_their_range_and_of_one_no_band(
+    figure_results: Path,
+) -> None:
+    assert "range of both seeds" in legend_of(draw("interpolation", figure_results, grid((0, 1))))
+    alone = draw("interpolation", figure_results, grid((0,)))
+    assert not [part for axis in alone.axes[1:] for part in axis.collections]
+
+
+def test_results_that_do_not_exist_yet_are_omitted_and_counted(
+    figure_results: Path, tmp_path: Path
+) -> None:
+    part = linked_copy(
+        figure_results,
+        tmp_path,
+        "runs/*/*/*/*/last-layer/*",
+        "runs/*/*/*/seed2/all-layers/*",
+        "runs/*/*/*/*/evaluation/top5/*",
+    )
+    swept = legend_of(draw("interpolation", part, grid()))
+    assert "last layer" not in swept
+    assert "all layers (2 of 3 seeds)" in swept
+    assert "last layer" not in legend_of(draw("criticality", part, grid()))
+    evaluated = legend_of(draw("pareto", part, grid()))
+    assert "5 least critical" not in evaluated
+    assert "3 least critical" in evaluated
+
+
+@pytest.mark.parametrize(
+    ("name", "omitted", "message"),
+    [
+        (
+            "interpolation",
+            "runs/**/sweep.csv",
+            r"seed0/rift/sweep\.csv: does not exist; run the stage that writes it",
+        ),
+        ("criticality", "runs/**/criticality.csv", r"seed0/criticality\.csv: does not exist"),
+        ("corruptions", "runs/**/ood.npz", r"seed0/evaluation/base/ood\.npz: does not exist"),
+        (
+            "pareto",
+            "runs/**/adversarial.npz",
+            r"seed0/evaluation/base/adversarial\.npz: does not exist",
+        ),
+        ("training", "runs/**/training.csv", r"seed0/training\.csv: does not exist"),
+        (
+            "contact-sheet",
+            "data/digits/corrupted/*.npy",
+            "data/digits/corrupted: contains no corrupted images",
+        ),
+    ],
+)
+def test_a_figure_without_its_results_is_refused(
+    name: FigureName, omitted: str, message: str, figure_results: Path, tmp_path: Path
+) -> None:
+    part = linked_copy(figure_results, tmp_path, omitted)
+    with pytest.raises(RiftError, match=message):
+        draw(name, part, grid())
+
+
+def test_a_grid_of_several_cells_and_other_formats_are_refused(
+    figure_results: Path, tmp_path: Path
+) -> None:
+    two = a_grid(architectures=("resnet18", "resnet34"), scopes=SCOPES)
+    with pytest.raises(RiftError, match="figure training shows one dataset, architecture, regime"):
+        draw("training", figure_results, two)
+    assert (
+        draw("contact-sheet", figure_results, two).get_suptitle().startswith("digits; severities")
+    )
+    with pytest.raises(RiftError, match=r"figures are written as \.png or \.pdf, not \.gif"):
+        save_figure(draw("training", figure_results, grid()), tmp_path / "a.gif")

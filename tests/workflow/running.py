@@ -1,0 +1,78 @@
+"""The repository's workflow, run in a folder of its own on a small configuration."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Configuration = dict[str, Any]
+TINY: Configuration = {
+    "experiment": "tiny",
+    "grid": {
+        "datasets": ["digits"],
+        "architectures": ["resnet8"],
+        "seeds": [0],
+        "scopes": ["rift", "module-linear"],
+        "autoattack": ["rift"],
+    },
+    "attack": {"eps": 0.1, "step": 0.05, "steps": 2},
+    "augment": {"crop": 1, "flip": False},
+    "train": {"epochs": 1, "learning_rate": 0.05},
+    "criticality": {"images": 64, "passes": 2},
+    "finetune": {"epochs": 1},
+    "interpolate": {"alphas": [0, 0.5, 1], "images": 60, "restarts": 1},
+    "evaluate": {
+        "standard": {"images": 50},
+        "ood": {"corruptions": ["contrast", "gaussian_noise"], "images": 50},
+        "pgd": {"images": 40, "batch_size": 15},
+        "autoattack": {"images": 4},
+    },
+}
+RUN = Path("results/tiny/runs/digits/resnet8/pgd/seed0")
+
+
+class Workflow:
+    """A folder of its own that the repository's workflow runs in."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        self.repository, self.folder = repository, folder
+
+    def __call__(
+        self, configuration: Configuration, *words: str
+    ) -> subprocess.CompletedProcess[str]:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(configuration))
+        where = [
+            "--snakefile",
+            str(self.repository / "workflow/Snakefile"),
+            "--directory",
+            str(self.folder),
+        ]
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                *where,
+                "--configfile",
+                self.folder / "config.yaml",
+                "--cores",
+                "2",
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+        )
+
+    def jobs(self, configuration: Configuration) -> dict[str, int]:
+        """Say which jobs a dry run lists."""
+        answer = self(configuration, "--dry-run")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return {
+            rule: int(count)
+            for rule, count in re.findall(r"^(\w+) +(\d+)$", answer.stdout + answer.stderr, re.M)
+        }

@@ -1,0 +1,98 @@
+"""The workflow without a finished experiment: shipped configurations, refusals, and its own form."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import yaml
+
+from rift import artifacts
+from rift.config import RegimeName
+from tests.workflow.running import TINY, Configuration, Workflow
+
+
+def shipped(repository: Path, name: str) -> Configuration:
+    configuration: Configuration = yaml.safe_load((repository / f"config/{name}.yaml").read_text())
+    return configuration
+
+
+def test_without_a_file_the_whole_grid_of_the_paper_would_be_run(repository: Path) -> None:
+    words = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "all", "--nolock"]
+    answer = subprocess.run(words, cwd=repository, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_grid_of_the_second_table_is_what_would_be_run(
+    repository: Path, tmp_path: Path
+) -> None:
+    jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "regimes"))
+    assert (jobs["train"], jobs["finetune"], jobs["table"]) == (2 * 5 * 3, 2 * 5 * 3, 3)
+
+
+def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(
+    repository: Path, tmp_path: Path
+) -> None:
+    configuration = shipped(repository, "regimes-demo")
+    # Half of the epochs, and bases only, to save time: robust they are by then.
+    configuration["train"] |= {"epochs": 8, "milestones": [7]}
+    configuration["evaluate"]["pgd"] = {"restarts": 1}
+    regimes = configuration["grid"]["regimes"]
+    assert set(regimes) == set(get_args(RegimeName))
+    folder = Path("results/regimes-demo/runs/digits/resnet8")
+    results = {regime: folder / regime / "seed0/evaluation/base" for regime in regimes}
+    answer = Workflow(repository, tmp_path)(
+        configuration,
+        *(
+            str(path / f"{name}.json")
+            for path in results.values()
+            for name in ("standard", "adversarial")
+        ),
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    standard, robust = {}, {}
+    for regime, path in results.items():
+        standard[regime] = artifacts.read_json(tmp_path / path / "standard.json")["accuracy"]
+        robust[regime] = artifacts.read_json(tmp_path / path / "adversarial.json")["pgd"][
+            "accuracy"
+        ]
+    attacked = robust.pop("standard")
+    assert min(robust.values()) >= attacked + 20, robust
+    assert min(standard.values()) >= 60, standard
+
+
+def test_a_wrong_configuration_is_refused_before_anything_is_made(
+    repository: Path, tmp_path: Path
+) -> None:
+    bad = {
+        **TINY,
+        "atack": {},
+        "attack": {"eps": -1},
+        "grid": {**TINY["grid"], "datasets": ["cifar11"]},
+    }
+    answer = Workflow(repository, tmp_path)(bad)
+    assert answer.returncode == 1
+    message = answer.stdout + answer.stderr
+    assert "config.yaml: 3 problems" in message
+    for problem in (
+        "atack: is not a key",
+        "attack.eps: ",
+        "grid.datasets.0: 'cifar11' is not available; available: 'digits', 'cifar10'",
+    ):
+        assert problem in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_workflow_is_clean(repository: Path) -> None:
+    assert len((repository / "workflow/Snakefile").read_text().splitlines()) <= 40
+    for path in (repository / "workflow/rules").glob("*.smk"):
+        rules = re.split(r"^rule ", path.read_text(), flags=re.M)[1:]
+        for rule in rules:
+            if "shell:" in rule:
+                assert all(
+                    f"    {directive}:\n" in rule
+                    for directive in ("log", "benchmark", "resources", "params")
+                ), rule
+            assert "run:" not in rule
