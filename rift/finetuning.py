@@ -1,4 +1,4 @@
-"""Clean fine-tuning of some modules of a network (Zhu et al. 2023, section 4.2)."""
+"""Fine-tuning of some modules of a network on clean images (Zhu et al. 2023, section 4.2)."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,29 +31,30 @@ def fine_tune(
 ) -> Trained:
     """Fine-tune some modules on clean images with cross-entropy, and return the best epoch.
 
-    All other weights are fixed. The epoch that is kept has the best standard accuracy on the selection
-    split; of equal ones it is the earlier. (The paper keeps the one of best test accuracy.)
+    All other weights are fixed. The kept epoch has the best standard accuracy on the selection
+    split. Ties go to the earlier epoch. (The paper keeps the epoch of best test accuracy.)
 
     Args:
-        model: left as it was; the fine-tuned weights are in the result.
+        model: base; it is restored, and the result contains the fine-tuned weights.
         data: training images, on the device of the model.
         validation: selection split, likewise.
-        modules: names of modules whose parameters are trained; an empty name is the whole network.
-        settings: optimiser, schedule and what batch norm does.
-        augmentation: of training images.
-        seed: of data order and augmentation.
-        work: an interrupted fine-tuning that goes on, and saves its state.
-        after_epoch: called with the result so far at the end of every epoch.
+        modules: names of the modules whose parameters are trained; an empty name is the whole
+            network.
+        settings: optimiser, schedule, and mode of batch norm.
+        augmentation: augmentation of the training images.
+        seed: seed of data order and augmentation.
+        work: source of the state of an interrupted run, and target of this run's states.
+        after_epoch: called with the result so far after every epoch.
         progress: called after every step.
 
     Raises:
         RiftError: the loss is no longer finite.
-        Stopped: a signal asked for it; the state has been saved.
+        Stopped: a signal asked the process to stop; the state has been saved.
     """
     parameters = [
         parameter
         for module in map(model.get_submodule, modules)
-        # The output projection within torch's attention is measured, and chosen, separately.
+        # The output projection within torch's attention is a measured module of its own.
         for parameter in module.parameters(recurse=not isinstance(module, nn.MultiheadAttention))
     ]
     job = Job(
@@ -78,13 +79,13 @@ def fine_tune(
 
 
 def _as_training(settings: Finetune, augmentation: Augment) -> TrainingSettings:
-    """Write the settings of fine-tuning as settings of the trainer."""
+    """Return the settings of fine-tuning as settings of the trainer."""
     train = Train(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         schedule="step",
-        milestones=(-(-settings.epochs // 2),),  # halfway; of an odd number, after the middle epoch
+        milestones=(-(-settings.epochs // 2),),  # halfway, or after the middle epoch
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         precision=settings.precision,

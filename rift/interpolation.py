@@ -1,4 +1,7 @@
-"""Interpolation from the base to fine-tuned weights, and the choice of a point (Zhu et al. 2023, section 4.3)."""
+"""Interpolation from the base to the fine-tuned weights, and selection of a point.
+
+Zhu et al. (2023), section 4.3.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +19,13 @@ from rift.seeds import generator
 
 @dataclass(frozen=True)
 class Point:
-    """A row of the sweep: accuracies on the selection split, in percent."""
+    """A row of the sweep.
+
+    Attributes:
+        alpha: position between the base (0) and the fine-tuned weights (1).
+        standard_accuracy: accuracy on clean images of the selection split, in percent.
+        adversarial_accuracy: accuracy under PGD on the same images, in percent.
+    """
 
     alpha: float
     standard_accuracy: float
@@ -26,9 +35,15 @@ class Point:
 def interpolate(
     base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """Return θ(α) = (1 − α)·θ_base + α·θ_finetuned over all floating-point entries, running statistics included.
+    """Return the weights θ(α) = (1 − α)·θ_base + α·θ_finetuned.
 
-    At 0 and 1 the result equals the ends exactly. Entries that are not floating point (counters) are those of the base.
+    All floating-point entries are interpolated, running statistics included. Other entries
+    (counters) are those of the base. At α = 0 and α = 1 the result equals the ends exactly.
+
+    Args:
+        base: state dict of the base.
+        finetuned: state dict of the fine-tuned network, with the same keys.
+        alpha: position between the two, in 0 … 1.
     """
     return {
         name: (1 - alpha) * theta + alpha * finetuned[name] if theta.is_floating_point() else theta
@@ -47,17 +62,20 @@ def sweep(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[Point]:
-    """Measure every α on the selection split, under the same random starts of PGD.
+    """Measure every α on the selection split, with the same random starts of PGD.
 
     Args:
-        model: left as it was.
+        model: network that the weights fit; its own weights are restored.
         base: state dict of the base, α = 0.
-        finetuned: state dict of the fine-tuned weights, α = 1.
+        finetuned: state dict of the fine-tuned network, α = 1.
         data: selection split, on the device of the model.
-        settings: points, restarts and precision of PGD.
-        attack: threat model and steps.
-        seed: of the random starts.
+        settings: values of α, restarts of PGD, and the precision of PGD.
+        attack: threat model and steps of PGD.
+        seed: seed of the random starts.
         progress: called after every batch.
+
+    Returns:
+        One point per α, in the order of the settings.
     """
     before, device = snapshot(model), data.device
     points: list[Point] = []
@@ -85,10 +103,10 @@ def sweep(
 
 @dataclass(frozen=True)
 class Selection:
-    """The point of a sweep that is chosen.
+    """The chosen point of a sweep.
 
     Attributes:
-        base: α = 0.
+        base: the point at α = 0.
         selected: the chosen point.
         state: state dict of the chosen point.
     """
@@ -105,24 +123,30 @@ def choose(
     *,
     tolerance: float,
 ) -> Selection:
-    """Choose a point of a sweep by ``select``, and compute its weights."""
+    """Return the point of a sweep that ``select`` chooses, with its weights.
+
+    Args:
+        points: the sweep; it contains α = 0.
+        base: state dict of the base.
+        finetuned: state dict of the fine-tuned network.
+        tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
+    """
     alpha = select(points, tolerance)
     at = {point.alpha: point for point in points}
     return Selection(at[0], at[alpha], interpolate(base, finetuned, alpha))
 
 
 def select(points: Sequence[Point], tolerance: float) -> float:
-    """Choose α: the largest standard accuracy among the points that are as robust as the base.
+    """Return the α of largest standard accuracy among the points that are as robust as the base.
+
+    Ties go to the more robust point, then to the point closer to the base.
 
     Args:
-        points: the sweep, with α = 0 (the base) among them.
-        tolerance: adversarial accuracy that may be lost against the base, in percentage points.
-
-    Returns:
-        The chosen α; of equal ones the more robust, then the one closer to the base.
+        points: the sweep; it contains α = 0 (the base).
+        tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
     """
     (base,) = (point for point in points if point.alpha == 0)
-    # Accuracies are sums of 1/N: what differs by the tolerance exactly must not fail by a rounding error.
+    # A point that loses exactly the tolerance must not fail by a rounding error.
     floor = base.adversarial_accuracy - tolerance - 1e-9
     robust = [point for point in points if point.adversarial_accuracy >= floor]
     return max(

@@ -13,19 +13,31 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress(Protocol):
-    def __call__(self, done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
-        """Say that ``done`` of ``total`` units of work (epochs, passes, images …) are behind us.
+    """A function that receives the progress of a stage."""
 
-        Figures may be tensors: they are read only when they are shown. A note is worth a line of its own in a log.
+    def __call__(self, done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
+        """Receive that ``done`` of ``total`` units of work (epochs, passes, images …) are finished.
+
+        Args:
+            done: finished units.
+            total: units in all.
+            note: message that gets its own line in a log; may be empty.
+            **figures: numbers to show, such as a loss. A tensor is read only when it is shown.
         """
 
 
 def no_progress(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""
 
 
 def part_of(progress: Progress, number: int, units: int) -> Progress:
-    """Make a progress for the work on one unit, ``number`` (from 1) of ``units``, that moves the whole along."""
+    """Return a progress for one unit of a longer work, which reports to the progress of the whole.
+
+    Args:
+        progress: receives the progress of the whole.
+        number: number of the unit, from 1.
+        units: units in all.
+    """
 
     def within(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
         progress(number - 1 + done / total, units, note, **figures)
@@ -35,7 +47,7 @@ def part_of(progress: Progress, number: int, units: int) -> Progress:
 
 @contextmanager
 def display(stage: str) -> Iterator[Progress]:
-    """Show the progress of a stage on standard error: a bar if that is a terminal, else plain lines."""
+    """Show the progress of a stage on standard error: a bar on a terminal, otherwise lines."""
     if sys.stderr.isatty():
         with _bar(stage) as progress:
             yield progress
@@ -50,7 +62,7 @@ def _text(figures: dict[str, SupportsFloat]) -> str:
 
 
 def hidden(stage: str) -> AbstractContextManager[Progress]:
-    """Show no progress."""
+    """Show no progress of a stage."""
     return nullcontext(no_progress)
 
 
@@ -86,13 +98,13 @@ def _bar(stage: str) -> Iterator[Progress]:
 
 
 def _lines(stage: str) -> Progress:
-    begun = last = time.monotonic()
+    start = last = time.monotonic()
 
     def progress(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
         nonlocal last
         now = time.monotonic()
         if note or now - last >= SECONDS_BETWEEN_LINES:
-            parts = [f"{stage}: {done:.4g}/{total}", f"{now - begun:.0f} s", note, _text(figures)]
+            parts = [f"{stage}: {done:.4g}/{total}", f"{now - start:.0f} s", note, _text(figures)]
             print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
             last = now
 

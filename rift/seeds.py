@@ -1,4 +1,4 @@
-"""Random numbers: a stream of its own for every purpose."""
+"""Random numbers: one stream per purpose."""
 
 import hashlib
 
@@ -6,10 +6,15 @@ import torch
 
 
 def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
-    """Make a generator that depends on the seed of a run and on what it is for, and on nothing else.
+    """Return a generator that depends only on the seed of a run and on its purpose.
 
-    Purposes must not share numbers. The epoch of a base is kept because it withstood certain random starts of PGD; measured
-    under the same starts again, it would look more robust than it is beside every other point of a sweep.
+    Purposes must not share numbers. An epoch is kept because it survived certain random starts of
+    PGD. If a sweep used the same starts, that epoch would look too robust next to other points.
+
+    Args:
+        seed: seed of the run.
+        purpose: name of the stream, such as "training".
+        device: device of the generator.
     """
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))

@@ -1,4 +1,4 @@
-"""How sure a number is. The formulas, and why these: docs/statistics.md."""
+"""Intervals and tests of accuracies. docs/statistics.md gives the formulas and the reasons."""
 
 from typing import Any, NamedTuple
 
@@ -12,26 +12,27 @@ Array = NDArray[Any]
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
-ERRORS = float(stats.norm.ppf((1 + CONFIDENCE) / 2))  # standard errors to either side of a mean
+ERRORS = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+"""Half width of a 95% normal interval, in standard errors: 1.96."""
 
 
 class Interval(NamedTuple):
-    """Where a number lies at 95% confidence, in percent or percentage points."""
+    """A 95% confidence interval, in percent or percentage points."""
 
     low: float
     high: float
 
 
 class Accuracy(NamedTuple):
-    """Mean over seeds in percent, and how sure it is.
+    """A mean accuracy with its spread, in percent.
 
     Attributes:
-        mean: over seeds and images.
+        mean: mean over seeds and images.
         sd: standard deviation over seeds (n − 1); NaN for a single seed.
-        low: lower end of the 95% interval over images of a single seed; NaN for several.
-        high: its upper end.
-        seeds: how many.
-        images: how many, of each seed.
+        low: lower end of the 95% interval over images, for a single seed; NaN for several seeds.
+        high: upper end of the same interval.
+        seeds: number of seeds.
+        images: number of images per seed.
     """
 
     mean: float
@@ -43,25 +44,26 @@ class Accuracy(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """A difference of accuracies in percentage points with its 95% interval."""
+    """A difference of accuracies with its 95% interval, in percentage points."""
 
     mean: float
     low: float
     high: float
 
     @property
-    def leaves_out_zero(self) -> bool:
+    def excludes_zero(self) -> bool:
+        """Return whether the interval does not contain zero."""
         return self.low > 0 or self.high < 0
 
 
 class Exact(NamedTuple):
-    """An exact test of whether two variants differ on the same images.
+    """The result of an exact test whether two variants differ on the same images.
 
     Attributes:
-        p: two-sided, of all seeds together; of one seed it is McNemar's.
-        by_seed: McNemar's exact p of every seed alone.
-        gained: pairs, an image and a seed each, that only the variant passes.
-        lost: pairs that only the base passes.
+        p: two-sided p of all seeds together; for one seed it is McNemar's.
+        by_seed: McNemar's exact p per seed.
+        gained: number of (image, seed) pairs that only the variant passes.
+        lost: number of (image, seed) pairs that only the base passes.
     """
 
     p: float
@@ -71,9 +73,13 @@ class Exact(NamedTuple):
 
 
 def accuracy(scores: Array) -> Accuracy:
-    """Summarise scores, seeds × images, in 0 … 1.
+    """Return the mean of scores, with its spread over seeds or its interval over images.
 
-    The interval of a single seed is Wilson's where every score is 0 or 1, else a percentile bootstrap over images.
+    A single seed gets Wilson's interval if every score is 0 or 1. Otherwise it gets a percentile
+    bootstrap over images.
+
+    Args:
+        scores: seeds × images, in 0 … 1.
     """
     by_seed = 100 * scores.mean(axis=1)
     if len(scores) > 1:
@@ -85,39 +91,46 @@ def accuracy(scores: Array) -> Accuracy:
             *scores.shape,
         )
     around = (
-        wilson(int(scores.sum()), scores.size)
-        if is_yes_or_no(scores)
-        else _bootstrap(100 * scores[0])
+        wilson(int(scores.sum()), scores.size) if is_binary(scores) else _bootstrap(100 * scores[0])
     )
     return Accuracy(float(by_seed.mean()), float("nan"), *around, *scores.shape)
 
 
 def wilson(passed: int, images: int) -> Interval:
-    """95% interval (Wilson) of an accuracy in percent, for so many of so many images."""
-    found = stats.binomtest(passed, images).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(100 * float(found.low), 100 * float(found.high))
+    """Return Wilson's 95% interval of an accuracy, in percent.
+
+    Args:
+        passed: number of images that passed.
+        images: number of images.
+    """
+    interval = stats.binomtest(passed, images).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(100 * float(interval.low), 100 * float(interval.high))
 
 
 def over_seeds(accuracies: Array) -> Interval:
-    """95% interval (Student's t) of the mean over two seeds or more, in the unit of what is given."""
+    """Return Student's 95% interval of a mean over seeds, in the unit of the accuracies.
+
+    Args:
+        accuracies: one accuracy per seed, for two seeds or more.
+    """
     mean, error = float(accuracies.mean()), float(accuracies.std(ddof=1) / len(accuracies) ** 0.5)
     half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(accuracies) - 1))
     return Interval(mean - half, mean + half)
 
 
 def paired_delta(base: Array, variant: Array) -> Delta:
-    """Compare two variants on the same test images.
+    """Return the difference of two variants on the same test images.
 
-    The difference of an image is averaged over seeds; the images are then resampled with replacement (percentile bootstrap,
-    9,999 resamples, fixed seed). The interval says what other test images of the same kind might have given; how much other
-    seeds might have is the standard deviation's to say.
+    The difference of each image is averaged over seeds. The images are then resampled with
+    replacement (percentile bootstrap, 9,999 resamples, fixed seed). The interval covers the choice
+    of test images. The spread over seeds is reported separately, as a standard deviation.
 
     Args:
         base: scores, seeds × images, in 0 … 1.
         variant: scores of the same seeds and images.
 
     Raises:
-        RiftError: they are not of equally many seeds and images.
+        RiftError: the shapes differ.
     """
     _refuse_other_shapes(base, variant)
     difference = 100 * (variant - base).mean(axis=0)
@@ -125,64 +138,71 @@ def paired_delta(base: Array, variant: Array) -> Delta:
 
 
 def exact_test(base: Array, variant: Array) -> Exact:
-    """Test exactly whether two variants differ, over images that each passes or not.
+    """Return an exact test whether two variants differ, by the images that each passes.
 
-    McNemar's test asks of the images that only one of the two passes whether that is as often the one as the other. With
-    several seeds the outcomes of an image belong together: under the hypothesis that nothing but chance tells base from
-    variant, the net change of an image (how many seeds gain it, less how many lose it) is as likely to have the other sign,
-    independently of other images. The probability of a sum as far from zero is that of sums of binomials, which is computed
-    exactly; of one seed it is McNemar's.
+    McNemar's test looks at the images that only one of the two passes. It asks whether both
+    directions are equally likely. With several seeds, the outcomes of an image belong together. The
+    net change of an image is the number of seeds that gain it minus the number that lose it. If
+    only chance distinguishes the two variants, both signs of a net change are equally likely,
+    independently per image. p is the probability of a sum at least as far from zero. Such a sum
+    consists of binomials, so p is computed exactly. For one seed it is McNemar's p.
 
     Args:
         base: outcomes, seeds × images, 0 or 1.
         variant: outcomes of the same seeds and images.
 
     Raises:
-        RiftError: they are not of equally many seeds and images, or not all 0 or 1.
+        RiftError: the shapes differ, or some outcome is neither 0 nor 1.
     """
     _refuse_other_shapes(base, variant)
-    if not (is_yes_or_no(base) and is_yes_or_no(variant)):
+    if not (is_binary(base) and is_binary(variant)):
         raise RiftError(
-            "McNemar's test is of outcomes that are yes or no; a mean of several is compared by its interval"
+            "the exact test needs outcomes that are 0 or 1; compare means of several outcomes by"
+            " the interval of their difference"
         )
     change = np.rint(variant - base).astype(np.int64)
     gained, lost = (change > 0).sum(axis=1), (change < 0).sum(axis=1)
     by_seed = tuple(mcnemar(int(up), int(down)) for up, down in zip(gained, lost, strict=True))
-    joint = by_seed[0] if len(by_seed) == 1 else _of_random_signs(change.sum(axis=0))
+    joint = by_seed[0] if len(by_seed) == 1 else _sign_flip_p(change.sum(axis=0))
     return Exact(joint, by_seed, int(gained.sum()), int(lost.sum()))
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p of McNemar's test, from how many images only the one and only the other passes."""
+    """Return the two-sided exact p of McNemar's test.
+
+    Args:
+        gained: number of images that only the one variant passes.
+        lost: number of images that only the other variant passes.
+    """
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def is_yes_or_no(scores: Array) -> bool:
-    """Say whether every score is of one trial: 0 or 1."""
+def is_binary(scores: Array) -> bool:
+    """Return whether every score is 0 or 1, as the score of a single trial is."""
     return bool(np.isin(scores, (0, 1)).all())
 
 
-def _of_random_signs(changes: Array) -> float:
-    """Two-sided probability of a sum at least as far from 0 as this one, were the sign of every summand a coin's.
+def _sign_flip_p(changes: Array) -> float:
+    """Return the two-sided probability of a sum at least as far from 0, if all signs are random.
 
-    Images that change by the same amount m, say n of them, add m · (2 · Binomial(n, 1/2) − n) to the sum.
+    The n images that change by the same amount m add m · (2 · Binomial(n, 1/2) − n) to the sum.
     """
     counts = np.bincount(np.abs(changes))
-    positive = np.ones(1)  # of the sum of all summands that are positive
+    positive = np.ones(1)  # distribution of the sum of the positive summands
     for amount, number in enumerate(counts[1:].tolist(), start=1):
         part = np.zeros(amount * number + 1)
         part[::amount] = stats.binom.pmf(np.arange(number + 1), number, 0.5)
         positive = np.convolve(positive, part)
-    found = int(changes[changes > 0].sum())
-    nearer_end = min(found, len(positive) - 1 - found)
+    observed = int(changes[changes > 0].sum())
+    nearer_end = min(observed, len(positive) - 1 - observed)
     return float(min(1.0, 2 * positive[: nearer_end + 1].sum()))
 
 
 def _bootstrap(values: Array) -> Interval:
-    """95% percentile bootstrap of a mean.
+    """Return the 95% percentile bootstrap interval of a mean.
 
-    How often each distinct value is drawn is multinomial, so that the counts are drawn and not the values: the same
-    distribution, for a hundredth of the time where values repeat.
+    Each resample draws the count of every distinct value, which is multinomial. The distribution is
+    the same as for drawing the values, and repeated values take a hundredth of the time.
     """
     levels, counts = np.unique(values.round(9), return_counts=True)
     rng = np.random.default_rng(0)
@@ -197,5 +217,6 @@ def _bootstrap(values: Array) -> Interval:
 def _refuse_other_shapes(base: Array, variant: Array) -> None:
     if base.shape != variant.shape:
         raise RiftError(
-            f"outcomes of {base.shape} and {variant.shape} seeds × images cannot be compared in pairs"
+            f"outcomes of {base.shape} and {variant.shape} seeds × images cannot be paired;"
+            " evaluate both variants with the same seeds on the same images"
         )

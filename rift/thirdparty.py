@@ -1,4 +1,4 @@
-"""What other people's packages need before they can be imported, and while they run; done only where it is needed."""
+"""Preparations that third-party packages need before they can be imported or run."""
 
 import importlib
 import io
@@ -11,15 +11,15 @@ from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
 
-_libraries: list[object] = []  # torch forgets the operators of a library that nobody holds
+_libraries: list[object] = []  # torch drops the operators of a library without references
 
 
 def prepare_torchvision() -> None:
-    """Make torchvision importable, which timm and robustbench import as well.
+    """Make torchvision importable, which timm and robustbench also import.
 
-    Its wheel is compiled for a torch with CUDA. On one without, its operators do not load, and the import stops at the first of
-    them that is not there (``operator torchvision::nms does not exist``). Data sets, transforms and models call none of them:
-    that they are declared is enough.
+    The wheel of torchvision is compiled for a torch with CUDA. Its operators do not load with a
+    torch without CUDA, and the import stops (``operator torchvision::nms does not exist``). Data
+    sets, transforms and models never call these operators, so a declaration is enough.
     """
     try:
         importlib.import_module("torchvision")
@@ -29,7 +29,7 @@ def prepare_torchvision() -> None:
         import torch
 
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]  # what the failed import left half done
+            del sys.modules[name]  # left half imported
         library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -38,18 +38,28 @@ def prepare_torchvision() -> None:
 
 
 class OldAutoAttack:
-    """pyautoattack behind the interface that ``robustbench.benchmark`` calls: that of the package it once was."""
+    """Adapter that gives pyautoattack the interface of the package ``autoattack``.
+
+    ``robustbench.benchmark`` calls that interface.
+    """
 
     def __init__(
         self, model: object, *, log_path: str | None = None, verbose: bool = True, **settings: Any
     ) -> None:
-        del log_path, verbose  # it logs by the standard library now
+        del log_path, verbose  # pyautoattack logs through the standard library
         self._attack = importlib.import_module("pyautoattack").AutoAttack(model, **settings)
 
     def run_standard_evaluation(
         self, images: Any, labels: Any, bs: int = 250, state_path: Any = None
     ) -> Any:
-        """Attack images; returns the adversarial ones."""
+        """Attack images and return the adversarial ones.
+
+        Args:
+            images: N×C×H×W, in [0, 1].
+            labels: N.
+            bs: images per batch.
+            state_path: file of an interrupted attack; None starts from the beginning.
+        """
         adversarial, _ = self._attack.run_standard_evaluation(
             images, labels, batch_size=bs, state_path=state_path
         )
@@ -57,13 +67,14 @@ class OldAutoAttack:
 
 
 def prepare_robustbench() -> None:
-    """Make robustbench importable, and its ``benchmark`` work.
+    """Make robustbench importable, and make its ``benchmark`` work.
 
-    It imports ``autoattack`` and calls its interface, but what it depends on calls itself ``pyautoattack`` and has another one.
-    A package ``autoattack`` that is there nevertheless is not used: torchattacks 3.3 brings one of its own.
+    robustbench calls the interface of ``autoattack``, but it depends on ``pyautoattack``, whose
+    interface differs. An installed package ``autoattack`` is not used, because torchattacks 3.3
+    brings its own version of it.
     """
     prepare_torchvision()
-    # It uses pkg_resources, and setuptools say so to whoever imports it.
+    # robustbench imports pkg_resources, for which setuptools prints a warning.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     state = importlib.import_module("pyautoattack.state")
     autoattack = ModuleType("autoattack", OldAutoAttack.__doc__)
@@ -72,53 +83,53 @@ def prepare_robustbench() -> None:
 
 
 class _Lines(io.TextIOBase):
-    """A file that hands over what is written to it."""
+    """A file that passes every line written to it to a function."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._begun = ""
+    def __init__(self, pass_on: Callable[[str], None]) -> None:
+        self._pass_on = pass_on
+        self._unfinished = ""
 
     def write(self, text: str) -> int:
-        *whole, self._begun = (self._begun + text).split("\n")
-        for line in whole:
-            self._tell(line)
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
+        for line in lines:
+            self._pass_on(line)
         return len(text)
 
 
 class _Records(logging.Handler):
-    """A handler of log records that hands over their texts."""
+    """A log handler that passes the text of every warning to a function."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, pass_on: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._pass_on = pass_on
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record.getMessage())
+        self._pass_on(record.getMessage())
 
 
 @contextmanager
 def redirect_messages(say: Callable[[str], None], *loggers: str) -> Iterator[None]:
-    """Hand what other packages print and warn of to ``say``, instead of letting it appear.
+    """Pass the output and the warnings of other packages to ``say`` instead of printing them.
 
-    What differs from something said before by its numbers alone is not said again.
+    Messages that differ only in their numbers are passed once.
 
     Args:
-        say: called with one line.
-        loggers: names of loggers whose warnings are handed over as well; what is less than a warning is dropped.
+        say: function that is called with one line.
+        loggers: names of loggers whose warnings are also passed; their lesser messages are dropped.
     """
-    told: set[str] = set()
+    shown: set[str] = set()
 
-    def tell(text: str) -> None:
+    def pass_on(text: str) -> None:
         line = " ".join(text.split())
         kind = re.sub(r"\d[\d.]*(e[+-]?\d+)?", "0", line)
-        if line and kind not in told:
-            told.add(kind)
+        if line and kind not in shown:
+            shown.add(kind)
             say(line)
 
     def show(message: Warning | str, *_where: object, **_more: object) -> None:
-        tell(str(message))
+        pass_on(str(message))
 
-    handler, before = _Records(tell), {}
+    handler, before = _Records(pass_on), {}
     for name in loggers:
         logger = logging.getLogger(name)
         before[logger] = logger.level, logger.propagate
@@ -126,7 +137,7 @@ def redirect_messages(say: Callable[[str], None], *loggers: str) -> Iterator[Non
         logger.propagate = False
         logger.addHandler(handler)
     try:
-        with redirect_stdout(_Lines(tell)), warnings.catch_warnings():
+        with redirect_stdout(_Lines(pass_on)), warnings.catch_warnings():
             warnings.showwarning = show
             yield
     finally:

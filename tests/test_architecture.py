@@ -59,6 +59,38 @@ def test_imports_point_down(repository: Path) -> None:
         assert all(LEVEL[module] <= LEVEL[own] for module in below), path
 
 
+def runtime_imports(path: Path) -> set[str]:
+    """Modules of rift that are imported when a file is: not within functions or for types alone."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("rift"):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_imports_have_no_circle(repository: Path) -> None:
+    """Files that re-export a folder are left out: whoever imports one of its files imports them first."""
+    root = repository / "rift"
+    modules = {
+        ".".join(("rift", *path.relative_to(root).with_suffix("").parts)): path
+        for path in sources(repository)
+        if path.stem != "__init__"
+    }
+    waiting = {name: runtime_imports(path) & set(modules) for name, path in modules.items()}
+    while ready := [name for name, needs in waiting.items() if not needs & set(waiting)]:
+        for name in ready:
+            del waiting[name]
+    assert waiting == {}
+
+
+def test_no_test_imports_a_private_name(repository: Path) -> None:
+    for path in (repository / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rift"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert set(private) <= {"__version__"}, path
+
+
 @pytest.mark.parametrize(
     "module",
     ["rift.config", "rift.layout", "rift.reporting.figures", "rift.commands.main"],

@@ -104,7 +104,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
 def test_pairing_makes_equal_outcomes_differ_by_nothing() -> None:
     scores = (np.random.default_rng(0).random((2, 50)) < 0.5).astype(float)
     assert paired_delta(scores, scores) == (0, 0, 0)
-    assert not paired_delta(scores, scores).leaves_out_zero
+    assert not paired_delta(scores, scores).excludes_zero
     assert exact_test(scores, scores) == (1.0, (1.0, 1.0), 0, 0)
 
 
@@ -160,7 +160,7 @@ def test_a_difference_is_distinguishable_by_its_interval_and_the_exact_test() ->
     """Four images of a hundred, all gained: the bootstrap leaves out zero, but chance does that one time in eight."""
     base, variant = np.zeros((1, 100)), (np.arange(100) < 4).astype(float)[None]
     delta, test = paired_delta(base, variant), exact_test(base, variant)
-    assert delta.leaves_out_zero
+    assert delta.excludes_zero
     assert test.p == pytest.approx(0.125)
     assert not is_distinguishable(delta, test.p)
     assert is_distinguishable(delta, float("nan"))  # where there is no test
@@ -178,7 +178,7 @@ def test_the_interval_over_seeds_is_student_s() -> None:
 
 def test_what_cannot_be_paired_or_tested_is_refused() -> None:
     for compare in (paired_delta, exact_test):
-        with pytest.raises(RiftError, match="cannot be compared in pairs"):
+        with pytest.raises(RiftError, match="cannot be paired; evaluate both"):
             compare(np.ones((2, 50)), np.ones((2, 49)))
-    with pytest.raises(RiftError, match="outcomes that are yes or no"):
+    with pytest.raises(RiftError, match="needs outcomes that are 0 or 1"):
         exact_test(np.full((1, 5), 0.5), np.ones((1, 5)))

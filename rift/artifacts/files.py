@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks, and messages for what cannot be read."""
+"""Atomic writing of files, locks, and messages for unreadable files."""
 
 import fcntl
 import os
@@ -6,51 +6,57 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from rift.errors import RiftError, first_line
-
-if TYPE_CHECKING:
-    pass
 
 Content = TypeVar("Content")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; rename it into place at the end, remove it after an exception.
+    """Yield a temporary path in the folder of ``path``, and rename it to ``path`` at the end.
+
+    After an exception, the temporary file is removed and ``path`` stays as it was.
 
     Raises:
-        RiftError: the folder cannot be made or written to, or the disk is full.
+        RiftError: the folder cannot be created or written to, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
-        beside = Path(name)
+        temporary = Path(name)
         try:
-            yield beside
-            beside.chmod(0o666 & ~_umask())
-            beside.replace(path)
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise RiftError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise _unwritable(path, error.strerror or str(error)) from error
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a file can be written, before hours are spent on what goes into it.
+    """Check that a file can be written, before its content takes hours to compute.
+
+    The nearest parent that exists must be a writable folder, and the path itself must not be a
+    folder.
 
     Raises:
-        RiftError: the folder, or the first above it that exists, is none or may not be written to.
+        RiftError: the file cannot be written.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
-        raise RiftError(f"{path}: cannot be written: {folder} is not a folder")
-    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise RiftError(
-            f"{path}: cannot be written: {'a folder is there' if path.is_dir() else 'no permission'}"
-        )
+        raise _unwritable(path, f"{folder} is not a folder")
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"no permission in {folder}")
+
+
+def _unwritable(path: Path, reason: str) -> RiftError:
+    return RiftError(f"{path}: cannot be written: {reason}; choose another path")
 
 
 def _umask() -> int:
@@ -60,19 +66,33 @@ def _umask() -> int:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    with replacing(path) as beside:
-        beside.write_bytes(content)
+    """Write bytes to a file, whole or not at all.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write text to a file in UTF-8, whole or not at all.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     write_bytes(path, text.encode())
 
 
 def reading(path: Path, load: Callable[[], Content]) -> Content:
-    """Load a file; what goes wrong becomes a message that names it.
+    """Return the result of ``load``, and turn any error into a message that names the file.
+
+    Args:
+        path: file that ``load`` reads.
+        load: function that reads the file.
 
     Raises:
-        RiftError: anything that ``load`` raises, or what it raises itself as one.
+        RiftError: ``load`` raised an exception; a RiftError passes unchanged.
     """
     try:
         return load()
@@ -81,26 +101,30 @@ def reading(path: Path, load: Callable[[], Content]) -> Content:
     except FileNotFoundError as error:
         raise RiftError(f"{path}: does not exist; run the stage that writes it first") from error
     except IsADirectoryError as error:
-        raise RiftError(f"{path}: is a folder, not a file") from error
+        raise RiftError(f"{path}: is a folder; name a file instead") from error
     except PermissionError as error:
-        raise RiftError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # every format has exceptions of its own for a damaged file
+        raise RiftError(
+            f"{path}: cannot be read: {error.strerror}; change its permissions"
+        ) from error
+    except Exception as error:  # each format has its own exceptions for a damaged file
         reason = first_line(error)
         raise RiftError(
-            f"{path}: is damaged or not of the expected format ({reason}); if rift wrote it, delete it and run the stage that"
-            " writes it again"
+            f"{path}: is damaged or not of the expected format ({reason}); if rift wrote it, delete"
+            " it and run the stage that writes it again"
         ) from error
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock, so that no other process works on the same files; a process that is killed lets go of it.
+    """Hold a lock, so that no other process works on the same files.
+
+    The system releases the lock of a killed process.
 
     Args:
-        path: file that stands for the lock; it is made, and removed at the end.
+        path: lock file; it is created, and removed at the end.
 
     Raises:
-        RiftError: another process holds it, or the file cannot be made.
+        RiftError: another process holds the lock, or the file cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,13 +135,16 @@ def locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 file.close()
                 raise RiftError(
-                    f"{path}: another process is at work on this; wait for it, or stop it"
+                    f"{path}: another process is working on the same output; wait for it or stop it"
                 ) from None
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
-            file.close()  # its holder has just removed it: this lock would keep nobody out
+            file.close()  # the holder has just removed this file, so its lock excludes nobody
     except OSError as error:
-        raise RiftError(f"{path}: cannot be locked: {error.strerror or error}") from error
+        raise RiftError(
+            f"{path}: cannot be locked: {error.strerror or error}; write to a folder with write"
+            " permission, on a file system that supports locks"
+        ) from error
     try:
         yield
     finally:
@@ -126,6 +153,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what writers of a file left beside it when they were killed; nobody else may be writing it now."""
+    """Remove the temporary files that killed writers of a file left in its folder.
+
+    No other process may be writing the file at the same time.
+    """
     for leftover in path.parent.glob(f".{path.name}.*"):
         leftover.unlink(missing_ok=True)

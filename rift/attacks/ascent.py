@@ -1,4 +1,4 @@
-"""Gradient ascent on images, within a box: what attacks have in common."""
+"""Gradient ascent on images within a box, which all attacks use."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from rift.device import to_float32
 
 Objective = Callable[[Tensor], Tensor]
-"""What an attack raises: a function of the logits, N×classes, summed over images (so that none depends on the others)."""
+"""The quantity that an attack raises: a function of the logits, N×classes.
+
+It is a sum over images, so that the gradient of an image does not depend on the others.
+"""
 
 
 def ascend(
@@ -21,16 +24,19 @@ def ascend(
     step: float,
     steps: int,
 ) -> Tensor:
-    """Take steps along the sign of the gradient, back into the box after each.
+    """Take steps along the sign of the gradient, and clamp to the box after each step.
 
     Args:
-        model: in eval mode, without gradients for its weights.
-        point: where to begin, N×C×H×W.
-        lower: least value of every pixel.
-        upper: greatest value.
+        model: network in eval mode, without gradients for its weights.
+        point: start of the ascent, N×C×H×W.
+        lower: smallest allowed value of each pixel; broadcasts to ``point``.
+        upper: largest allowed value of each pixel, likewise.
         objective: function of the logits that is raised.
         step: length of a step, in pixel values.
-        steps: how many.
+        steps: number of steps.
+
+    Returns:
+        The end of the ascent, N×C×H×W.
     """
     for _ in range(steps):
         point = point.detach().requires_grad_()

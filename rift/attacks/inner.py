@@ -1,9 +1,11 @@
-"""The attacks that training images go through (the inner maximisation), by name.
+"""Attacks on training images (the inner maximisation), by name.
 
-Add yours to ``INNER`` and its name to ``rift.config.InnerName``.
+To add one, write its function here, and add it to ``INNER`` and its name to
+``rift.config.names.InnerName``.
 
-All take the model in eval mode, images in [0, 1], the objective that they raise, and noise of the images' shape that they begin
-with: it is drawn outside, for a whole batch, so that processes that share a batch attack it as one would.
+Every attack takes the model in eval mode, images in [0, 1] (N×C×H×W), and the objective that it
+raises. It also takes noise of the shape of the images, which the caller draws for a whole batch.
+Processes that share the batch therefore make the same attack as a single process.
 """
 
 from collections.abc import Callable
@@ -16,12 +18,21 @@ from torch import Tensor, nn
 from rift.attacks.ascent import Objective, ascend
 from rift.config import Attack, Inner, InnerName
 
-SPREAD = 0.001  # deviation of TRADES' normal start, in pixel values
+SPREAD = 0.001
+"""Standard deviation of the normal start of TRADES, in pixel values."""
 
 
 @dataclass(frozen=True)
 class InnerAttack:
-    """Settings of an inner attack, nothing left open; lengths in pixel values."""
+    """Complete settings of an inner attack.
+
+    Attributes:
+        method: name of the attack.
+        start: distribution of the random start; only ``pgd`` reads it.
+        eps: radius of the Linf ball, in pixel values.
+        step: length of a step, in pixel values.
+        steps: number of steps; the single-step attacks ignore it.
+    """
 
     method: InnerName
     start: Literal["uniform", "normal"]
@@ -31,7 +42,11 @@ class InnerAttack:
 
 
 def resolve(settings: Inner, attack: Attack) -> InnerAttack:
-    """Fill in what the settings leave open: by the threat model, and the step of the single-step attacks by their authors."""
+    """Return the settings with all omitted values filled in.
+
+    The threat model gives the radius, and step and number of steps of ``pgd``. The step of a
+    single-step attack is its authors': 1.25·ε for ``fgsm-rs``, ε for ``n-fgsm``.
+    """
     eps = settings.eps or attack.eps
     steps = {"pgd": attack.step, "fgsm-rs": 1.25 * eps, "n-fgsm": eps}
     return InnerAttack(
@@ -44,7 +59,10 @@ def resolve(settings: Inner, attack: Attack) -> InnerAttack:
 
 
 def draw_noise(images: Tensor, attack: InnerAttack, generator: torch.Generator) -> Tensor:
-    """Draw the noise that an attack begins with: U(−1, 1), or N(0, 1) where the start is normal."""
+    """Return the noise at which an attack starts, of the shape of the images.
+
+    It is U(−1, 1), or N(0, 1) if ``pgd`` has a normal start.
+    """
     if attack.method == "pgd" and attack.start == "normal":
         return torch.randn(images.shape, generator=generator, device=images.device)
     return 2 * torch.rand(images.shape, generator=generator, device=images.device) - 1
@@ -53,7 +71,10 @@ def draw_noise(images: Tensor, attack: InnerAttack, generator: torch.Generator) 
 def pgd(
     model: nn.Module, images: Tensor, objective: Objective, noise: Tensor, attack: InnerAttack
 ) -> Tensor:
-    """Take several steps from a random start within the ball (Madry et al. 2018; Zhang et al. 2019 with a normal start)."""
+    """Return the images after several steps from a random start, always within the ball.
+
+    This is the attack of Madry et al. (2018), or of TRADES with a normal start (Zhang et al. 2019).
+    """
     lower, upper = (images - attack.eps).clamp(min=0), (images + attack.eps).clamp(max=1)
     point = (images + noise * (SPREAD if attack.start == "normal" else attack.eps)).clamp(
         lower, upper
@@ -64,7 +85,10 @@ def pgd(
 def fgsm_rs(
     model: nn.Module, images: Tensor, objective: Objective, noise: Tensor, attack: InnerAttack
 ) -> Tensor:
-    """Take one step from a uniform start, and back into the ball (FGSM-RS, Wong et al. 2020)."""
+    """Return the images after one step from a uniform start, clamped to the ball.
+
+    This is FGSM-RS (Wong et al. 2020).
+    """
     lower, upper = (images - attack.eps).clamp(min=0), (images + attack.eps).clamp(max=1)
     point = (images + noise * attack.eps).clamp(lower, upper)
     return ascend(model, point, lower, upper, objective, step=attack.step, steps=1)
@@ -73,7 +97,10 @@ def fgsm_rs(
 def n_fgsm(
     model: nn.Module, images: Tensor, objective: Objective, noise: Tensor, attack: InnerAttack
 ) -> Tensor:
-    """Take one step from noise of twice the radius, not back into the ball (N-FGSM, de Jorge et al. 2022)."""
+    """Return the images after one step from noise of twice the radius, not clamped to the ball.
+
+    This is N-FGSM (de Jorge et al. 2022).
+    """
     black, white = images.new_zeros(()), images.new_ones(())
     point = (images + noise * 2 * attack.eps).clamp(black, white)
     return ascend(model, point, black, white, objective, step=attack.step, steps=1)

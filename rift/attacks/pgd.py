@@ -21,41 +21,43 @@ def pgd(
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Find images in the Linf ball that raise the cross-entropy.
+    """Return images in the Linf ball that raise the cross-entropy.
 
-    The model is attacked in eval mode and without gradients for its weights; both are as before afterwards. Each restart
-    begins at a point drawn uniformly from the ball, the same for every model. It attacks only the images that withstood
-    those before it, so that an image is misclassified in the end exactly if any of its restarts succeeded.
+    The model is in eval mode during the attack, without gradients for its weights. Both are
+    restored. Each restart begins at a point drawn uniformly from the ball, the same for every
+    model. It attacks only the images that survived the earlier restarts. An image is therefore
+    misclassified in the result exactly if any of its restarts succeeded.
 
     Args:
-        model: gives logits, N×classes, for images in [0, 1].
+        model: returns logits, N×classes, for images in [0, 1].
         images: N×C×H×W, in [0, 1].
         labels: N.
         eps: radius of the ball, in pixel values.
         step: length of a step, in pixel values.
-        steps: steps of a restart.
-        restarts: how many times to begin anew.
-        generator: of the random starts, on the device of the images.
+        steps: number of steps per restart.
+        restarts: number of random starts.
+        generator: source of the random starts, on the device of the images.
 
     Returns:
         Adversarial images, of the shape of ``images``, within ``eps`` of them and in [0, 1].
     """
     lower, upper = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
     adversarial = images.clone()
-    withstood = torch.arange(len(images), device=images.device)
+    surviving = torch.arange(len(images), device=images.device)
     with inference(model):
         for _ in range(restarts):
-            # Drawn for all images, so that an image's start does not depend on which others withstood.
+            # Noise is drawn for all images: which of them survived must not change an image's
+            # start.
             noise = torch.rand(
                 images.shape, generator=generator, device=images.device, dtype=images.dtype
             )
-            low, high, target = lower[withstood], upper[withstood], labels[withstood]
-            point = (images[withstood] + (2 * noise[withstood] - 1) * eps).clamp(low, high)
+            low, high, target = lower[surviving], upper[surviving], labels[surviving]
+            point = (images[surviving] + (2 * noise[surviving] - 1) * eps).clamp(low, high)
             loss = partial(F.cross_entropy, target=target, reduction="sum")
-            if len(withstood) > 0:
+            if len(surviving) > 0:
                 point = ascend(model, point, low, high, loss, step=step, steps=steps)
-            adversarial[withstood] = point
-            if restarts > 1 and len(withstood) > 0:
+            adversarial[surviving] = point
+            if restarts > 1 and len(surviving) > 0:
                 with torch.no_grad():
-                    withstood = withstood[model(point).argmax(1) == target]
+                    surviving = surviving[model(point).argmax(1) == target]
     return adversarial

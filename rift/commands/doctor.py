@@ -1,4 +1,4 @@
-"""What this machine and installation can do, and what to do about what is missing."""
+"""Report of what this machine and this installation can do, with advice on missing parts."""
 
 import importlib.metadata
 import os
@@ -12,16 +12,27 @@ from rift import __version__
 
 
 class Finding(NamedTuple):
-    """A line of the examination: ``missing`` stops the work, ``note`` is worth knowing."""
+    """A line of the report.
+
+    Attributes:
+        status: ``missing`` if rift does not work without the part, ``note`` if it works partly.
+        part: package, device or folder that was checked.
+        state: result of the check.
+        advice: what to do about it; may be empty.
+    """
 
     status: Literal["ok", "note", "missing"]
-    what: str
+    part: str
     state: str
     advice: str = ""
 
 
 def examine(data_root: Path) -> bool:
-    """Print what is found; return whether nothing needed is missing."""
+    """Print the report, and return whether every required part exists.
+
+    Args:
+        data_root: folder of the data sets.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -29,7 +40,7 @@ def examine(data_root: Path) -> bool:
     findings = [*_python(), *_packages(), *_torch(), *_data(data_root)]
     table = Table(
         "",
-        "what",
+        "part",
         "state",
         "what to do",
         title=f"rift {__version__}",
@@ -39,7 +50,7 @@ def examine(data_root: Path) -> bool:
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
         status = f"[{colours[finding.status]}]{finding.status}[/]"
-        table.add_row(status, finding.what, finding.state, escape(finding.advice))
+        table.add_row(status, finding.part, finding.state, escape(finding.advice))
     Console().print(table)
     return all(finding.status != "missing" for finding in findings)
 
@@ -50,11 +61,11 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Every package that rift declares, with the extra that brings it."""
+    """Yield a finding per declared dependency, with the extra that installs it."""
     declared: dict[str, re.Match[str] | None] = {}
     for requirement in importlib.metadata.requires("rift") or []:
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-        # Listed by extra in alphabetical order: of dev and another, which dev contains, the other is named.
+        # dev repeats packages of other extras. Those come later, so the advice names them.
         declared[name] = re.search(r"extra == ['\"](\w+)['\"]", requirement)
     for name, extra in declared.items():
         try:
@@ -67,17 +78,17 @@ def _packages() -> Iterator[Finding]:
             else:
                 advice = f"pip install -c constraints.txt -e '.[{extra[1]}]'"
                 yield Finding(
-                    "note", name, "not installed", f"{advice}, if you want {_EXTRAS[extra[1]]}"
+                    "note", name, "not installed", f"{advice}, if you need {_EXTRAS[extra[1]]}"
                 )
 
 
 _EXTRAS = {
-    "workflow": "to run whole experiments",
+    "workflow": "whole experiments",
     "robustbench": "the models and benchmarks of RobustBench",
-    "tensorboard": "to log training for TensorBoard",
-    "benchmarks": "to compare rift's speed with other packages'",
-    "reference": "to compare the corruptions with another implementation in the tests",
-    "dev": "to change rift",
+    "tensorboard": "training logs for TensorBoard",
+    "benchmarks": "the comparisons of speed with other packages",
+    "reference": "the tests that compare corruptions with another implementation",
+    "dev": "the tools for changing rift",
 }
 
 
@@ -88,7 +99,7 @@ def _torch() -> Iterator[Finding]:
         yield Finding(
             "missing",
             "device",
-            f"torch does not import: {error}",
+            f"torch cannot be imported: {error}",
             "pip install -c constraints.txt torch",
         )
         return
@@ -102,17 +113,21 @@ def _torch() -> Iterator[Finding]:
         precision = (
             "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         )
-        yield Finding("ok", "precision", f"auto trains in {precision}, and measures in float32")
+        yield Finding("ok", "precision", f"auto trains in {precision} and measures in float32")
     else:
-        advice = "fine for config/demo.yaml; the paper's grid wants a GPU and a CUDA build of torch"
-        yield Finding("note", "device", f"no GPU that torch {torch.__version__} can use", advice)
+        advice = (
+            "config/demo.yaml runs on a CPU; the paper's grid needs a GPU and a CUDA build of torch"
+        )
+        yield Finding("note", "device", f"torch {torch.__version__} can use no GPU", advice)
         yield Finding("ok", "cpu", threads)
         yield Finding("ok", "precision", "auto trains and measures in float32")
 
 
 def _data(root: Path) -> Iterator[Finding]:
     if not root.is_dir():
-        advice = "make the folder, or set data.root or RIFT_DATA, before you use data sets other than the embedded digits"
+        advice = (
+            "create the folder, or set data.root or RIFT_DATA; the embedded digits work without it"
+        )
         yield Finding("note", "data root", f"{root} does not exist", advice)
         return
     yield Finding("ok", "data root", f"{root.resolve()}")
@@ -120,13 +135,10 @@ def _data(root: Path) -> Iterator[Finding]:
 
     for name, dataset in DATASETS.items():
         if dataset.archive is not None:
-            there = (root / dataset.archive.folder).is_dir()
-            advice = (
-                "" if there else f"rift prepare downloads it, or unpack {dataset.archive.url} there"
-            )
-            yield Finding(
-                "ok" if there else "note",
-                name,
-                "lies there" if there else "does not lie there",
-                advice,
-            )
+            if (root / dataset.archive.folder).is_dir():
+                yield Finding("ok", name, "is in the data root")
+            else:
+                advice = (
+                    f"rift prepare downloads it, or unpack {dataset.archive.url} in the data root"
+                )
+                yield Finding("note", name, "is not in the data root", advice)

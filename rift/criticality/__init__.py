@@ -1,4 +1,4 @@
-"""Module robust criticality (MRC), and the scopes that are chosen by it."""
+"""Module robust criticality (MRC), and the scopes that it decides."""
 
 from rift.criticality.choice import candidates_of, modules_of
 from rift.criticality.measure import (

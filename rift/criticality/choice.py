@@ -1,4 +1,4 @@
-"""Which modules a scope names."""
+"""Selection of the modules of a scope."""
 
 from rift.config import Finetune, Scope
 from rift.criticality.rows import Table
@@ -7,11 +7,12 @@ from rift.errors import RiftError
 
 
 def candidates_of(table: Table, settings: Finetune) -> Table:
-    """Return the rows that the least critical modules are chosen from.
+    """Return the rows from which the least critical modules are chosen.
 
     Args:
-        table: the criticality table in the network's order.
-        settings: ``least_share``, of the parameters of all rows, and ``part``, of the rows from first (0) to last (1).
+        table: criticality table in the network's order.
+        settings: ``least_share`` is the smallest share of all parameters that a row may have;
+            ``part`` is the allowed range of rows, from the first (0) to the last (1).
     """
     least = settings.least_share * sum(row.parameters for row in table)
     begin, end = (limit * (len(table) - 1) for limit in settings.part)
@@ -21,15 +22,18 @@ def candidates_of(table: Table, settings: Finetune) -> Table:
 
 
 def modules_of(scope: Scope, table: Table, settings: Finetune | None = None) -> list[str]:
-    """Say which modules a scope names; the weights of each, and of all within it, are fine-tuned.
+    """Return the names of the modules of a scope.
+
+    Fine-tuning trains the weights of each named module, submodules included.
 
     Args:
-        scope: a key of ``SCOPES``, or ``module-NAME``.
-        table: the criticality table in the network's order.
-        settings: say which modules may be the least critical ones; all of them, if not given.
+        scope: key of ``SCOPES``, or ``module-NAME``.
+        table: criticality table in the network's order.
+        settings: restrictions on the least critical modules; None allows all modules.
 
     Raises:
-        RiftError: there is no such scope, the table has no such module, or too few may be chosen.
+        RiftError: the scope does not exist, the table does not contain its module, or the settings
+            allow too few modules.
     """
     for name, choose in SCOPES.items():
         if name == scope:
@@ -42,6 +46,6 @@ def modules_of(scope: Scope, table: Table, settings: Finetune | None = None) -> 
         )
     if module not in known:
         raise RiftError(
-            f"scope {scope!r}: the network has no such module; it has: {', '.join(known)}"
+            f"scope {scope!r}: the network has no such module; choose one of {', '.join(known)}"
         )
     return [module]

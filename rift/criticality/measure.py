@@ -1,7 +1,8 @@
 """Module robust criticality, MRC (Zhu et al. 2023, Definition 3.1).
 
-MRC(i) = max over ‖Δθᵢ‖ₚ ≤ ε‖θᵢ‖ₚ of the robust loss at θ + Δθᵢ, minus the robust loss at θ, on adversarial
-examples made against θ once and held fixed, batch norm in eval mode.
+MRC(i) = max over ‖Δθᵢ‖ₚ ≤ ε‖θᵢ‖ₚ of the robust loss at θ + Δθᵢ, minus the robust loss at θ. The
+robust loss is the mean cross-entropy of adversarial examples, with batch norm in eval mode. The
+examples are made once against θ and then held fixed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,15 @@ def adversarial_examples(
     seed: int,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Attack every image once with PGD: float32 in [0, 1], N×C×H×W."""
+    """Return every image after one PGD attack: float32 in [0, 1], N×C×H×W.
+
+    Args:
+        model: network that is attacked.
+        data: images and labels, on the device of the model.
+        attack: threat model and steps of PGD.
+        seed: seed of the random starts.
+        progress: called after every batch.
+    """
     starts = generator(seed, "criticality", data.device)
     done: list[Tensor] = []
     for batch in data.batches():
@@ -41,7 +50,15 @@ def adversarial_examples(
 
 
 def shard(names: Sequence[str], number: int, count: int) -> list[str]:
-    """Return the modules of shard ``number`` (from 1) of ``count``: every count-th, since early ones take longer."""
+    """Return the modules of one shard: every ``count``-th module.
+
+    Early modules take longer, so consecutive modules go to different shards.
+
+    Args:
+        names: names of all modules in the network's order.
+        number: number of the shard, from 1.
+        count: number of shards.
+    """
     return list(names[number - 1 :: count])
 
 
@@ -55,24 +72,25 @@ def measure(
     seed: int,
     progress: Progress = no_progress,
 ) -> Measurement:
-    """Measure some modules.
+    """Return the measurement of some modules.
 
     Args:
-        model: weights θ; it is as before afterwards. Batch norm stays in eval mode.
-        adversarial: examples made against θ once (``adversarial_examples``) and held fixed, float32 in [0, 1], N×C×H×W.
+        model: network with the weights θ; it is restored. Batch norm is in eval mode.
+        adversarial: adversarial examples against θ (``adversarial_examples``), float32 in [0, 1],
+            N×C×H×W.
         labels: N.
-        settings: all but ``split``, ``images`` and ``shards``, which are the caller's.
-        seed: of random starts.
-        modules: names out of ``measured_modules``.
-        progress: called after each pass.
+        modules: names from ``measured_modules``.
+        settings: search and its settings; the caller applies ``split``, ``images`` and ``shards``.
+        seed: seed of the random starts.
+        progress: called after every pass.
     """
     known = measured_modules(model)
     weights = {name: measured_weight(known[name]) for name in modules}
     search = SEARCHES[settings.method]
     examples = examples_for(settings, model, adversarial, labels, balanced=search.balanced)
     with inference(model):
-        base, found = search.run(examples, weights, settings, seed, progress)
-    rows = list(found.values())
+        base, rises = search.run(examples, weights, settings, seed, progress)
+    rows = list(rises.values())
     kept = [
         row.correct.cpu().numpy() if row.correct is not None else np.zeros(0, bool) for row in rows
     ]
@@ -83,7 +101,7 @@ def measure(
                 "conv" if isinstance(known[name], nn.Conv2d) else "linear",
                 weights[name].numel(),
             )
-            for name in found
+            for name in rises
         ],
         base.losses.cpu().numpy(),
         base.correct.cpu().numpy(),
@@ -102,7 +120,10 @@ def module_robust_criticality(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[ModuleCriticality]:
-    """Measure every convolution and linear layer: a record each, in the network's order. Arguments as of ``measure``."""
+    """Measure every convolution and linear layer, and return one row per layer.
+
+    The rows are in the network's order. The arguments are those of ``measure``.
+    """
     modules = measured_modules(model)
     measured = measure(
         model, adversarial, labels, modules, settings=settings, seed=seed, progress=progress

@@ -1,13 +1,14 @@
-"""The modules whose criticality is measured."""
+"""The modules that have a criticality."""
 
 from torch import nn
 
 
 def measured_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every convolution and linear layer by its name, in the network's order.
+    """Return all convolution and linear layers by name, in the network's order.
 
-    torch's own attention holds the projections to query, key and value as a bare parameter: it stands for them under its own
-    name, before its ``out_proj``. (Where key or value differ in width from the query, it holds three, which are not measured.)
+    torch's own attention has one parameter for the projections to query, key and value. The
+    attention module represents it under its own name, before its ``out_proj``. If key or value
+    differ in width from the query, there are three parameters instead, and these are not measured.
     """
     return {
         name: module
@@ -18,7 +19,7 @@ def measured_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def measured_weight(module: nn.Module) -> nn.Parameter:
-    """Return the weight of a measured module."""
+    """Return the weight of a measured module, or ``in_proj_weight`` of torch's attention."""
     return module.get_parameter(
         "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
     )

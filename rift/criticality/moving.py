@@ -1,4 +1,4 @@
-"""A network of which one weight moves, on batches that stay the same."""
+"""A network in which one weight moves, evaluated on fixed batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,16 +13,17 @@ from rift.criticality.prefix import Plan, Prefix, plan_of
 from rift.device import autocast, to_float32
 
 MIB = 2**20
-TRIAL = -1  # number of the batch that starts are tried on
+TRIAL = -1
+"""Number of the batch on which starts are tried."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the network does with every image.
+    """The losses and predictions of the network.
 
     Attributes:
-        losses: cross-entropy in nats, float32, N.
-        correct: bool, N.
+        losses: cross-entropy of every image in nats, float32, N.
+        correct: whether each image is classified correctly: bool, N.
     """
 
     losses: Tensor
@@ -30,22 +31,32 @@ class Outcome:
 
     @property
     def loss(self) -> float:
-        """Mean loss, in nats."""
+        """Return the mean loss, in nats."""
         return self.losses.double().mean().item()
 
     @property
     def accuracy(self) -> float:
-        """In percent."""
+        """Return the accuracy, in percent."""
         return 100 * self.correct.double().mean().item()
 
 
 class Examples:
-    """A network in eval mode and the adversarial examples that it is judged on, cut into batches.
+    """A network and adversarial examples in batches.
+
+    Args:
+        model: network in eval mode, without gradients for its weights.
+        images: adversarial examples, float32 in [0, 1], N×C×H×W.
+        labels: N.
+        order: order of the images in the batches, N.
+        batch_size: images per batch.
+        trial: number of images on which starts are tried.
+        cache_mib: memory for the outputs of layers before a moving weight, in MiB; 0 keeps none.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
 
     Attributes:
-        model: the network, without gradients for its weights.
-        batches: images (float32 in [0, 1], N×C×H×W) and labels of every batch.
-        trial: those that starts are tried on; the first ones.
+        model: the network.
+        batches: images and labels of every batch.
+        trial: the first images, on which starts are tried, and their labels.
     """
 
     def __init__(
@@ -70,28 +81,33 @@ class Examples:
         self._precision = precision
 
     def logits(self, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """Compute logits, float32, in the arithmetic asked for."""
-        # A context of its own for every pass: autocast remembers weights, and forgets them only where it ends.
+        """Return the logits of ``forward``, computed in the chosen precision, as float32."""
+        # Autocast caches converted weights until its context ends. A moving weight therefore needs
+        # a new context for every pass.
         with autocast(self._precision, images.device):
             return to_float32(forward(images))
 
     def outcome(self, passes: Iterator[tuple[Tensor, Tensor]]) -> Outcome:
-        """Put together the losses and the logits of all batches, in the order that the images came in."""
+        """Return the outcome of all batches, with the images in their original order.
+
+        Args:
+            passes: losses (N) and logits (N×classes) of every batch.
+        """
         losses, correct = [], []
         for (loss, logits), (_, labels) in zip(passes, self.batches, strict=True):
             losses.append(loss.detach())
             correct.append(logits.detach().argmax(1) == labels)
         return Outcome(torch.cat(losses)[self._back], torch.cat(correct)[self._back])
 
-    def whole(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Losses and logits of every batch, by the whole network."""
+    def whole_passes(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield losses and logits of every batch, computed by the whole network."""
         for images, labels in self.batches:
             logits = self.logits(self.model, images)
             yield F.cross_entropy(logits, labels, reduction="none"), logits
 
     @contextmanager
     def moving(self, weight: nn.Parameter) -> Iterator["Moving"]:
-        """Let one weight move for a while; it is as before afterwards."""
+        """Yield the network with one movable weight, and restore the weight at the end."""
         theta = weight.detach().clone()
         weight.requires_grad_(True)
         try:
@@ -104,18 +120,29 @@ class Examples:
     def _plan(self, weight: nn.Parameter) -> Plan | str:
         images = self.batches[0][0]
         if not self._cache_bytes:
-            return "cache_mib is 0"
+            return "criticality.cache_mib is 0"
         with autocast(self._precision, images.device):
             return plan_of(self.model, weight, images)
 
 
 class Moving:
-    """The network while one weight moves: of every pass, only what follows the weight's module is computed.
+    """The network while one weight moves.
+
+    If possible, a pass computes only the layers from the weight's module on.
+
+    Args:
+        examples: network and batches.
+        weight: weight that moves.
+        theta: value of the weight at the centre of the ball.
+        plan: layers that are computed once; or the reason why every pass computes the whole
+            network.
+        room: memory for outputs of these layers, in bytes.
 
     Attributes:
-        weight: moved by whoever searches.
-        theta: where it was.
-        plain: why whole passes are computed instead; empty: they are not.
+        examples: network and batches.
+        weight: weight that the search moves.
+        theta: value of the weight at the centre of the ball.
+        reason_for_whole_passes: why every pass computes the whole network; empty if none does.
     """
 
     def __init__(
@@ -124,32 +151,38 @@ class Moving:
         self.examples = examples
         self.weight = weight
         self.theta = theta
-        self.plain = plan if isinstance(plan, str) else ""
+        self.reason_for_whole_passes = plan if isinstance(plan, str) else ""
         self._plan = None if isinstance(plan, str) else plan
         self._room = room
         self._prefixes: dict[int, Prefix] = {}
 
-    def look(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return the losses of a batch or of ``TRIAL``, N, and its logits, where the weight is now.
+    def evaluate(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return differentiable losses (N) and logits (N×classes) of a batch at the present weight.
 
-        Both know their gradient.
+        Args:
+            number: number of the batch, from 0, or ``TRIAL``.
         """
         images, labels = self.examples.trial if number == TRIAL else self.examples.batches[number]
         logits = self.examples.logits(lambda images: self._logits(number, images), images)
         return F.cross_entropy(logits, labels, reduction="none"), logits
 
     def gradient(self, of: Tensor, again: bool = False) -> Tensor:
-        """Return the gradient of a number that was computed from what ``look`` returned; ``again``: others will follow."""
+        """Return the gradient of a number with respect to the weight.
+
+        Args:
+            of: number that was computed from the result of ``evaluate``.
+            again: whether other gradients of the same result follow.
+        """
         return torch.autograd.grad(of, self.weight, retain_graph=again)[0]
 
     def outcome(self) -> Outcome:
-        """Look at all batches."""
+        """Return the outcome of all batches at the present weight."""
         return self.examples.outcome(
-            self.look(number) for number in range(len(self.examples.batches))
+            self.evaluate(number) for number in range(len(self.examples.batches))
         )
 
     def move(self, delta: Tensor) -> None:
-        """Put the weight to θ + delta."""
+        """Set the weight to θ + delta."""
         with torch.no_grad():
             self.weight.copy_(self.theta + delta)
 

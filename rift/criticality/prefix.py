@@ -1,4 +1,8 @@
-"""What a network computes before one of its modules: computed once, and replayed while that module's weight moves."""
+"""Replay of the outputs that a network computes before one of its modules.
+
+While the weight of a module moves, everything before the module stays the same. It is computed once
+per batch, and its outputs are replayed.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +15,8 @@ from torch import Tensor, nn
 
 from rift.errors import first_line
 
-PROBED = 2  # images that a plan is made and checked with
+PROBED = 2
+"""Number of images with which a plan is made and checked."""
 
 Forward = Callable[..., Any]
 Intercept = Callable[..., Any]
@@ -19,9 +24,10 @@ Intercept = Callable[..., Any]
 
 @contextmanager
 def _intercepted(model: nn.Module, intercept: Intercept) -> Iterator[None]:
-    """Let every call of a submodule go through ``intercept(module, forward, *arguments)``.
+    """Replace every call of a submodule by ``intercept(module, forward, *arguments)``.
 
-    What is replaced is the submodule's ``forward``, which hooks surround: they see and change what they would without us.
+    This replaces the submodule's ``forward``. Hooks run around ``forward``, so they see and change
+    the same values as without the replacement.
     """
     before: list[tuple[nn.Module, Any]] = []
     try:
@@ -38,11 +44,11 @@ def _intercepted(model: nn.Module, intercept: Intercept) -> Iterator[None]:
 
 
 class _Recorder:
-    """Notes the outermost calls that end before the first of ``starts`` begins.
+    """Records the outermost calls that end before the first of ``starts`` begins.
 
     Attributes:
-        calls: modules and what they returned.
-        versions: how often that had been written to, when it was returned.
+        calls: modules and their outputs.
+        versions: number of writes to each output when it was returned.
     """
 
     def __init__(self, plan: "Plan") -> None:
@@ -58,14 +64,14 @@ class _Recorder:
         place = len(self.calls)
         output = forward(*arguments, **options)
         if not self.started:
-            # The calls within this one are part of it.
+            # This call replaces the calls within it.
             self.calls[place:] = [(module, self.plan.kept(place, output))]
             self.versions[place:] = [_version(output)]
         return output
 
 
 class _Replayer:
-    """Answers the calls that were recorded, in their order, and lets all others through."""
+    """Returns the recorded outputs in their order, and runs all other calls."""
 
     def __init__(self, plan: "Plan", calls: Sequence[tuple[nn.Module, Any]]) -> None:
         self.plan = plan
@@ -76,18 +82,20 @@ class _Replayer:
         if self.done == len(self.calls) or self.calls[self.done][0] is not module:
             return forward(*arguments, **options)
         self.done += 1
-        return self.plan.given(self.done - 1, self.calls[self.done - 1][1])
+        return self.plan.replayed(self.done - 1, self.calls[self.done - 1][1])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the calls before a module are kept, by their places in the order of calls.
+    """Which calls before a module are kept, and how. Calls are numbered in their order, from 0.
 
     Attributes:
-        starts: modules whose calls are the first that use the weight.
-        unused: calls whose outputs nothing after them depends on: stand-ins of the same shape take their place.
-        written: calls whose outputs are written to later: what is kept and what is given are copies.
-        bytes: that an image takes.
+        starts: modules whose calls are the first to use the weight.
+        unused: calls whose outputs no later call depends on; empty tensors of the same shape
+            replace them.
+        written: calls whose outputs are modified in place later; they are kept and replayed as
+            copies.
+        bytes: memory per image.
     """
 
     starts: frozenset[nn.Module]
@@ -96,16 +104,23 @@ class Plan:
     bytes: int = 0
 
     def kept(self, place: int, output: Any) -> Any:
+        """Return the value to keep for the output of a call."""
         if place in self.unused:
             return torch.zeros((), dtype=output.dtype, device=output.device).expand(output.shape)
-        return self.given(place, output)
+        return self.replayed(place, output)
 
-    def given(self, place: int, output: Any) -> Any:
+    def replayed(self, place: int, output: Any) -> Any:
+        """Return the value to replay for a call, from the value that was kept."""
         return output.clone() if place in self.written else output
 
 
 class Prefix:
-    """The outputs of the calls before a module, for one batch."""
+    """The outputs of the calls before a module, for one batch.
+
+    Args:
+        plan: how the outputs are kept.
+        calls: modules and their outputs, in the order of the calls.
+    """
 
     def __init__(self, plan: Plan, calls: Sequence[tuple[nn.Module, Any]]) -> None:
         self._plan = plan
@@ -113,14 +128,14 @@ class Prefix:
 
     @classmethod
     def record(cls, plan: Plan, model: nn.Module, images: Tensor) -> tuple[Tensor, "Prefix"]:
-        """Run the model on a batch; return its logits, and what can be replayed."""
+        """Run the model on a batch, and return its logits and the outputs to replay."""
         recorder = _Recorder(plan)
         with _intercepted(model, recorder):
             logits: Tensor = model(images)
         return logits, cls(plan, recorder.calls)
 
     def replay(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Run what follows on the same batch.
+        """Run the rest of the model on the same batch, and return its logits.
 
         Raises:
             LookupError: the model did not make the same calls in the same order.
@@ -129,12 +144,12 @@ class Prefix:
         with _intercepted(model, replayer):
             logits: Tensor = model(images)
         if replayer.done < len(self._calls):
-            raise LookupError("it does not call its modules in the same order each time")
+            raise LookupError("the network does not call its modules in the same order each time")
         return logits
 
     @property
     def bytes(self) -> int:
-        """Memory that it holds."""
+        """Return the memory of the outputs, in bytes."""
         storages = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
             for _, output in self._calls
@@ -144,36 +159,33 @@ class Prefix:
 
 
 def plan_of(model: nn.Module, weight: nn.Parameter, images: Tensor) -> Plan | str:
-    """Find out what can be kept while a weight moves, and make sure that it comes to the same.
+    """Return which outputs can be replayed while a weight moves, after a check of the results.
 
     Args:
-        model: in eval mode; the weight alone wants a gradient.
-        weight: of one of its modules; it is as before afterwards.
-        images: a batch; its first images are used.
+        model: network in eval mode, in which only the weight requires a gradient.
+        weight: weight of one of the modules; it is restored.
+        images: a batch, float32, N×C×H×W; only its first images are used.
 
     Returns:
-        The plan; or, if there is none, the reason why.
+        The plan, or the reason why there is none.
     """
     probe = images[:PROBED]
     try:
         starts = _starts(model, weight, probe)
         if model in starts:
-            return "the network uses its weight without calling the module"
+            return "the network uses the weight without a call of its module"
         plan = _pruned(Plan(starts), model, probe)
-        return (
-            plan
-            if _agrees(plan, model, weight, probe)
-            else "what follows it gave other results alone"
-        )
+        return plan if _agrees(plan, model, weight, probe) else "the replay gave different results"
     except (LookupError, RuntimeError, TypeError, AttributeError) as error:
         return first_line(error)
 
 
 def _starts(model: nn.Module, weight: nn.Parameter, images: Tensor) -> frozenset[nn.Module]:
-    """Say which modules' calls are the first that use a weight.
+    """Return the modules whose calls are the first to use a weight.
 
-    A module that holds the weight but is never called (torch's attention uses that of its ``out_proj`` itself) is used by the
-    module around it.
+    Some modules own the weight but are never called. torch's attention, for example, uses the
+    weight of its ``out_proj`` directly. Then the calling module is the nearest one around the
+    owner.
     """
     called = {model}
 
@@ -185,7 +197,7 @@ def _starts(model: nn.Module, weight: nn.Parameter, images: Tensor) -> frozenset
         model(images)
     starts = set()
     for name, owner in model.named_modules():
-        if any(held is weight for held in owner.parameters(recurse=False)):
+        if any(own is weight for own in owner.parameters(recurse=False)):
             around, module = name, owner
             while module not in called:
                 around = around.rpartition(".")[0]
@@ -195,7 +207,7 @@ def _starts(model: nn.Module, weight: nn.Parameter, images: Tensor) -> frozenset
 
 
 def _pruned(plan: Plan, model: nn.Module, images: Tensor) -> Plan:
-    """Learn which outputs are written to, and which nothing after them depends on."""
+    """Return the plan with the outputs that a trial found to be unused or modified in place."""
     recorder = _Recorder(plan)
     with _intercepted(model, recorder):
         model(images)
@@ -207,18 +219,19 @@ def _pruned(plan: Plan, model: nn.Module, images: Tensor) -> Plan:
         )
         if _version(output) != version
     }
-    # Each output gets a leaf of its own to stand behind it: without a gradient, nothing depends on it.
+    # A leaf replaces each output. If the leaf gets no gradient, no later call depends on the
+    # output.
     leaves = {
         place: torch.zeros_like(output).requires_grad_()
         for place, (_, output) in enumerate(recorded)
         if isinstance(output, Tensor) and output.is_floating_point()
     }
-    stood_for = [
+    replaced = [
         (module, leaves[place].clone() if place in leaves else output)
         for place, (module, output) in enumerate(recorded)
     ]
-    logits = Prefix(plan, stood_for).replay(model, images)
-    written |= {place for place in leaves if stood_for[place][1]._version}
+    logits = Prefix(plan, replaced).replay(model, images)
+    written |= {place for place in leaves if replaced[place][1]._version}
     gradients = (
         torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
         if leaves
@@ -231,7 +244,7 @@ def _pruned(plan: Plan, model: nn.Module, images: Tensor) -> Plan:
 
 
 def _agrees(plan: Plan, model: nn.Module, weight: nn.Parameter, images: Tensor) -> bool:
-    """Say whether what is replayed gives the logits and the gradient of the whole model, when the weight has moved."""
+    """Return whether replay and whole model agree in logits and gradient at a moved weight."""
     _, prefix = Prefix.record(plan, model, images)
     before = weight.detach().clone()
     with torch.no_grad():
@@ -244,16 +257,16 @@ def _agrees(plan: Plan, model: nn.Module, weight: nn.Parameter, images: Tensor) 
     finally:
         with torch.no_grad():
             weight.copy_(before)
-    *alone, whole = results
+    *replayed, whole = results
     return all(
         (ours - theirs).norm() <= 1e-4 * theirs.norm()
-        for result in alone
+        for result in replayed
         for ours, theirs in zip(result, whole, strict=True)
     )
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """All tensors of what a module returned."""
+    """Yield all tensors in the output of a module."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):
@@ -265,5 +278,5 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def _version(output: Any) -> int:
-    """How often the tensors of an output have been written to."""
+    """Return the number of writes to the tensors of an output."""
     return sum(tensor._version for tensor in _tensors(output))

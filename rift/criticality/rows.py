@@ -4,19 +4,30 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
-class Measured(Protocol):
-    """The columns of the criticality table that scopes look at."""
+class CriticalityRow(Protocol):
+    """The columns of a row of the criticality table that scopes use."""
 
     @property
-    def module(self) -> str: ...
+    def module(self) -> str:
+        """Return the name of the module."""
+
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """Return ``conv`` or ``linear``."""
+
     @property
-    def parameters(self) -> int: ...
+    def parameters(self) -> int:
+        """Return the number of entries of its weight."""
+
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Return its place in ascending order of MRC, from 1."""
 
 
-Table = Sequence[Measured]
-WHOLE_NETWORK = ""  # the name that torch gives the network itself among its modules
+Table = Sequence[CriticalityRow]
+
+WHOLE_NETWORK = ""
+"""torch's name for the network itself among its modules."""
+
 Choose = Callable[[Table, Table], list[str]]
+"""A scope: function of the table and of the candidate rows that returns names of modules."""

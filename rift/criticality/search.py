@@ -1,4 +1,4 @@
-"""What searches for the largest robust loss in the weight ball have in common."""
+"""Parts that all searches for the largest robust loss in the weight ball use."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,13 +15,14 @@ from rift.seeds import generator
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found for one module.
+class LossRise:
+    """The rise of the robust loss that a search found for one module.
 
     Attributes:
-        rises: by how much the loss rises, in nats, for each image, or for each batch on average.
-        images: how many images each of them stands for.
-        correct: of every image where that is; None: not looked at.
+        rises: rise of the loss in nats, per image, or averaged per batch: K.
+        images: number of images behind each rise, K.
+        correct: whether each image is classified correctly at the weight that was found: bool, N.
+            None if the search evaluates no weight.
     """
 
     rises: Tensor
@@ -31,52 +32,62 @@ class Found:
 
 @dataclass(frozen=True)
 class Ball:
-    """The relative ball ‖Δθ‖ₚ ≤ ε‖θ‖ₚ (Definition 3.1)."""
+    """The relative ball ‖Δθ‖ₚ ≤ ε‖θ‖ₚ (Zhu et al. 2023, Definition 3.1).
+
+    Attributes:
+        radius: ε‖θ‖ₚ.
+        norm: ``l2`` (p = 2) or ``linf`` (p = ∞).
+    """
 
     radius: Tensor
     norm: Literal["l2", "linf"]
 
     @classmethod
     def around(cls, theta: Tensor, settings: Criticality) -> "Ball":
+        """Return the ball around a weight, by ``epsilon`` and ``norm`` of the settings."""
         length = theta.norm() if settings.norm == "l2" else theta.abs().max()
         return cls(settings.epsilon * length, settings.norm)
 
     def project(self, delta: Tensor) -> Tensor:
-        """Return the point of the ball that is closest."""
+        """Return the closest point of the ball."""
         if self.norm == "linf":
             return delta.clamp(-self.radius, self.radius)
         shrunk: Tensor = delta * (self.radius / delta.norm().clamp(min=self.radius))
         return shrunk
 
     def farthest(self, direction: Tensor) -> Tensor:
-        """Return the point of the ball that is farthest in a direction."""
+        """Return the point of the ball that is farthest along a direction."""
         if self.norm == "linf":
             return self.radius * direction.sign()
-        # By its largest entry first: the square of a small gradient is nothing in float32.
+        # Division by the largest entry comes first: the square of a small gradient underflows in
+        # float32.
         scaled = direction / direction.abs().max().clamp(min=torch.finfo(direction.dtype).tiny)
         farthest: Tensor = scaled * (self.radius / scaled.norm().clamp(min=1))
         return farthest
 
 
 Ascent = Callable[[Moving, Ball, Outcome, Criticality, torch.Generator, Progress], Outcome]
-"""Function (network whose weight moves, ball, outcome at the centre, settings, random numbers, progress)
-→ the outcome of largest loss that it found."""
+"""Search in the ball of one weight.
+
+Function (network whose weight moves, ball, outcome at the centre, settings, random numbers,
+progress) → the outcome of largest loss that it found.
+"""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A way to find how far the robust loss can rise in the ball of each weight.
+    """A search for the largest rise of the robust loss in the ball of each weight.
 
     Attributes:
         run: function of (examples, weights by module, settings, seed, progress) that returns the
-            outcome of the network itself, and what was found for every module.
-        balanced: whether the images are reordered so that every part of them has all classes about
-            as often as the whole, and batches so that every step has equally many.
+            outcome of the network itself, and the rise for every module.
+        balanced: whether every part of the images must contain the classes in about the shares of
+            the whole, and every step equally many batches.
     """
 
     run: Callable[
         [Examples, Mapping[str, nn.Parameter], Criticality, int, Progress],
-        tuple[Outcome, dict[str, Found]],
+        tuple[Outcome, dict[str, LossRise]],
     ]
     balanced: bool = False
 
@@ -88,57 +99,68 @@ def search_each(
     settings: Criticality,
     seed: int,
     progress: Progress,
-) -> tuple[Outcome, dict[str, Found]]:
-    """Search the ball of one weight after the other."""
-    base = examples.outcome(examples.whole())
-    found: dict[str, Found] = {}
+) -> tuple[Outcome, dict[str, LossRise]]:
+    """Search the ball of one weight after the other.
+
+    Args:
+        ascent: search in one ball.
+        examples: network and adversarial examples.
+        weights: weights by module.
+        settings: settings of the search.
+        seed: seed of the random starts; every module has its own stream.
+        progress: called during the search and after every module.
+
+    Returns:
+        The outcome of the network itself, and the rise for every module.
+    """
+    base = examples.outcome(examples.whole_passes())
+    results: dict[str, LossRise] = {}
     for number, (name, weight) in enumerate(weights.items(), start=1):
-        # A stream of its own for every module, so that what is drawn does not depend on which others are measured.
+        # One stream per module: the numbers must not depend on which other modules are measured.
         random = generator(seed, f"criticality of {name}", weight.device)
         with examples.moving(weight) as moving:
             ball = Ball.around(moving.theta, settings)
             worst = ascent(
                 moving, ball, base, settings, random, part_of(progress, number, len(weights))
             )
-            plain = f"; whole passes: {moving.plain}" if moving.plain else ""
+            reason = moving.reason_for_whole_passes
         rises = worst.losses.double() - base.losses.double()
-        found[name] = Found(rises, torch.ones_like(rises), worst.correct)
+        results[name] = LossRise(rises, torch.ones_like(rises), worst.correct)
         lost = base.accuracy - worst.accuracy
-        progress(
-            number,
-            len(weights),
-            f"{name}: {lost:.2f} points of robust accuracy{plain}",
-            mrc=rises.mean(),
-        )
-    return base, found
+        note = f"{name}: {lost:.2f} points of robust accuracy lost"
+        if reason:
+            note += f"; whole passes: {reason}"
+        progress(number, len(weights), note, mrc=rises.mean())
+    return base, results
 
 
 def examples_for(
     settings: Criticality, model: nn.Module, images: Tensor, labels: Tensor, *, balanced: bool
 ) -> Examples:
-    """Cut images into the batches of a search.
+    """Return images in the batches of a search.
 
     Args:
         settings: batch size, steps, precision and memory.
-        model: the network.
-        images: float32 in [0, 1], N×C×H×W.
+        model: network that is measured.
+        images: adversarial examples, float32 in [0, 1], N×C×H×W.
         labels: N.
-        balanced: give every part of the images all classes about as often as the whole. A trial or a
-            step on other images would find a maximum of its own.
+        balanced: whether to order the images so that every part contains the classes in about the
+            shares of the whole. Otherwise a trial or a step would find a maximum of its own few
+            images.
     """
     count = len(labels)
     order, batch_size = torch.arange(count, device=labels.device), settings.batch_size
     if balanced:
-        # Walk through the images, sorted by class, in strides that miss none: the golden
-        # section spreads them best.
+        # The images are sorted by class, and strides through them reach every image once. A stride
+        # near the golden section spreads the classes best.
         stride = next(
             step
             for step in range(round(count * 0.618), 2 * count + 2)
             if math.gcd(step, count) == 1
         )
         order = labels.argsort(stable=True)[order * stride % count]
-        of_a_step = -(-count // settings.steps)
-        batch_size = -(-of_a_step // -(-of_a_step // batch_size))
+        per_step = -(-count // settings.steps)
+        batch_size = -(-per_step // -(-per_step // batch_size))
     return Examples(
         model,
         images,

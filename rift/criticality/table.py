@@ -1,4 +1,4 @@
-"""From what was measured of every image to a row a module: mean, standard error, rank, and what ranks cannot tell apart."""
+"""The criticality table: mean, standard error, rank and ties per module."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +12,24 @@ from rift.statistics import ERRORS
 
 @dataclass(frozen=True)
 class ModuleCriticality:
-    """How much robustness hangs on one module.
+    """A row of the criticality table: how critical one module is to robustness.
 
     Attributes:
-        module: its name.
-        kind: conv or linear.
-        parameters: entries of its weight.
-        mrc: largest rise of the robust loss found in the weight ball, in nats; if searched for, never negative, as the ball's
-            centre counts.
-        mrc_error: standard error of that rise over images (of ``gradient``: over batches), in nats: how far it would move with
-            other images of the same kind, the moved weight staying. Not a number where there is one batch alone.
-        robust_loss: cross-entropy on the adversarial examples where that rise was found, in nats.
-        robust_accuracy_drop: accuracy on the adversarial examples lost there, in percentage points; not a number if not looked
-            at.
-        rank: place in rising order of mrc, from 1; of equal ones the earlier module first.
-        tied: whether its mrc cannot be told from that of rank 1: the difference, image by image, is within 1.96 standard
-            errors. So it is for rank 1 itself.
+        module: name of the module.
+        kind: ``conv`` or ``linear``.
+        parameters: number of entries of its weight.
+        mrc: largest rise of the robust loss that was found in the weight ball, in nats. A search
+            never returns a negative one, because the centre of the ball counts.
+        mrc_error: standard error of that rise over images (for ``gradient``, over batches), in
+            nats. It says how far the rise would move with other images of the same kind, at the
+            same weight. NaN if there is only one image or batch.
+        robust_loss: cross-entropy of the adversarial examples at the weight that was found, in
+            nats.
+        robust_accuracy_drop: accuracy on the adversarial examples that is lost there, in percentage
+            points; NaN if the search evaluates no weight.
+        rank: place in ascending order of ``mrc``, from 1; ties go to the earlier module.
+        tied: whether ``mrc`` cannot be distinguished from that of rank 1: the difference, image by
+            image, is within 1.96 standard errors. True for rank 1 itself.
     """
 
     module: str
@@ -43,15 +45,18 @@ class ModuleCriticality:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of some modules of a network, all on the same adversarial examples.
+    """Measurements of some modules of a network, all on the same adversarial examples.
+
+    A sample is an image, or a batch for ``gradient``.
 
     Attributes:
-        modules: name, kind and number of parameters of each.
-        losses: of the network itself, in nats, N.
-        correct: whether it classifies each image correctly, N.
-        images: how many images each sample stands for, K.
-        rises: by how much the loss of a sample rises where the worst was found, modules×K.
-        kept: whether each image is classified correctly there, modules×N; without columns if not looked at.
+        modules: name, kind and number of parameters per module.
+        losses: loss of each image by the network itself, in nats, N.
+        correct: whether the network itself classifies each image correctly, N.
+        images: number of images per sample, K.
+        rises: rise of the loss of each sample at the weight that was found, in nats, modules×K.
+        kept: whether each image is still classified correctly there, modules×N; modules×0 if the
+            search evaluates no weight.
     """
 
     modules: Sequence[tuple[str, str, int]]
@@ -63,14 +68,15 @@ class Measurement:
 
 
 def join(parts: Sequence[Measurement], order: Sequence[str]) -> Measurement:
-    """Put together what was measured of the modules of one network in several places.
+    """Merge the measurements of several shards.
 
     Args:
-        parts: every module in exactly one of them.
-        order: the modules' names in the network's order.
+        parts: measurements of the shards; each module is in exactly one of them.
+        order: names of the modules in the network's order.
 
     Raises:
-        RiftError: a module is missing or measured twice, or parts differ in their images or in the network.
+        RiftError: a module is missing or measured twice, or the parts differ in their images or in
+            the network.
     """
     first = parts[0]
     for part in parts[1:]:
@@ -78,7 +84,7 @@ def join(parts: Sequence[Measurement], order: Sequence[str]) -> Measurement:
             np.array_equal(part.losses, first.losses) and np.array_equal(part.images, first.images)
         ):
             raise RiftError(
-                "shards were measured on other images or on another network; measure all of them again"
+                "the shards differ in their images or in the network; measure all of them again"
             )
     rows = {
         facts[0]: (facts, rises, kept)
@@ -86,7 +92,10 @@ def join(parts: Sequence[Measurement], order: Sequence[str]) -> Measurement:
         for facts, rises, kept in zip(*_columns(part), strict=True)
     }
     if sorted(rows) != sorted(order) or sum(len(part.modules) for part in parts) != len(order):
-        raise RiftError("shards do not hold each module of the network exactly once")
+        raise RiftError(
+            "the shards do not contain each module of the network exactly once; pass each shard"
+            " once"
+        )
     facts, rises, kept = zip(*(rows[name] for name in order), strict=True)
     return Measurement(
         facts, first.losses, first.correct, first.images, np.stack(rises), np.stack(kept)
@@ -94,10 +103,10 @@ def join(parts: Sequence[Measurement], order: Sequence[str]) -> Measurement:
 
 
 def criticality_table(measurement: Measurement) -> list[ModuleCriticality]:
-    """Sum up a row a module, in the order of the measurement."""
+    """Return one row per module, in the order of the measurement."""
     images = measurement.images
     base = float(measurement.losses.astype(np.float64).mean())
-    looked_at = measurement.kept.shape[1] > 0
+    evaluated = measurement.kept.shape[1] > 0
     accuracy = measurement.correct.mean()
     means = [float(np.average(rises, weights=images)) for rises in measurement.rises]
     ranking = sorted(range(len(means)), key=lambda number: means[number])
@@ -109,7 +118,7 @@ def criticality_table(measurement: Measurement) -> list[ModuleCriticality]:
             mrc_error=_error(rises, images),
             robust_loss=base + means[number],
             robust_accuracy_drop=float(100 * (accuracy - kept.mean()))
-            if looked_at
+            if evaluated
             else float("nan"),
             rank=ranking.index(number) + 1,
             tied=bool(means[number] - means[ranking[0]] <= ERRORS * _error(rises - least, images)),
@@ -125,7 +134,7 @@ def _columns(
 
 
 def _error(samples: NDArray[np.float64], images: NDArray[np.float64]) -> float:
-    """Standard error of a mean over samples that stand for several images each; not a number for one sample alone."""
+    """Return the standard error of a mean over samples of several images; NaN for one sample."""
     if len(samples) == 1:
         return float("nan")
     deviations = samples - np.average(samples, weights=images)

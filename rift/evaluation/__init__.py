@@ -1,1 +1,1 @@
-"""What a model does with test images: per-example outcomes, in float32."""
+"""Evaluation of a model on test images: per-image outcomes, in float32."""

@@ -1,4 +1,4 @@
-"""Outcomes of every image, clean and under PGD."""
+"""Outcomes per image, on clean images and under PGD."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,11 @@ from rift.progress import Progress, no_progress
 
 
 def percent(outcomes: Tensor) -> float:
-    """Return the share of true outcomes, in percent."""
+    """Return the share of true outcomes, in percent.
+
+    Args:
+        outcomes: bool or 0 and 1, N.
+    """
     return 100 * outcomes.double().mean().item()
 
 
@@ -23,14 +27,15 @@ def percent(outcomes: Tensor) -> float:
 def refuse_non_finite(model: nn.Module, source: str) -> Iterator[None]:
     """Raise an error if the network returns NaN or infinity in a pass that decides an outcome.
 
-    Passes with gradients are skipped: the attack's result is checked in a later pass without.
+    Passes with gradients are skipped, because a later pass without gradients checks the result of
+    the attack.
 
     Args:
-        model: whose passes are checked.
+        model: network whose passes are checked within the context.
         source: name of the weights, for the message.
 
     Raises:
-        RiftError: within, as soon as a pass returns such logits.
+        RiftError: within the context, as soon as a pass returns such logits.
     """
 
     def check(_module: nn.Module, _given: object, logits: Tensor) -> None:
@@ -39,7 +44,7 @@ def refuse_non_finite(model: nn.Module, source: str) -> Iterator[None]:
         bad = int((~logits.isfinite()).any(1).sum())
         raise RiftError(
             f"{source}: the network returns logits that are not finite for {bad} of {len(logits)}"
-            " images, so it can classify none of them; train or import the weights again"
+            " images, so it cannot classify them; train or import the weights again"
         )
 
     hook = model.register_forward_hook(check)
@@ -51,7 +56,13 @@ def refuse_non_finite(model: nn.Module, source: str) -> Iterator[None]:
 
 @torch.no_grad()
 def correct(model: nn.Module, data: Images, *, progress: Progress = no_progress) -> Tensor:
-    """Return for every image whether the model, in eval mode, classifies it correctly: bool, N."""
+    """Return whether the model classifies each image correctly: bool, N.
+
+    Args:
+        model: returns logits for images in [0, 1]; it is in eval mode meanwhile.
+        data: images and labels, on the device of the model.
+        progress: called after every batch.
+    """
     outcomes: list[Tensor] = []
     with inference(model):
         for batch in data.batches():
@@ -69,7 +80,16 @@ def withstands_pgd(
     generator: torch.Generator,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Return for every image whether the model, in eval mode, withstands every restart of PGD: bool, N."""
+    """Return whether the model classifies each image correctly after every restart of PGD: bool, N.
+
+    Args:
+        model: returns logits for images in [0, 1]; it is in eval mode meanwhile.
+        data: images and labels, on the device of the model.
+        attack: threat model and steps.
+        restarts: number of random starts.
+        generator: source of the random starts, on the same device.
+        progress: called after every batch.
+    """
     outcomes: list[Tensor] = []
     with inference(model):
         for batch in data.batches():

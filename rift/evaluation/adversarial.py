@@ -19,7 +19,7 @@ from rift.progress import Progress, hidden
 
 AttackKind = Literal["pgd", "autoattack"]
 Kept = dict[str, dict[str, Any]]
-"""By kind of attack: ``stage_broken_at`` and ``done`` of its progress."""
+"""State of interrupted attacks: by kind, ``stage_broken_at`` and ``done`` of the progress."""
 
 
 def evaluate_adversarial(
@@ -35,22 +35,26 @@ def evaluate_adversarial(
     keep: Callable[[Kept], None] = lambda kept: None,
     show: Callable[[str], AbstractContextManager[Progress]] = hidden,
 ) -> dict[str, Tensor]:
-    """Run attacks, and go on with those that were interrupted.
+    """Run attacks, and continue those that were interrupted.
 
     Args:
         model: returns logits for images in [0, 1].
-        test: the test split.
+        test: test split.
         attacks: kinds of attack to run.
-        settings: ``pgd`` and ``autoattack``.
+        settings: settings of ``pgd`` and ``autoattack``.
         attack: threat model and steps of PGD.
-        seed: of the attacks.
-        shard: which job of how many.
-        kept: what an earlier process kept.
-        keep: called after every block and attack with what another process needs to go on.
-        show: function of the kind of attack that shows its progress within a context.
+        seed: seed of the attacks.
+        shard: number of this job, from 1, and number of jobs.
+        kept: state that an earlier process kept.
+        keep: called after every block and attack with the state that another process needs to
+            continue.
+        show: function of the kind of attack that returns a context, which shows the progress.
 
     Returns:
-        By kind of attack, the stage that broke each image: int8, N.
+        The stage that broke each image, by kind of attack: int8, N.
+
+    Raises:
+        RiftError: the test split has too few images, or the model too few classes.
     """
     state: Kept = dict(kept or {})
 
@@ -58,16 +62,16 @@ def evaluate_adversarial(
         state[kind] = {"stage_broken_at": work.stage_broken_at.cpu(), "done": work.done}
         keep(state)
 
-    found: dict[str, Tensor] = {}
+    stages: dict[str, Tensor] = {}
     for kind in attacks:
         before = None
         if kind in state:
-            stages = state[kind]["stage_broken_at"].to(test.device)
-            before = AttackProgress(stages, state[kind]["done"])
+            broken_at = state[kind]["stage_broken_at"].to(test.device)
+            before = AttackProgress(broken_at, state[kind]["done"])
         share = Share(shard, before, partial(keep_one, kind))
         with show(kind) as progress:
             if kind == "pgd":
-                found[kind] = evaluate_pgd(
+                stages[kind] = evaluate_pgd(
                     model,
                     test.first(settings.pgd.images, "evaluate.pgd.images"),
                     settings=settings.pgd,
@@ -77,7 +81,7 @@ def evaluate_adversarial(
                     progress=progress,
                 )
             else:
-                found[kind] = evaluate_autoattack(
+                stages[kind] = evaluate_autoattack(
                     model,
                     test.first(settings.autoattack.images, "evaluate.autoattack.images"),
                     settings=settings.autoattack,
@@ -86,7 +90,7 @@ def evaluate_adversarial(
                     share=share,
                     progress=progress,
                 )
-    return found
+    return stages
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,10 @@ class AdversarialResult:
     """The results of the attacks.
 
     Attributes:
-        results: by kind of attack: the threat model, accuracy in percent and number of images; for
-            AutoAttack also how many images each attack broke.
-        outcomes: bool, N, of every kind, and of AutoAttack after each of its attacks.
+        results: threat model, accuracy in percent and number of images, by kind of attack; for
+            AutoAttack also the number of images that each attack broke.
+        outcomes: whether each image survived, by kind of attack, and after each attack of
+            AutoAttack: bool, N.
         masks_gradients: whether AutoAttack's own check for masked gradients warns.
     """
 
@@ -106,20 +111,20 @@ class AdversarialResult:
 
 
 def summarize(
-    found: Mapping[str, Tensor], *, attack: Mapping[str, Any], restarts: int, settings: AutoAttack
+    stages: Mapping[str, Tensor], *, attack: Mapping[str, Any], restarts: int, settings: AutoAttack
 ) -> AdversarialResult:
-    """Summarise which images the attacks broke.
+    """Return a summary of the attacks.
 
     Args:
-        found: as ``evaluate_adversarial`` returns it, of all images.
+        stages: result of ``evaluate_adversarial`` for all images; shards are merged.
         attack: threat model and steps, as JSON values.
-        restarts: of PGD.
-        settings: of AutoAttack.
+        restarts: number of random starts of PGD.
+        settings: settings of AutoAttack.
     """
     outcomes: dict[str, Array] = {}
     results: dict[str, dict[str, Any]] = {}
     masked = False
-    for kind, stage_broken_at in found.items():
+    for kind, stage_broken_at in stages.items():
         names = autoattack.stages(settings) if kind == "autoattack" else pgd.STAGES
         after = survived(stage_broken_at, names)
         if kind == "pgd":

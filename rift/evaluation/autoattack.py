@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein 2020), the standard version or some of its attacks, by the pyautoattack package."""
+"""AutoAttack (Croce and Hein 2020) by pyautoattack: the standard version or some of its attacks."""
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,17 @@ from rift.seeds import generator
 from rift.thirdparty import redirect_messages
 
 CLEAN = "clean"
-"""The stage before all attacks, which breaks images that are misclassified anyway."""
+"""The stage before all attacks. It breaks the images that are misclassified without an attack."""
 
 
 class ContiguousInputs(nn.Module):
-    """A model in eval mode that takes contiguous images and returns contiguous gradients.
+    """A wrapper that gives pyautoattack contiguous gradients.
 
-    pyautoattack takes both for contiguous. Flattening and unflattening the images makes their gradients
-    so, even where the network computes channels last.
+    pyautoattack assumes that images and gradients are contiguous. Flattening and unflattening the
+    images makes their gradients contiguous, even if the network computes channels last.
+
+    Args:
+        model: returns logits for images in [0, 1]; it is set to eval mode.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -29,12 +32,13 @@ class ContiguousInputs(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of the model."""
         logits: Tensor = self.model(images.flatten(1).unflatten(1, images.shape[1:]))
         return logits
 
 
 def stages(settings: AutoAttack) -> tuple[str, ...]:
-    """Return the stages that an image may be broken at, in their order: ``CLEAN`` and the attacks."""
+    """Return the stages that can break an image, in their order: ``CLEAN`` and the attacks."""
     return (CLEAN, *settings.attacks)
 
 
@@ -48,24 +52,25 @@ def evaluate_autoattack(
     share: Share = ALL,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Attack blocks of consecutive images, attack after attack, each with the images that still stand.
+    """Run the attacks of AutoAttack on blocks of consecutive images.
 
-    Random numbers depend on seed, block and attack, so that the result of an image depends neither on
-    the shards nor on interruptions. The global random state is left as it was.
+    Each attack gets the images of a block that survived the attacks before it. Random numbers
+    depend on seed, block and attack. The result of an image therefore depends neither on the shards
+    nor on interruptions. The global random state is restored.
 
     Args:
-        model: returns logits for images in [0, 1]: of at least 4 classes for apgd-t. Targeted attacks
-            try up to 9 other classes.
+        model: returns logits for images in [0, 1]; apgd-t needs at least 4 classes. Targeted
+            attacks try up to 9 other classes.
         data: images and labels of all shards.
         settings: attacks, and the size of a block.
         eps: radius of the Linf ball, in pixel values.
-        seed: of the attacks.
-        share: which blocks are attacked.
+        seed: seed of the attacks.
+        share: blocks of this job, and its progress so far.
         progress: called after every block and attack. Each message of pyautoattack is shown once.
 
     Returns:
-        int8, N: place of the stage among ``stages`` that broke an image, their number if it survived
-        all of them, or ``blocks.UNKNOWN`` if it belongs to another shard.
+        int8, N: place among ``stages`` of the stage that broke an image; the number of stages if
+        the image survived all of them; ``blocks.UNKNOWN`` if it belongs to another shard.
 
     Raises:
         RiftError: the model has too few classes.
@@ -121,7 +126,7 @@ def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
     This is AutoAttack's own check for masked gradients.
 
     Args:
-        outcomes: as ``blocks.survived`` returns them.
+        outcomes: result of ``blocks.survived``: whether each image survived, by stage.
     """
     before = [name for name in outcomes if name not in (CLEAN, "square")]
     if "square" not in outcomes or not before:
@@ -132,10 +137,11 @@ def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
 
 @torch.no_grad()
 def _classes(model: nn.Module, data: Images, settings: AutoAttack) -> int:
-    """Count the classes, and make sure that there are enough of them."""
+    """Return the number of classes, and raise an error if it is too small for the attacks."""
     classes: int = model(data.up_to(1).floats()).shape[1]
     if "apgd-t" in settings.attacks and classes < 4:
         raise RiftError(
-            f"apgd-t, an attack of AutoAttack, needs at least 4 classes; the model has {classes}"
+            f"the attack apgd-t of AutoAttack needs at least 4 classes, and the model has"
+            f" {classes}; omit apgd-t in evaluate.autoattack.attacks"
         )
     return classes

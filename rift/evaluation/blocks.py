@@ -1,7 +1,7 @@
-"""A test split in fixed blocks of consecutive images, which jobs share and an interrupted job goes on with.
+"""Fixed blocks of consecutive test images, for several jobs and for interrupted jobs.
 
-Every block is attacked separately, with its own random numbers. An image therefore fares the same however many
-jobs share the blocks, and whenever one of them was interrupted.
+Every block is attacked separately, with its own random numbers. The result of an image therefore
+depends neither on the number of jobs nor on interruptions.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,20 +13,20 @@ from torch import Tensor
 from rift.errors import RiftError
 
 Shard = tuple[int, int]
-"""Number of a job, from 1, and how many there are."""
+"""Number of a job, from 1, and number of jobs."""
 
 UNKNOWN = -1
-"""Stage of an image that no attack has reached yet, or that belongs to another job."""
+"""Stage of an image that has not been attacked yet, or that belongs to another job."""
 
 
 @dataclass
 class AttackProgress:
-    """How far a job has come; it is changed in place.
+    """The progress of a job, changed in place.
 
     Attributes:
-        stage_broken_at: int8, N: number, from 0, of the stage that broke an image; the number of
-            stages if it survived all of them; or ``UNKNOWN``.
-        done: how many steps are finished.
+        stage_broken_at: number, from 0, of the stage that broke each image; the number of stages if
+            the image survived all of them; or ``UNKNOWN``: int8, N.
+        done: number of finished steps.
     """
 
     stage_broken_at: Tensor
@@ -34,25 +34,34 @@ class AttackProgress:
 
     @classmethod
     def begin(cls, images: int, device: torch.device) -> "AttackProgress":
-        """Return the progress of a job that has done nothing yet."""
+        """Return the progress of a job that has not started.
+
+        Args:
+            images: number of images of the whole split.
+            device: device of the images.
+        """
         return cls(torch.full((images,), UNKNOWN, dtype=torch.int8, device=device))
 
 
 Keep = Callable[[AttackProgress], None]
-"""Called after every step. It must copy or write the progress before it returns: the tensor changes later."""
+"""Function that is called after every step.
+
+It must copy or write the progress before it returns, because the tensor changes later.
+"""
 
 
 def keep_nothing(progress: AttackProgress) -> None:
-    """Keep no state."""
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which blocks a job attacks, and how it goes on after an interruption.
+    """The blocks of a job, and its state.
 
     Attributes:
-        shard: the job's number, and how many share the blocks.
-        before: progress that an earlier process kept with the same arguments; None begins.
+        shard: number of the job, from 1, and number of jobs.
+        before: progress that an earlier process kept with the same arguments; None starts from the
+            beginning.
         keep: called after every step.
     """
 
@@ -61,21 +70,26 @@ class Share:
     keep: Keep = keep_nothing
 
     def progress(self, images: int, device: torch.device) -> AttackProgress:
-        """Return the progress to go on from."""
+        """Return the progress from which to continue.
+
+        Args:
+            images: number of images of the whole split.
+            device: device of the images.
+        """
         return self.before or AttackProgress.begin(images, device)
 
 
 ALL = Share()
-"""All blocks, without a state."""
+"""All blocks in one job, without a state."""
 
 
 def blocks_of_shard(images: int, size: int, shard: Shard = (1, 1)) -> list[tuple[int, slice]]:
-    """Return the blocks of a job with their numbers in the whole split: every ``count``-th one.
+    """Return the blocks of a job, every ``count``-th one, with their numbers in the whole split.
 
     Args:
-        images: of the whole split.
-        size: images of a block; the last may have fewer.
-        shard: which job of how many.
+        images: number of images of the whole split.
+        size: images per block; the last block may have fewer.
+        shard: number of the job, from 1, and number of jobs.
     """
     number, count = shard
     starts = enumerate(range(0, images, size))
@@ -84,21 +98,32 @@ def blocks_of_shard(images: int, size: int, shard: Shard = (1, 1)) -> list[tuple
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:
-    """Merge the stages that several jobs found.
+    """Merge the results of several jobs.
+
+    Args:
+        parts: stages that broke the images, per job: int8, N.
+
+    Returns:
+        The stages that broke the images: int8, N.
 
     Raises:
-        RiftError: some images are missing, or were attacked by two jobs.
+        RiftError: an image is missing, or two jobs attacked it.
     """
     known = torch.stack([part != UNKNOWN for part in parts]).sum(0)
     if bool((known != 1).any()):
         missing, twice = int((known == 0).sum()), int((known > 1).sum())
         raise RiftError(
-            f"the shards are not one whole: {missing} images are in none of them, {twice} in more"
-            " than one"
+            f"the shards are not complete: {missing} images are in no shard, {twice} in more than"
+            " one; pass each shard once"
         )
     return torch.stack(list(parts)).amax(0)
 
 
 def survived(stage_broken_at: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
-    """Return for every stage whether each image survived it and all stages before it: bool, N."""
+    """Return whether each image survived a stage and all stages before it, by stage: bool, N.
+
+    Args:
+        stage_broken_at: number of the stage that broke each image: int8, N.
+        stages: names of the stages in their order.
+    """
     return {name: stage_broken_at > place for place, name in enumerate(stages)}

@@ -15,12 +15,12 @@ from rift.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class OodResult:
-    """Which corrupted images a model classifies correctly.
+    """Outcomes of a model on corrupted images.
 
     Attributes:
-        outcomes: by corruption, bool, severities×N.
+        outcomes: whether each image is classified correctly, by corruption: bool, severities×N.
         severities: severities of the rows, by corruption.
-        sources: where the images come from, by corruption.
+        sources: source of the images, by corruption.
     """
 
     outcomes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class OodResult:
         return float(100 * np.mean([outcomes.mean() for outcomes in self.outcomes.values()]))
 
     def only(self, names: Iterable[str]) -> "OodResult":
-        """Return the result of some corruptions, in the given order."""
+        """Return the result of the named corruptions, in the given order."""
         names = list(names)
         return OodResult(
             {name: self.outcomes[name] for name in names},
@@ -42,7 +42,7 @@ class OodResult:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row per corruption and severity; accuracies in percent."""
+        """Return one row per corruption and severity, with accuracies in percent."""
         return [
             {
                 "corruption": name,
@@ -63,12 +63,12 @@ def evaluate_ood(
     count: int,
     progress: Progress = no_progress,
 ) -> OodResult:
-    """Measure accuracy on every corruption at every severity.
+    """Evaluate a model on every corruption at every severity.
 
     Args:
         model: returns logits for images in [0, 1].
-        corrupted: one corruption after the other; they may be read from disk meanwhile.
-        count: how many there are, for progress.
+        corrupted: corruptions; each is used once, so that a generator can read them from disk.
+        count: number of corruptions, for the progress.
         progress: called after every corruption.
     """
     result = OodResult()

@@ -11,6 +11,7 @@ from rift.progress import Progress, no_progress
 from rift.seeds import generator
 
 STAGES = ("pgd",)
+"""The only stage that can break an image."""
 
 
 def evaluate_pgd(
@@ -23,29 +24,29 @@ def evaluate_pgd(
     share: Share = ALL,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Attack blocks of consecutive images with PGD, each from its own random starts.
+    """Run PGD on blocks of consecutive images, each block from its own random starts.
 
     Args:
         model: returns logits for images in [0, 1].
         data: images and labels of all shards.
         settings: restarts, and the size of a block.
         attack: threat model and steps.
-        seed: of the random starts, which also depend on the block.
-        share: which blocks are attacked.
+        seed: seed of the random starts, which also depend on the block.
+        share: blocks of this job, and its progress so far.
         progress: called after every block.
 
     Returns:
-        int8, N: 0 where an image is broken, 1 where it withstands, ``blocks.UNKNOWN`` where it
-        belongs to another shard.
+        int8, N: 0 if an image is broken, 1 if it survived, ``blocks.UNKNOWN`` if it belongs to
+        another shard.
     """
     work = share.progress(len(data), data.device)
     mine = blocks_of_shard(len(data), settings.batch_size, share.shard)
     for block, part in mine[work.done :]:
         starts = generator(seed, f"evaluation, block {block}", data.device)
-        withstood = withstands_pgd(
+        survived = withstands_pgd(
             model, data.take(part), attack=attack, restarts=settings.restarts, generator=starts
         )
-        work.stage_broken_at[part] = withstood.to(torch.int8)
+        work.stage_broken_at[part] = survived.to(torch.int8)
         work.done += 1
         share.keep(work)
         seen = work.stage_broken_at[work.stage_broken_at >= 0]

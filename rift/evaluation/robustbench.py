@@ -1,4 +1,4 @@
-"""The same images and network through ``robustbench.benchmark`` (Croce et al. 2021), to compare with what rift finds."""
+"""Evaluation by ``robustbench.benchmark`` (Croce et al. 2021), for comparison with rift's own."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,18 +22,18 @@ from rift.seeds import generator
 from rift.thirdparty import OldAutoAttack, prepare_robustbench, redirect_messages
 
 TOLERANCE = 0.02
-"""Share of images whose robustness may depend on random numbers, generously."""
+"""Share of the images whose outcome under attack may differ because of random numbers."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What RobustBench found.
+    """The result of RobustBench.
 
     Attributes:
-        clean_accuracy: as it says, in percent.
-        robust_accuracy: likewise.
-        clean: of every image whether it was classified correctly: bool, N.
-        robust: likewise, of its adversarial images.
+        clean_accuracy: accuracy that it reports for clean images, in percent.
+        robust_accuracy: accuracy that it reports under attack, in percent.
+        clean: whether each clean image is classified correctly: bool, N.
+        robust: whether each adversarial image is classified correctly: bool, N.
     """
 
     clean_accuracy: float
@@ -51,25 +51,27 @@ def robustbench_of(
     batch_size: int,
     progress: Progress = no_progress,
 ) -> Benchmark:
-    """Run ``robustbench.benchmark`` on images of ours, without its data sets, which it would download.
+    """Run ``robustbench.benchmark`` on the given images instead of its own data sets.
 
     Args:
-        model: gives logits of at least 10 classes, as AutoAttack's standard version wants, for images in [0, 1].
+        model: returns logits for images in [0, 1], of at least 10 classes; AutoAttack's standard
+            version needs these.
         data: images and labels.
         eps: radius of the Linf ball, in pixel values.
-        seed: of the attacks, which RobustBench seeds with the time of day otherwise. The numbers are others than those of ours.
+        seed: seed of the attacks, where RobustBench would use the time of day. The random numbers
+            differ from those of rift's AutoAttack.
         batch_size: images attacked at once.
-        progress: told what it prints and warns of.
+        progress: called with every message of RobustBench.
 
     Raises:
-        RiftError: RobustBench is not installed, or not whole, or the model has too few classes.
+        RiftError: RobustBench is not installed or not complete, or the model has too few classes.
     """
     theirs = _robustbench()
     images, labels = data.floats().contiguous(), data.labels
     attacked: list[Tensor] = []
 
     class Recording(OldAutoAttack):
-        """AutoAttack that is seeded, and whose images are looked at again."""
+        """AutoAttack with a seed, whose adversarial images are kept for a second evaluation."""
 
         def __init__(self, model: object, **settings: Any) -> None:
             super().__init__(model, seed=generator(seed, "crosscheck").initial_seed(), **settings)
@@ -91,10 +93,11 @@ def robustbench_of(
     with inference(model), random, torch.no_grad(), redirect_messages(say, "auto-attack"):
         if (classes := network(images[:1]).shape[1]) < 10:
             raise RiftError(
-                f"the standard version as RobustBench runs it wants 10 classes; the model has {classes}"
+                "RobustBench's standard AutoAttack needs at least 10 classes, and the model has"
+                f" {classes}; use a model and a data set with more classes"
             )
         with patch.multiple(theirs, load_clean_dataset=ours, AutoAttack=Recording):
-            # The data set is a name alone, and what images go through before is ours.
+            # The name of the data set only passes a check: the images are replaced above.
             clean, robust = theirs.benchmark(
                 network,
                 n_examples=len(labels),
@@ -110,12 +113,12 @@ def robustbench_of(
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """The same images through rift and through RobustBench.
+    """The results of rift and of RobustBench on the same images.
 
     Attributes:
-        clean: whether rift finds each image classified correctly: bool, N.
-        robust: likewise under AutoAttack.
-        theirs: what RobustBench found.
+        clean: whether each clean image is classified correctly according to rift: bool, N.
+        robust: likewise under rift's AutoAttack: bool, N.
+        theirs: result of RobustBench.
     """
 
     clean: Tensor
@@ -124,11 +127,12 @@ class Crosscheck:
 
     @property
     def agree(self) -> bool:
-        """Return whether both find the same, but for what attacks owe to chance.
+        """Return whether both results agree up to the random numbers of the attacks.
 
-        Clean outcomes must be equal: nothing is random in them. Of the others as many may differ as are
-        on the edge, where an attack succeeds from one start and not from another: ``TOLERANCE`` of the
-        images, at least one.
+        Clean outcomes must be equal, because they are deterministic. Under attack, some images are
+        borderline: an attack succeeds from one random start and not from another. Up to
+            ``TOLERANCE`` of
+        the images, and always one, may therefore differ.
         """
         allowed = max(1, int(TOLERANCE * len(self.robust)))
         differing = int((self.robust != self.theirs.robust).sum())
@@ -165,18 +169,19 @@ def crosscheck(
     batch_size: int,
     show: Callable[[str], AbstractContextManager[Progress]] = hidden,
 ) -> Crosscheck:
-    """Evaluate a model by RobustBench's benchmark and by rift's AutoAttack on the same images.
+    """Evaluate a model on the same images by RobustBench's benchmark and by rift's AutoAttack.
 
     Args:
         model: returns logits of at least 10 classes for images in [0, 1].
         data: images and labels.
         eps: radius of the Linf ball, in pixel values.
-        seed: of the attacks.
+        seed: seed of the attacks.
         batch_size: images attacked at once.
-        show: function of ``robustbench`` or ``autoattack`` that shows progress within a context.
+        show: function of ``robustbench`` or ``autoattack`` that returns a context, which shows the
+            progress.
 
     Raises:
-        RiftError: RobustBench is not installed, or the model has too few classes.
+        RiftError: RobustBench is not installed or not complete, or the model has too few classes.
     """
     with show("robustbench") as progress:
         theirs = robustbench_of(
@@ -193,25 +198,27 @@ def crosscheck(
 
 
 def _robustbench() -> ModuleType:
-    """Import the module that holds ``benchmark``.
+    """Return the module that contains ``benchmark``.
 
     Raises:
-        RiftError: it is not there.
+        RiftError: RobustBench cannot be imported or is not complete.
     """
     try:
         prepare_robustbench()
         import robustbench.eval as module
     except ImportError as error:
         raise RiftError(
-            f"RobustBench cannot be imported ({error}); pip install -c constraints.txt 'rift[robustbench]'"
+            f"RobustBench cannot be imported ({error}); run pip install -c constraints.txt"
+            " 'rift[robustbench]'"
         ) from error
     if not hasattr(module, "benchmark"):
         raise RiftError(
-            "RobustBench is not whole: it has no benchmark (torchattacks 3.3, which benchmarks/training.py compares with,"
-            " writes a copy of its own over it); pip install -c constraints.txt --force-reinstall --no-deps robustbench"
+            "RobustBench is not complete: it contains no benchmark (torchattacks 3.3, which"
+            " benchmarks/training.py needs, overwrites some of its files); run pip install"
+            " -c constraints.txt --force-reinstall --no-deps robustbench"
         )
-    found: ModuleType = module
-    return found
+    evaluation: ModuleType = module
+    return evaluation
 
 
 def _correct(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:

@@ -127,7 +127,7 @@ def _changes(rows: pd.DataFrame) -> list[Change]:
 
 def _verdict(changes: list[Change]) -> str:
     """Return which of the differences are distinguishable from chance."""
-    include_zero = [change.name for change in changes if not change.delta.leaves_out_zero]
+    include_zero = [change.name for change in changes if not change.delta.excludes_zero]
     if len(include_zero) == len(changes):
         subject = "Every interval includes" if len(changes) > 1 else "The interval includes"
         return f"{subject} zero, so the whole change may be chance."
@@ -148,7 +148,7 @@ def _verdict(changes: list[Change]) -> str:
     unconfirmed = [
         f"{change.name} (p = {change.p:.2g})"
         for change in changes
-        if change.delta.leaves_out_zero and not change.is_sure
+        if change.delta.excludes_zero and not change.is_sure
     ]
     if unconfirmed:
         sentences.append(f"An exact test does not confirm {_joined(unconfirmed)}.")

@@ -1,4 +1,4 @@
-"""A moving average of the weights (EMA), evaluated beside them."""
+"""An exponential moving average (EMA) of the weights, evaluated next to the weights themselves."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,17 @@ from rift.models.state import snapshot
 class Average:
     """An exponential moving average of a model's weights and running statistics.
 
-    After t steps the decay is min(decay, (1 + t) / (10 + t)): the random weights of the start are soon forgotten.
+    After t steps the decay is min(decay, (1 + t) / (10 + t)). The average therefore forgets the
+    random weights of the start soon.
+
+    Args:
+        model: network whose weights are averaged.
+        decay: largest decay per step, in 0 … 1.
+
+    Attributes:
+        decay: largest decay per step.
+        steps: number of steps so far.
+        state: averaged state dict.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -21,7 +31,7 @@ class Average:
         self.state = snapshot(model)
 
     def update(self, model: nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Add the weights of the model after a step to the average."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         pairs = [(self.state[name], value.detach()) for name, value in model.state_dict().items()]
@@ -32,7 +42,12 @@ class Average:
                 old.copy_(new)
 
     def load(self, steps: int, state: Mapping[str, Tensor]) -> None:
-        """Go on from an earlier average."""
+        """Continue an earlier average.
+
+        Args:
+            steps: number of its steps.
+            state: its state dict.
+        """
         self.steps = steps
         self.state = {
             name: state[name].to(value.device).clone() for name, value in self.state.items()
@@ -40,7 +55,7 @@ class Average:
 
     @contextmanager
     def within(self, model: nn.Module) -> Iterator[None]:
-        """The averaged weights in the model for a while, then exactly its own again."""
+        """Put the averaged weights into the model, and restore its own weights at the end."""
         own = snapshot(model)
         model.load_state_dict(self.state)
         try:

@@ -9,14 +9,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def perturbed_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Weights that are perturbed: those of two or more dimensions, so neither biases nor batch norm."""
+    """Return the weights that are perturbed: all with two or more dimensions.
+
+    Biases and batch norm have one dimension, so they are not perturbed.
+    """
     return [parameter for parameter in model.parameters() if parameter.ndim >= 2]
 
 
 def perturbation(
     weights: Sequence[Tensor], gradients: Sequence[Tensor], gamma: float
 ) -> list[Tensor]:
-    """Return the ascent step v of every weight: along its gradient, as long as γ·‖θ‖ (equation 10)."""
+    """Return the ascent step v of every weight: along its gradient, of length γ·‖θ‖ (equation 10).
+
+    Args:
+        weights: weights θ.
+        gradients: gradients of the loss, in the same order.
+        gamma: length of a step relative to the weight.
+    """
     return [
         gamma
         * weight.detach().norm()
@@ -28,7 +37,7 @@ def perturbation(
 
 @contextmanager
 def perturbed(weights: Sequence[nn.Parameter], steps: Iterable[Tensor]) -> Iterator[None]:
-    """Move weights for a while, and back to exactly what they were."""
+    """Move the weights by steps, and restore them exactly at the end."""
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for weight, step in zip(weights, steps, strict=True):
@@ -43,7 +52,7 @@ def perturbed(weights: Sequence[nn.Parameter], steps: Iterable[Tensor]) -> Itera
 
 @contextmanager
 def untouched_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch norm normalises as its mode says, but its running statistics stay as they are."""
+    """Keep the running statistics of batch norm fixed; it normalises according to its mode."""
     norms = [
         module
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training is kept."""
+"""Selection of the checkpoint that a training keeps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ class Checkpoint:
     """Weights that may be kept.
 
     Attributes:
-        rank: the accuracy that decides, and the other kind, in percent of the selection split.
-        passed: whether each image of the selection split is classified correctly, by the kind of
-            accuracy that decides: bool, N.
-        epoch: at whose end the weights were taken.
-        averaged: whether they are averaged ones.
-        state: the weights.
+        rank: accuracy of the kind that decides and of the other kind, on the selection split, in
+            percent.
+        passed: whether each image of the selection split is classified correctly, clean or attacked
+            according to the kind that decides: bool, N.
+        epoch: number of the epoch that ended with these weights.
+        averaged: whether these are averaged weights.
+        state: state dict.
     """
 
     rank: list[float]
@@ -31,7 +32,7 @@ class Checkpoint:
 
     @classmethod
     def restore(cls, saved: Mapping[str, Any], device: torch.device) -> "Checkpoint":
-        """Return a checkpoint of a saved state, its outcomes on a device."""
+        """Return the checkpoint of a saved state, with its outcomes on a device."""
         return cls(**{**saved, "passed": saved["passed"].to(device)})
 
 
@@ -39,9 +40,14 @@ class Candidates:
     """The checkpoints that may still be kept.
 
     Args:
-        decides: place of the outcomes that decide: 0 for clean, 1 for attacked images.
-        level: of the paired test (McNemar, exact, two-sided) that makes checkpoints equal to the
-            best one; None: only the best one counts.
+        decides: kind of accuracy that decides: 0 on clean images, 1 on attacked images.
+        level: level of the paired test (McNemar's, exact, two-sided). Checkpoints with a larger p
+            count as equal to the best one. With None, only the best one counts.
+
+    Attributes:
+        decides: kind of accuracy that decides.
+        level: level of the paired test.
+        checkpoints: the best checkpoint and those that may still be kept instead.
     """
 
     def __init__(self, decides: Literal[0, 1], level: float | None) -> None:
@@ -52,19 +58,19 @@ class Candidates:
     def consider(
         self, outcomes: Tensor, epoch: int, averaged: bool, state: dict[str, Tensor]
     ) -> None:
-        """Take weights in, and drop those that can no longer be kept.
+        """Add a checkpoint if it may be kept, and drop those that can no longer be kept.
 
         Args:
-            outcomes: on clean and on attacked images of the selection split, 2×N, or only on clean
-                ones, 1×N; 0 or 1.
-            epoch: at whose end the weights were taken.
-            averaged: whether they are averaged ones.
-            state: the weights; they are not copied.
+            outcomes: outcomes (0 or 1) on clean and attacked images of the selection split, 2×N, or
+                only on clean images, 1×N.
+            epoch: number of the epoch that ended with these weights.
+            averaged: whether these are averaged weights.
+            state: state dict; it is not copied.
         """
         other = 1 - self.decides if len(outcomes) == 2 else self.decides
         rank = [percent(outcomes[self.decides]), percent(outcomes[other])]
         if any(rank[0] <= old.rank[0] and rank[1] <= old.rank[1] for old in self.checkpoints):
-            return  # no better in either
+            return  # an earlier checkpoint is at least as good in both kinds
         new = Checkpoint(rank, outcomes[self.decides].bool(), epoch, averaged, state)
         better = [old for old in self.checkpoints if old.rank[0] > rank[0] or old.rank[1] > rank[1]]
         best = max([*better, new], key=lambda checkpoint: checkpoint.rank)
@@ -76,7 +82,7 @@ class Candidates:
 
     @property
     def kept(self) -> Checkpoint:
-        """Return the most accurate of the checkpoints that are as good as the best."""
+        """Return the checkpoint to keep: the best in the other kind among all equal to the best."""
         return max(self.checkpoints, key=lambda checkpoint: checkpoint.rank[::-1])
 
     def _equal(self, checkpoint: Checkpoint, best: Checkpoint) -> bool:

@@ -1,4 +1,4 @@
-"""One epoch of gradient steps, which another process can go on with."""
+"""One epoch of gradient steps, which another process can continue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,17 @@ from rift.progress import Progress
 
 @dataclass
 class EpochState:
-    """One pass over the training images in random order, and how far it has come.
+    """The state of one pass over the training images in random order.
+
+    ``loss_sum``, ``hits`` and ``broken`` stay on the device, so that steps do not wait for it.
 
     Attributes:
-        epoch: number, from 1.
+        epoch: number of the epoch, from 1.
         order: index of every image, in the order of this epoch.
-        steps: finished steps.
-        loss_sum: of the losses of the images seen.
-        hits: how many of them were classified correctly.
-        broken: first step whose loss was not finite, 0 if none. The last three stay on the device
-            until somebody asks for them.
+        steps: number of finished steps.
+        loss_sum: sum of the losses of all images so far.
+        hits: number of images so far that were classified correctly.
+        broken: number of the first step whose loss was not finite; 0 if there is none.
     """
 
     epoch: int
@@ -37,7 +38,13 @@ class EpochState:
 
     @classmethod
     def begin(cls, epoch: int, images: int, generator: torch.Generator) -> "EpochState":
-        """Draw the order of an epoch."""
+        """Return a new epoch in random order.
+
+        Args:
+            epoch: number of the epoch, from 1.
+            images: number of training images.
+            generator: source of the order, on the device of the images.
+        """
         device = generator.device
         order = torch.randperm(images, generator=generator, device=device)
         loss_sum = torch.zeros((), device=device)
@@ -64,13 +71,13 @@ class EpochState:
         return 100 * float(self.hits) / len(self.order)
 
     def check_finite(self, advice: str = "") -> None:
-        """Make sure that no loss so far was infinite or not a number.
+        """Raise an error if a loss so far was infinite or NaN.
 
         Args:
-            advice: what is left to go back to, for the message.
+            advice: end of the message, such as the last saved state.
 
         Raises:
-            RiftError: one was.
+            RiftError: a loss was not finite.
         """
         if int(self.broken):
             raise RiftError(
@@ -80,10 +87,15 @@ class EpochState:
 
 
 def cut_into_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
-    """Cut the order of an epoch into batches.
+    """Return the order of an epoch in batches.
 
-    A last batch of fewer than ``least`` images joins the one before it: batch norm cannot normalise a
-    single value.
+    A last batch of fewer than ``least`` images joins the batch before it, because batch norm cannot
+    normalise a single value.
+
+    Args:
+        order: index of every image, in the order of the epoch.
+        batch_size: images per batch.
+        least: smallest allowed size of the last batch.
     """
     batches = list(order.split(batch_size))
     if len(batches) > 1 and len(batches[-1]) < least:
@@ -93,18 +105,19 @@ def cut_into_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Ten
 
 @dataclass(frozen=True)
 class Steps:
-    """How the steps of an epoch are taken.
+    """The parts of a step, which are the same in all epochs.
 
     Attributes:
-        gradient: function of images (float32 in [0, 1], N×C×H×W), labels and the epoch's number that
-            leaves gradients, and returns the mean loss and how many images were classified correctly.
-        optimizer: of the weights that are trained.
-        learning_rate: function of the epochs done, half of the present step included.
-        augmentation: of every batch.
-        generator: of augmentation.
+        gradient: function of images (float32 in [0, 1], N×C×H×W), labels and number of the epoch.
+            It adds to the gradients, and returns the mean loss and the number of correct
+            predictions.
+        optimizer: optimiser of the trained weights.
+        learning_rate: function of the finished epochs, including half of the present step.
+        augmentation: augmentation of every batch.
+        generator: source of the augmentation's random numbers.
         batch_size: images per step.
-        least: a last batch of fewer images joins the one before it.
-        epochs: how many there are, for progress.
+        least: smallest size of a last batch; a smaller one joins the batch before it.
+        epochs: number of epochs, for the progress.
         after_step: called after every step.
     """
 
@@ -120,12 +133,14 @@ class Steps:
 
 
 def run_epoch(epoch: EpochState, data: Images, steps: Steps, progress: Progress) -> None:
-    """Take the remaining steps of an epoch; nothing waits for the device but what is shown.
+    """Take the remaining steps of an epoch.
+
+    Steps do not wait for the device, unless the progress shows a number.
 
     Args:
-        epoch: changed in place.
+        epoch: state of the epoch, changed in place.
         data: training images, on the device of the generator.
-        steps: how each step is taken.
+        steps: parts of a step.
         progress: called after every step.
     """
     batches = cut_into_batches(epoch.order, steps.batch_size, steps.least)

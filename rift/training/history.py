@@ -1,4 +1,4 @@
-"""What training and fine-tuning return: a history of epochs and the weights that are kept."""
+"""The results of training and fine-tuning: a history of epochs, and the weights that are kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ class Epoch:
     """A row of a history; accuracies are in percent.
 
     Attributes:
-        epoch: number, from 1.
-        learning_rate: of its last step.
-        train_loss: mean of the loss that was trained on.
-        train_accuracy: on the images as they were trained on (attacked ones, if the regime attacks),
-            while training.
-        standard_accuracy: on the clean selection split, at the epoch's end.
+        epoch: number of the epoch, from 1.
+        learning_rate: learning rate of its last step.
+        train_loss: mean training loss of the epoch.
+        train_accuracy: accuracy on the training images during the epoch, as the network saw them:
+            augmented, and attacked if the regime attacks.
+        standard_accuracy: accuracy on the clean selection split at the end of the epoch.
     """
 
     epoch: int
@@ -28,17 +28,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainingEpoch(Epoch):
-    """A row of the history of adversarial training; measured at the epoch's end, in eval mode.
+    """A row of the history of adversarial training, measured in eval mode at the end of the epoch.
 
     Attributes:
-        adversarial_accuracy: on the selection split under PGD.
-        train_standard_accuracy: on the first training images, clean and not augmented.
-        train_adversarial_accuracy: on the same images under PGD.
-        averaged_standard_accuracy: of the averaged weights, on the selection split; None if there
-            are none.
-        averaged_adversarial_accuracy: likewise, under PGD.
-        images_per_second: while training.
-        seconds: of training and measuring.
+        adversarial_accuracy: accuracy under PGD on the selection split.
+        train_standard_accuracy: accuracy on the first training images, clean and not augmented.
+        train_adversarial_accuracy: accuracy under PGD on the same images.
+        averaged_standard_accuracy: accuracy of the averaged weights on the clean selection split;
+            None if there is no average.
+        averaged_adversarial_accuracy: accuracy of the averaged weights under PGD, likewise.
+        images_per_second: training images per second, without the time for measuring.
+        seconds: time for training and measuring.
     """
 
     adversarial_accuracy: float
@@ -55,11 +55,11 @@ class Trained:
     """The result of training or fine-tuning.
 
     Attributes:
-        state: state dict of the epoch that is kept.
-        history: a record of every epoch.
-        kept: number of the epoch that is kept.
-        averaged: whether its averaged weights are kept, not those of its last step.
-        collapsed: first epoch of catastrophic overfitting, None if there was none.
+        state: state dict of the kept epoch.
+        history: one row per epoch.
+        kept: number of the kept epoch.
+        averaged: whether its averaged weights are kept instead of those of its last step.
+        collapsed: number of the first epoch with catastrophic overfitting; None if there was none.
     """
 
     state: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""Measuring a model after an epoch."""
+"""Measurements of a model after an epoch."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rift.training.trainer import Trainer
 
 WATCHED = 1000
-"""Training images that are measured like the selection split."""
+"""Number of training images that are measured in the same way as the selection split."""
 
 
 class Measure(Protocol):
@@ -23,19 +23,19 @@ class Measure(Protocol):
 
     @property
     def row(self) -> type[Epoch]:
-        """Return the class of the rows."""
+        """Return the class of the rows of the history."""
 
     def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
-        """Measure, make the weights candidates, and return a row of the history and a line for the log."""
+        """Measure the model, make its weights candidates, and return a row and a log line."""
 
 
 class MeasureClean:
-    """Accuracy on the clean selection split."""
+    """A measurement of the accuracy on the clean selection split."""
 
     row = Epoch
 
     def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
-        """Measure, make the weights a candidate, and return a row of the history and a line for the log."""
+        """Measure the model, make its weights a candidate, and return a row and a log line."""
         outcomes = correct(trainer.model, trainer.validation)
         trainer.consider(outcomes[None].float())
         row = Epoch(
@@ -49,16 +49,17 @@ class MeasureClean:
 
 
 class MeasureRobust:
-    """Accuracy on clean and attacked images of the selection split and of some training images.
+    """A measurement on clean and attacked images of the selection split and the training split.
 
-    The weights of the last step and the averaged ones become candidates. Random starts of PGD differ from
-    those of every other measurement: the epoch that is kept withstood these.
+    The weights of the last step and the averaged weights become candidates. PGD has its own random
+    starts here. The kept epoch was selected because it survived them, so other measurements must
+    use others.
     """
 
     row = TrainingEpoch
 
     def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
-        """Measure, make the weights candidates, and return a row of the history and a line for the log."""
+        """Measure the model, make its weights candidates, and return a row and a log line."""
         trained_for = trainer.seconds
         images = trainer.settings.train.measure_images
         selection = trainer.validation.first(images, "train.measure_images")
@@ -87,8 +88,8 @@ class MeasureRobust:
             seconds=trainer.seconds,
         )
         note = (
-            f"accuracy {row.standard_accuracy:.2f}%, under PGD {row.adversarial_accuracy:.2f}% on the"
-            " selection split"
+            f"accuracy {row.standard_accuracy:.2f}%, under PGD {row.adversarial_accuracy:.2f}% on"
+            " the selection split"
         )
         if averaged is not None:
             note += f"; averaged weights {percent(averaged[0]):.2f}%, {percent(averaged[1]):.2f}%"
@@ -99,7 +100,7 @@ measure_clean, measure_robust = MeasureClean(), MeasureRobust()
 
 
 def _outcomes(trainer: "Trainer", images: Images) -> Tensor:
-    """Return outcomes on clean and on attacked images, 2×N, 0 or 1; processes share the work."""
+    """Return the outcomes (0 or 1) on clean and attacked images, 2×N; processes share the work."""
     device, group = images.device, trainer.group
     precision = trainer.settings.train.measure_precision
     outcomes = torch.zeros(2, len(images), device=device)

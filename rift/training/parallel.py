@@ -1,7 +1,8 @@
-"""Processes that train one network together, one a GPU: what they share and add up.
+"""Several processes that train one network, one process per GPU.
 
-All draw the same random numbers, for whole batches; each computes its share of a batch. So one process or several do the same,
-up to the order of sums (and up to batch norm on the CPU, where every process normalises by its own share).
+All processes draw the same random numbers, for whole batches, and each computes its share of a
+batch. Several processes therefore compute the same as one, except for the order of sums. On the
+CPU, batch norm also differs: each process normalises by its own share.
 """
 
 import logging
@@ -19,28 +20,33 @@ from rift.errors import RiftError
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Processes that train together, and which of them this one is."""
+    """The processes that train one network, seen from one of them.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Return whether this is the process that writes."""
+        """Return whether this is the process that writes files."""
         return self.rank == 0
 
     def share(self, batch: Tensor) -> Tensor:
-        """Return this process's part of a batch."""
+        """Return this process's share of a batch."""
         return batch.tensor_split(self.size)[self.rank]
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Put into each tensor the sum of all processes'."""
+        """Replace each tensor by its sum over all processes, in place."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag of any process is set; all processes wait for each other."""
+        """Return whether any process has set its flag; all processes wait for each other."""
         if self.size == 1:
             return flag
         cuda = distributed.get_backend() == "nccl"
@@ -49,7 +55,10 @@ class ProcessGroup:
         return bool(flags > 0)
 
     def average_statistics(self, model: nn.Module) -> None:
-        """Put into every running statistic the mean of all processes', so that all attack the same network."""
+        """Replace every running statistic by its mean over all processes.
+
+        Otherwise each process would attack a different network.
+        """
         if self.size > 1:
             for buffer in model.buffers():
                 if buffer.is_floating_point():
@@ -58,29 +67,29 @@ class ProcessGroup:
 
 
 ALONE = ProcessGroup()
+"""The group of a single process."""
 
 
 def launched() -> bool:
-    """Say whether this process is one of several that were started together (by ``launch`` or ``torchrun``)."""
+    """Return whether ``launch`` or ``torchrun`` started this process as one of several."""
     return "WORLD_SIZE" in os.environ
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run ``rift`` in several processes on this machine that train together.
+    """Run ``rift`` in several processes on this machine, which train one network.
 
     Args:
-        processes: how many.
-        arguments: of the command.
+        processes: number of processes.
+        arguments: command line of ``rift``.
 
     Raises:
-        RiftError: one of them failed; it has said why.
+        RiftError: a process failed; it has already printed the reason.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(
-        logging.CRITICAL
-    )  # the process that failed says it better
+    # The failing process prints a better message than torch.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -96,13 +105,13 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     except ChildFailedError as error:
         rank, _ = error.get_first_failure()
         raise RiftError(
-            f"process {rank} of {processes} failed; what it said stands above"
+            f"process {rank} of {processes} failed; correct the problem in its message above"
         ) from None
 
 
 @contextmanager
 def joined_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Join the processes that were started together (``torchrun``), if this one was."""
+    """Yield the group of the processes that were started together, or ``ALONE`` if there is one."""
     if not launched():
         yield ALONE
         return

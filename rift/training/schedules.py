@@ -1,4 +1,9 @@
-"""Learning-rate schedules by name. Add yours to ``SCHEDULES`` and its name to ``rift.config.ScheduleName``."""
+"""Learning-rate schedules by name.
+
+To add one, write its function here, add it to ``SCHEDULES``, and add its name to
+``rift.config.names.ScheduleName``. A schedule is a function of the settings and of the finished
+epochs. The finished epochs include half of the present step.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,19 +12,22 @@ from rift.config import ScheduleName, Train
 
 
 def step(settings: Train, done: float) -> float:
-    """Divide by 10 at every milestone."""
+    """Return the learning rate, divided by 10 after every milestone."""
     return settings.learning_rate * 0.1 ** sum(
         done > milestone for milestone in settings.milestones
     )
 
 
 def cosine(settings: Train, done: float) -> float:
-    """Follow half a cosine down to 0."""
+    """Return a learning rate that follows half a cosine down to 0."""
     return settings.learning_rate * (1 + math.cos(math.pi * done / settings.epochs)) / 2
 
 
 def one_cycle(settings: Train, done: float) -> float:
-    """Rise from 0 over the first two fifths, then fall to 0, both in a straight line (Rice et al. 2020, "cyclic")."""
+    """Return a learning rate that rises from 0 over the first two fifths and then falls to 0.
+
+    Both parts are linear. This is the schedule "cyclic" of Rice et al. (2020).
+    """
     share = done / settings.epochs
     return settings.learning_rate * min(share / 0.4, (1 - share) / 0.6)
 
@@ -29,4 +37,3 @@ SCHEDULES: dict[ScheduleName, Callable[[Train, float], float]] = {
     "cosine": cosine,
     "one-cycle": one_cycle,
 }
-"""Functions of the settings and of the epochs done, the half of the present step among them, that give its learning rate."""

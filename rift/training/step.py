@@ -1,6 +1,7 @@
 """The step of one batch: attack, weight perturbation, loss, gradients.
 
-``BatchGradient`` reads from top to bottom. It computes a batch in parts, and shares it with other processes, if asked.
+``BatchGradient`` reads from top to bottom. It can compute a batch in parts, and share it with other
+processes.
 """
 
 import warnings
@@ -23,13 +24,13 @@ Part = tuple[Tensor, Tensor, Tensor]  # clean images, adversarial images, labels
 
 
 class BatchGradient:
-    """Computes the gradients of a batch.
+    """A function that computes the gradients of a batch.
 
     Args:
-        model: in training mode when it is called.
-        regime: whose loss and attack are used.
-        settings: of the regime, the inner attack, precision and parts.
-        stream: random numbers of the inner attack's noise, on the device of the images.
+        model: network; it must be in training mode at a call.
+        regime: loss and objective of the inner attack.
+        settings: settings of the regime and of the inner attack, precision, and number of parts.
+        stream: source of the inner attack's noise, on the device of the images.
         group: processes that share every batch.
     """
 
@@ -48,15 +49,15 @@ class BatchGradient:
         self.shared_loss = _averaging_gradients(self.loss) if group.size > 1 else self.loss
 
     def __call__(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Add to the gradients of the weights.
+        """Add the gradients of the mean loss to those of the weights.
 
         Args:
             images: float32 in [0, 1], N×C×H×W.
             labels: N.
-            epoch: number, from 1; weights are perturbed after the epochs of ``awp.warmup``.
+            epoch: number of the epoch, from 1; AWP starts after the first ``awp.warmup`` epochs.
 
         Returns:
-            Mean loss, and how many images were classified correctly.
+            Mean loss, and number of images that were classified correctly.
         """
         attacks = self.regime.objective is not None
         noise = draw_noise(images, self.attack, self.stream) if attacks else images
@@ -71,7 +72,7 @@ class BatchGradient:
                 with self._adding_up(last=number == len(parts)):
                     loss, logits = self.shared_loss(*part)
                     share = len(part[0]) / count
-                    # Processes average their gradients; each of them is a share of the batch's.
+                    # Processes average their gradients, and the gradient of the batch is a sum.
                     (loss * (share * self.group.size)).backward()
                 hits = (logits.detach().argmax(1) == part[2]).sum()
                 outcome += torch.stack([loss.detach() * share, hits])
@@ -84,9 +85,9 @@ class BatchGradient:
     def _pieces(
         self, images: Tensor, labels: Tensor, noise: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield this process's share of a batch in parts: as even as can be, none empty.
+        """Yield this process's share of a batch in parts of about equal size; none is empty.
 
-        All processes have equally many parts: each is a forward pass that all do together.
+        All processes must have equally many parts, because they run each forward pass together.
         """
         cuts = max(1, min(self.settings.train.accumulate, len(labels) // self.group.size))
         wholes = (images, labels, noise)
@@ -105,7 +106,7 @@ class BatchGradient:
 
     @contextmanager
     def _perturbed_weights(self, parts: Sequence[Part], count: int, epoch: int) -> Iterator[None]:
-        """Move the weights along the ascent of the whole batch's loss for a while (AWP)."""
+        """Move the weights along the gradient of the batch's loss (AWP), and restore them."""
         if not self.regime.perturbs_weights or epoch <= self.settings.awp.warmup:
             yield
             return
@@ -122,7 +123,7 @@ class BatchGradient:
 
     @contextmanager
     def _adding_up(self, *, last: bool) -> Iterator[None]:
-        """Let processes exchange gradients at the last part only."""
+        """Let processes exchange gradients only at the last part."""
         shared = self.shared_loss
         if isinstance(shared, DistributedDataParallel) and not last:
             with shared.no_sync():
@@ -132,7 +133,7 @@ class BatchGradient:
 
 
 class _Loss(nn.Module):
-    """The loss of a regime as a module: its one forward pass is what processes share gradients of."""
+    """The loss of a regime as a module, because torch averages the gradients of a module's pass."""
 
     def __init__(self, model: nn.Module, regime: Regime, settings: TrainingSettings) -> None:
         super().__init__()
@@ -146,8 +147,11 @@ class _Loss(nn.Module):
 
 
 def _averaging_gradients(loss: _Loss) -> DistributedDataParallel:
-    """Let processes average the gradients of a loss; running statistics are averaged elsewhere."""
+    """Return a loss whose gradients are averaged over processes.
+
+    ``ProcessGroup.average_statistics`` averages the running statistics.
+    """
     with warnings.catch_warnings():
-        # The argument's new name is unknown to older versions of torch.
+        # Older versions of torch do not know the new name of this argument.
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(loss, broadcast_buffers=False)

@@ -1,4 +1,4 @@
-"""The trainer: one loop for training, fine-tuning and transfer, which goes on after an interruption."""
+"""The trainer: one resumable loop for training, fine-tuning and transfer."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,18 +23,18 @@ from rift.training.schedules import SCHEDULES
 from rift.training.step import BatchGradient
 
 STEPS_BETWEEN_QUESTIONS = 8
-"""Steps after which processes that train together agree whether to save: the question makes them wait."""
+"""Number of steps after which several processes agree whether to save; agreeing makes them wait."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What distinguishes training, fine-tuning and transfer.
+    """The differences between training, fine-tuning and transfer.
 
     Attributes:
-        regime: loss, inner attack and wrapping of the model.
+        regime: loss, inner attack, and wrapping of the model.
         settings: optimiser, schedule, precision, augmentation, inner attack and threat model.
         purpose: name of the stream of random numbers.
-        parameters: the weights that are trained; None for all.
+        parameters: weights that are trained; None trains all.
         measure: function that measures the model after an epoch.
         moves_statistics: whether batch norm is in training mode.
     """
@@ -48,14 +48,14 @@ class Job:
 
 
 class Trainer:
-    """A training under way: everything that changes while it runs, and can be saved and restored.
+    """A training, with everything that changes while it runs and that can be saved and restored.
 
     Args:
-        model: trained in place.
+        model: network, trained in place.
         data: training images, on the device of the model.
         validation: selection split, likewise.
-        job: what is trained, and how.
-        seed: of data order, augmentation and attacks.
+        job: regime, settings, weights and measurement of the training.
+        seed: seed of data order, augmentation and attacks.
         group: processes that share every batch.
     """
 
@@ -102,16 +102,16 @@ class Trainer:
         after_epoch: Callable[[Trained], None],
         progress: Progress = no_progress,
     ) -> Trained:
-        """Train to the last epoch.
+        """Train to the last epoch, and return the result.
 
         Args:
-            work: holds the state of an earlier process, and saves that of this one.
-            after_epoch: called with the result so far at the end of every epoch.
+            work: source of the state of an interrupted run, and target of this run's states.
+            after_epoch: called with the result so far after every epoch.
             progress: called after every step.
 
         Raises:
             RiftError: the loss is no longer finite.
-            Stopped: a signal asked for it; the state has been saved.
+            Stopped: a signal asked the process to stop; the state has been saved.
         """
         saved = "no state was saved before"
         if work.state is not None:
@@ -156,28 +156,34 @@ class Trainer:
 
     @property
     def place(self) -> str:
-        """Return how far the training has come."""
+        """Return the position of the training, for messages."""
         return f"epoch {self.epoch.epoch}, batch {self.epoch.steps}"
 
     @property
     def seconds(self) -> float:
-        """Return the seconds of this epoch so far, those of earlier processes included."""
+        """Return the seconds of this epoch so far, including those of earlier processes."""
         return self._seconds + time.monotonic() - self._since
 
     def consider(self, outcomes: Tensor, *, averaged: bool = False) -> None:
-        """Make the weights that the model contains now a candidate for being kept."""
+        """Make the present weights of the model a candidate for the kept checkpoint.
+
+        Args:
+            outcomes: outcomes (0 or 1) on clean and attacked images of the selection split, 2×N, or
+                only on clean images, 1×N.
+            averaged: whether these are averaged weights.
+        """
         kept = {
             name: value.detach().clone() for name, value in self.job.regime.kept(self.model).items()
         }
         self.candidates.consider(outcomes, self.epoch.epoch, averaged, kept)
 
     def result(self) -> Trained:
-        """Return the result so far, after one epoch at least."""
+        """Return the result so far; at least one epoch must be finished."""
         kept = self.candidates.kept
         return Trained(kept.state, list(self.history), kept.epoch, kept.averaged, self.collapsed)
 
     def state(self) -> State:
-        """Return everything that another process needs to go on, not copied."""
+        """Return everything that another process needs to continue; tensors are not copied."""
         average, cuda = self.average, torch.cuda.is_available()
         return {
             "model": self.model.state_dict(),
@@ -196,7 +202,7 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Continue from a state that ``state`` returned."""
         device = self.data.device
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -215,7 +221,7 @@ class Trainer:
         self._seconds = state["seconds"]
 
     def _finish_epoch(self) -> str:
-        """Measure the model after an epoch; return a line for the log."""
+        """Measure the model after an epoch, and return a line for the log."""
         self.model.eval()
         row, note = self.job.measure(self)
         self.history.append(row)
@@ -227,10 +233,9 @@ class Trainer:
         return f"{note}; CATASTROPHIC OVERFITTING: {collapse}"
 
     def _describe_collapse(self) -> str:
-        """Describe catastrophic overfitting (Wong et al. 2020), which single-step attacks are prone to.
+        """Return a description of catastrophic overfitting (Wong et al. 2020), or an empty string.
 
-        Returns:
-            Nothing if there is none.
+        Only single-step attacks are checked, because they are prone to it.
         """
         rows = [row for row in self.history if isinstance(row, TrainingEpoch)]
         if self.settings.inner.method == "pgd" or self.job.regime.objective is None or not rows:
@@ -241,8 +246,8 @@ class Trainer:
             return ""
         return (
             f"accuracy under PGD fell from {best.adversarial_accuracy:.2f}% (epoch {best.epoch}) to"
-            f" {now.adversarial_accuracy:.2f}%, while that under the single-step attack trained with"
-            f" rose from {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch"
+            f" {now.adversarial_accuracy:.2f}%, while accuracy under the single-step attack of"
+            f" training rose from {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch"
             f" {self.candidates.kept.epoch} stays kept"
         )
 
@@ -262,27 +267,29 @@ def train(
 ) -> Trained:
     """Train a model and return its best epoch.
 
-    The epoch that is kept has the best accuracy of the regime's kind on the selection split: adversarial,
-    or standard where the regime does not attack. Of equal epochs it is the one that is better in the other
-    kind, then the earlier one. With ``train.keep: most-accurate-of-equals`` it is the most accurate of those
-    that a paired test cannot distinguish from the best. Averaged weights compete with those of the last step.
+    The kept epoch has the best accuracy on the selection split: adversarial accuracy, or standard
+    accuracy if the regime does not attack. Ties go to the epoch that is better in the other kind,
+    then to the earlier one. With ``train.keep: most-accurate-of-equals``, the kept epoch is the
+    most accurate of those that a paired test cannot distinguish from the best. Averaged weights
+    compete with those of the last step.
 
     Args:
-        model: trained in place; it ends with the weights of the last epoch.
+        model: network, trained in place; it ends with the weights of the last epoch.
         data: training images, on the device of the model.
         validation: selection split, likewise.
-        regime: an entry of ``rift.training.regimes.REGIMES``.
-        settings: schedule, optimiser, precision, augmentation, inner attack, and the threat model that
-            decides which epoch is kept.
-        seed: of data order, augmentation and attacks.
+        regime: entry of ``rift.training.regimes.REGIMES``.
+        settings: schedule, optimiser, precision, augmentation, inner attack, and the threat model
+            that decides which epoch is kept.
+        seed: seed of data order, augmentation and attacks.
         group: processes that share every batch.
-        work: an interrupted training that goes on as if nothing had happened, and saves its state.
-        after_epoch: called with the result so far at the end of every epoch.
+        work: source of the state of an interrupted run, and target of this run's states. A
+            continued run gives the same result as an uninterrupted one.
+        after_epoch: called with the result so far after every epoch.
         progress: called after every step.
 
     Raises:
         RiftError: the loss is no longer finite.
-        Stopped: a signal asked for it; the state has been saved.
+        Stopped: a signal asked the process to stop; the state has been saved.
     """
     trainer = Trainer(model, data, validation, Job(regime, settings), seed=seed, group=group)
     return trainer.run(work or Work(), after_epoch, progress)

@@ -147,7 +147,7 @@ def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path: Path)
         RiftError, match=r"file/runs/a\.json: cannot be written: .*/file is not a folder"
     ):
         artifacts.check_writable(tmp_path / "file" / "runs" / "a.json")
-    with pytest.raises(RiftError, match="a folder is there"):
+    with pytest.raises(RiftError, match="it is a folder; choose another path"):
         artifacts.check_writable(tmp_path)
 
 

@@ -359,7 +359,7 @@ def test_a_results_folder_that_cannot_be_written_is_named(folder: Path, tmp_path
     assert answer.returncode == 1
     assert answer.stderr.splitlines() == [
         f"rift: error: {tmp_path / 'run' / 'base.safetensors'}: cannot be written:"
-        f" {tmp_path / 'run'} is not a folder"
+        f" {tmp_path / 'run'} is not a folder; choose another path"
     ]
 
 
@@ -505,7 +505,7 @@ def test_doctor_says_how_to_add_every_extra(
     advice = capsys.readouterr().out
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(re.findall(r"-e '\.\[(\w+)\]', if you want \w", advice)) == set(extras)
+    assert set(re.findall(r"-e '\.\[(\w+)\]', if you need \w", advice)) == set(extras)
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(

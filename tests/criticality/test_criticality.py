@@ -483,7 +483,8 @@ def test_a_network_without_a_fixed_order_is_measured_by_whole_passes_and_that_is
     asked = Criticality(method="published", epochs=1, batch_size=6)
     found = measure(model, images, labels, ["head"], settings=asked, seed=0, progress=progress)
     assert any(
-        "whole passes: it does not call its modules in the same order" in note for note in notes
+        "whole passes: the network does not call its modules in the same order" in note
+        for note in notes
     )
     assert found.rises.mean() == pytest.approx(
         naive(model, images, labels, asked, ("head",))["head"], rel=1e-4
@@ -501,11 +502,11 @@ def test_shards_give_the_table_of_one_job_and_what_is_missing_is_said(
         for number in (1, 2, 3)
     ]
     assert criticality_table(join(parts[::-1], order)) == criticality_table(whole)
-    with pytest.raises(RiftError, match="do not hold each module of the network exactly once"):
+    with pytest.raises(RiftError, match="do not contain each module of the network exactly once"):
         join(parts[:2], order)
     with pytest.raises(RiftError, match="exactly once"):
         join([*parts, parts[0]], order)
-    with pytest.raises(RiftError, match="on other images or on another network"):
+    with pytest.raises(RiftError, match="differ in their images or in the network"):
         join([*parts[:2], replace(parts[2], losses=parts[2].losses + 1)], order)
 
 

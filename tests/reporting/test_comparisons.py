@@ -54,7 +54,7 @@ def test_a_difference_has_its_interval_its_p_and_an_asterisk_if_both_allow_it(
             text = str(shown.loc[(heading, "Δ"), (dataset, column)]).replace("−", "-")
             assert text.startswith(f"{delta.mean:+.2f}")
             assert f"[{delta.low:+.2f}, {delta.high:+.2f}]" in text
-            assert ("*" in text) == (delta.leaves_out_zero and p <= 0.05)
+            assert ("*" in text) == (delta.excludes_zero and p <= 0.05)
             marked.add("*" in text)
             written = str(shown.loc[(heading, "Δ, p"), (dataset, column)]).lstrip("< ")
             assert float(written) == pytest.approx(p, abs=0.0051)

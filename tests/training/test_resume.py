@@ -251,7 +251,8 @@ def test_a_second_process_on_the_same_run_is_refused(prepared_set: Path, tmp_pat
         first.send_signal(signal.SIGSTOP)
         second = subprocess.run(command(prepared_set, folder), capture_output=True, text=True)
         assert second.returncode == 1
-        assert "base.safetensors.lock: another process is at work on this" in second.stderr
+        message = "base.safetensors.lock: another process is working on the same output"
+        assert message in second.stderr
         first.send_signal(signal.SIGCONT)
         first.communicate()
         assert first.returncode == 0  # and the first has not been disturbed

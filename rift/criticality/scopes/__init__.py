@@ -1,8 +1,8 @@
 """Scopes by name: which modules of a network are fine-tuned.
 
-A scope is a function (table, candidates) → module names. ``candidates`` are the rows of the criticality
-table that the settings allow. To add one: a file here, a line in ``SCOPES``, its name in
-``rift.config.names.NamedScope``.
+A scope is a function (table, candidates) → module names. ``candidates`` are the rows of the
+criticality table that the settings allow. To add one, write a file here, add a line to ``SCOPES``,
+and add its name to ``rift.config.names.NamedScope``.
 """
 
 from rift.config import NamedScope

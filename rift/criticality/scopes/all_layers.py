@@ -4,5 +4,5 @@ from rift.criticality.rows import WHOLE_NETWORK, Table
 
 
 def all_layers(_table: Table, _candidates: Table) -> list[str]:
-    """Choose the whole network, batch norm and biases included."""
+    """Return the name of the whole network; batch norm and biases are included."""
     return [WHOLE_NETWORK]

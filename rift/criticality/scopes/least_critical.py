@@ -5,12 +5,16 @@ from rift.errors import RiftError
 
 
 def least_critical(count: int) -> Choose:
-    """Choose the modules of lowest MRC out of those that may be."""
+    """Return the scope of the ``count`` candidates of lowest MRC.
+
+    The scope raises a RiftError if the settings allow fewer candidates.
+    """
 
     def choose(_table: Table, candidates: Table) -> list[str]:
         if len(candidates) < count:
             raise RiftError(
-                f"{len(candidates)} modules are left to choose {count} from; lower finetune.least_share or widen finetune.part"
+                f"the scope needs {count} modules, and finetune.least_share and finetune.part allow"
+                f" {len(candidates)}; lower finetune.least_share or widen finetune.part"
             )
         return [row.module for row in sorted(candidates, key=lambda row: row.rank)[:count]]
 

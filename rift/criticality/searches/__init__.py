@@ -1,6 +1,7 @@
 """Searches for the largest robust loss in the weight ball, by name.
 
-To add one: a file here, a line in ``SEARCHES``, its name in ``rift.config.names.SearchName``.
+To add one, write a file here, add a line to ``SEARCHES``, and add its name to
+``rift.config.names.SearchName``.
 """
 
 from functools import partial

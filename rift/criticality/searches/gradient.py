@@ -1,4 +1,4 @@
-"""An estimate of all modules at once, to first order."""
+"""First-order estimate of all modules at once."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rift.config import Criticality
 from rift.criticality.moving import Examples, Outcome
-from rift.criticality.search import Ball, Found
+from rift.criticality.search import Ball, LossRise
 from rift.progress import Progress
 
 
@@ -17,10 +17,17 @@ def gradient(
     settings: Criticality,
     _seed: int,
     progress: Progress,
-) -> tuple[Outcome, dict[str, Found]]:
-    """Estimate all rises to first order, from the gradient at θ: ε‖θᵢ‖₂‖∇ᵢR‖₂, or ε‖θᵢ‖_∞‖∇ᵢR‖₁.
+) -> tuple[Outcome, dict[str, LossRise]]:
+    """Return the network's outcome, and first-order estimates of all rises.
 
-    A second pass measures how far each batch agrees, which the standard error is taken from.
+    The estimate is ε‖θᵢ‖₂‖∇ᵢR‖₂, or ε‖θᵢ‖_∞‖∇ᵢR‖₁ for the norm ``linf``, from the gradient at θ. A
+    second pass gives the estimate per batch, from which the standard error is computed.
+
+    Args:
+        examples: network and adversarial examples.
+        weights: weights by module.
+        settings: radius and norm of the ball.
+        progress: called after every batch of the second pass.
     """
 
     def gradients(losses: Tensor) -> tuple[Tensor, ...]:
@@ -29,7 +36,7 @@ def gradient(
     totals = [torch.zeros_like(weight) for weight in weights.values()]
 
     def passes() -> Iterator[tuple[Tensor, Tensor]]:
-        for losses, logits in examples.whole():
+        for losses, logits in examples.whole_passes():
             torch._foreach_add_(totals, gradients(losses))
             yield losses, logits
 
@@ -42,12 +49,12 @@ def gradient(
             for weight, total in zip(weights.values(), totals, strict=True)
         ]
         rows = []
-        for number, (losses, _) in enumerate(examples.whole(), start=1):
-            agreed = [
+        for number, (losses, _) in enumerate(examples.whole_passes(), start=1):
+            estimates = [
                 (each * step).sum() / len(losses)
                 for each, step in zip(gradients(losses), steps, strict=True)
             ]
-            rows.append(torch.stack(agreed).double())
+            rows.append(torch.stack(estimates).double())
             progress(number, len(examples.batches))
     finally:
         for weight in weights.values():
@@ -55,5 +62,5 @@ def gradient(
     sizes = torch.tensor([len(labels) for _, labels in examples.batches], dtype=torch.float64)
     table = torch.stack(rows, 1)
     return base, {
-        name: Found(rises, sizes, None) for name, rises in zip(weights, table, strict=True)
+        name: LossRise(rises, sizes, None) for name, rises in zip(weights, table, strict=True)
     }

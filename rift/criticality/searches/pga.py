@@ -8,9 +8,15 @@ from rift.criticality.moving import TRIAL, Moving, Outcome
 from rift.criticality.search import Ball
 from rift.progress import Progress
 
-# How pga begins, chosen by measurement (docs/criticality.md): the radius that the ball grows from, the part of the steps after
-# which it has its full one, and the rise of the trial's loss, in nats, from which on it has it at once.
-BEGIN, GROWING, STEEP = 0.6, 0.6, 0.5
+# Measurements chose these constants; docs/criticality.md shows them.
+BEGIN = 0.6
+"""Radius at which a growing ball starts, as a share of its full radius."""
+
+GROWING = 0.6
+"""Share of the steps after which the ball has its full radius."""
+
+STEEP = 0.5
+"""Rise of the loss in the trial, in nats, above which the ball starts with its full radius."""
 
 
 def pga(
@@ -21,58 +27,76 @@ def pga(
     random: torch.Generator,
     progress: Progress,
 ) -> Outcome:
-    """Search by projected ascent along normalised gradients, several steps a pass, from the most promising start.
+    """Return the outcome of largest loss that projected gradient ascent finds in the ball.
 
-    Steps are as long as can be: the weight goes to that point of the ball which is farthest in the direction of a mean of the
-    gradients so far, step i weighing i⁴. Where the trial has found no steep rise, the ball grows to its full size meanwhile:
-    the loss is then nearly quadratic, and the path from near the centre leads to the highest maximum. Each step takes the
-    gradient of its part of the images; the last pass takes one step along that of all, and its losses are those of the point
-    it begins at. What counts is the largest loss of such a point, and of the end. docs/criticality.md says how all this was
-    chosen.
+    Every step goes to the point of the ball that is farthest along a mean of all gradients so far.
+    Step i has weight i⁴ in the mean, and takes the gradient of one part of the images. The last
+    pass takes one step along the gradient of all images. The candidates are the centre, the point
+    before this last step, and the point after it.
+
+    The search starts at the most promising point of a trial. If the trial found no steep rise, the
+    ball grows to its full radius during the search. The loss is then nearly quadratic, and the path
+    from near the centre leads to the highest maximum. docs/criticality.md shows the measurements.
+
+    Args:
+        moving: network whose weight moves.
+        ball: ball that the weight stays in.
+        base: outcome at the centre of the ball.
+        settings: passes, steps and restarts.
+        random: source of the random starts.
+        progress: called after every step.
     """
     numbers = range(len(moving.examples.batches))
     parts = torch.arange(len(numbers)).tensor_split(min(settings.steps, len(numbers)))
     steps = (settings.passes - 1) * len(parts)
     mean, total = torch.zeros_like(moving.theta), torch.zeros_like(moving.theta)
-    start, rise = promising(moving, ball, settings, random)
+    start, rise = choose_start(moving, ball, settings, random)
     begin = 1 if rise > STEEP else BEGIN
     moving.move(begin * start)
     for step in range(1, steps + 1):
         for number in parts[(step - 1) % len(parts)].tolist():
-            mean += step**4 * moving.gradient(moving.look(number)[0].sum())
+            mean += step**4 * moving.gradient(moving.evaluate(number)[0].sum())
         moving.move(min(1, begin + (1 - begin) * step / (GROWING * steps)) * ball.farthest(mean))
         progress(step / len(parts), settings.passes)
 
     def ascend(number: int) -> tuple[Tensor, Tensor]:
-        losses, logits = moving.look(number)
+        losses, logits = moving.evaluate(number)
         total.add_(moving.gradient(losses.sum()))
         return losses, logits
 
-    here = moving.examples.outcome(ascend(number) for number in numbers)
+    reached = moving.examples.outcome(ascend(number) for number in numbers)
     moving.move(ball.farthest(total))
-    worst = max(base, here, moving.outcome(), key=lambda outcome: outcome.loss)
+    worst = max(base, reached, moving.outcome(), key=lambda outcome: outcome.loss)
     progress(settings.passes, settings.passes, mrc=worst.loss - base.loss, accuracy=worst.accuracy)
     return worst
 
 
-def promising(
+def choose_start(
     moving: Moving, ball: Ball, settings: Criticality, random: torch.Generator
 ) -> tuple[Tensor, float]:
-    """Choose where in the ball to begin, by a trial on a few images.
+    """Choose a start in the ball by a trial on a few images.
 
-    The loss has many local maxima: at most of them the network sees one class in nearly all images, and which one decides how
-    high the maximum is. So what is tried besides the centre are the points farthest towards the classes that the network leans
-    to most, then random ones. The third with the largest losses, and the centre, are judged again after one step of ascent.
+    The loss has many local maxima. At most of them, the network predicts one class for nearly all
+    images, and the class decides how high the maximum is. The trial therefore compares the points
+    that are farthest towards the likeliest classes, followed by random points if there are too few
+    classes. The third with the largest losses and the centre each take one step of ascent. The
+    highest loss wins.
+
+    Args:
+        moving: network whose weight moves.
+        ball: ball that contains the start.
+        settings: ``restarts`` is the number of points to try in addition to the centre.
+        random: source of the random points.
 
     Returns:
-        Δθ of the chosen start after that step, and by how much the loss of the trial's images is higher there, in nats; the
-        centre and 0 if nothing is to be tried.
+        Δθ of the best point after its step, and the rise of the mean loss of the trial's images
+        there, in nats. Without restarts, the centre and 0.
     """
     centre = torch.zeros_like(moving.theta)
     if settings.restarts == 0:
         return centre, 0.0
     moving.move(centre)
-    losses, logits = moving.look(TRIAL)
+    losses, logits = moving.evaluate(TRIAL)
     leaning = logits.log_softmax(1).mean(0)
     towards = leaning.argsort(descending=True, stable=True)[: settings.restarts].tolist()
     starts = [ball.farthest(moving.gradient(leaning[number], again=True)) for number in towards]
@@ -84,7 +108,7 @@ def promising(
     tried = []
     for start in starts:
         moving.move(start)
-        reached = moving.look(TRIAL)[0].sum()
+        reached = moving.evaluate(TRIAL)[0].sum()
         tried.append((reached.item(), ball.farthest(moving.gradient(reached))))
     tried.sort(key=lambda trial: trial[0], reverse=True)
     best = [step for _, step in tried[: -(-len(tried) // 3)]]
@@ -92,7 +116,7 @@ def promising(
     def loss(delta: Tensor) -> float:
         moving.move(delta)
         with torch.no_grad():
-            return moving.look(TRIAL)[0].mean().item()
+            return moving.evaluate(TRIAL)[0].mean().item()
 
     highest, start = max(
         ((loss(delta), delta) for delta in [first, *best]), key=lambda trial: trial[0]

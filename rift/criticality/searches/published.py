@@ -1,4 +1,4 @@
-"""The search of the official code."""
+"""The search of the official code: gradient ascent over batches."""
 
 import torch
 
@@ -16,26 +16,37 @@ def published(
     _random: torch.Generator,
     progress: Progress,
 ) -> Outcome:
-    """Search as the official code does: gradient ascent over batches; after each pass, into the ball, and a look at all."""
+    """Return the outcome of largest loss that the search of the official code finds.
+
+    It takes a step of gradient ascent per batch. After every pass it projects the weight into the
+    ball and evaluates all images.
+
+    Args:
+        moving: network whose weight moves.
+        ball: ball that the weight is projected into.
+        base: outcome at the centre of the ball.
+        settings: passes, learning rate, and whether the search stops at the boundary.
+        progress: called after every pass.
+    """
     worst, numbers = base, range(len(moving.examples.batches))
-    losses, logits = moving.look(0)
+    losses, logits = moving.evaluate(0)
     for epoch in range(1, settings.epochs + 1):
         for number in numbers:
             if number > 0:
-                losses, logits = moving.look(number)
+                losses, logits = moving.evaluate(number)
             gradient = moving.gradient(losses.sum())
             with torch.no_grad():
                 moving.weight.add_(gradient, alpha=settings.learning_rate / len(losses))
         delta = moving.weight.detach() - moving.theta
         outside = bool(delta.norm() > ball.radius)
         moving.move(ball.project(delta))
-        # What the next pass begins with is also what this one is judged by: the first batch, once.
-        losses, logits = moving.look(0)
-        here = moving.examples.outcome(
-            (losses, logits) if number == 0 else moving.look(number) for number in numbers
+        # One pass over the first batch serves two purposes: this evaluation and the next gradient.
+        losses, logits = moving.evaluate(0)
+        reached = moving.examples.outcome(
+            (losses, logits) if number == 0 else moving.evaluate(number) for number in numbers
         )
-        worst = max(worst, here, key=lambda outcome: outcome.loss)
-        progress(epoch, settings.epochs, mrc=worst.loss - base.loss, accuracy=here.accuracy)
+        worst = max(worst, reached, key=lambda outcome: outcome.loss)
+        progress(epoch, settings.epochs, mrc=worst.loss - base.loss, accuracy=reached.accuracy)
         if settings.stop_at_boundary and outside:
             break
     return worst

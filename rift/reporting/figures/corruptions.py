@@ -98,7 +98,7 @@ def _draw_difference(axis: Axes, place: float, scores: tuple[Array, Array], shad
     """Draw a difference with its interval, and write it at the right edge of the row."""
     delta = paired_delta(*scores)
     axis.plot((delta.low, delta.high), (place, place), color=shade, linewidth=1.1, zorder=2)
-    face = shade if delta.leaves_out_zero else "white"
+    face = shade if delta.excludes_zero else "white"
     look: dict[str, Any] = {"color": shade, "markerfacecolor": face, "markersize": 3.8}
     axis.plot(delta.mean, place, "D", zorder=4, **look)
     axis.annotate(

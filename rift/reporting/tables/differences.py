@@ -7,7 +7,7 @@ import pandas as pd
 
 from rift.reporting.outcomes import Outcomes
 from rift.reporting.tables.table import Row, is_distinguishable
-from rift.statistics import exact_test, is_yes_or_no, paired_delta
+from rift.statistics import exact_test, is_binary, paired_delta
 
 
 def difference(reference: Outcomes, variant: Outcomes) -> Row:
@@ -25,7 +25,7 @@ def difference(reference: Outcomes, variant: Outcomes) -> Row:
     row: Row = {f"delta_{name}": value for name, value in delta._asdict().items()}
 
     p = math.nan
-    if is_yes_or_no(before) and is_yes_or_no(after):
+    if is_binary(before) and is_binary(after):
         test = exact_test(before, after)
         p = test.p
         row |= {"p": p, "gained": test.gained, "lost": test.lost}

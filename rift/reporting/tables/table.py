@@ -46,7 +46,7 @@ def is_distinguishable(delta: Delta, p: float) -> bool:
         delta: the difference. Its interval must exclude zero.
         p: p of the exact test, at most ``LEVEL``; NaN where there is no test.
     """
-    return delta.leaves_out_zero and not p > LEVEL
+    return delta.excludes_zero and not p > LEVEL
 
 
 def accuracy_text(row: Row, seeds: int) -> str:

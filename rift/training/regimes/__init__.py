@@ -1,8 +1,9 @@
 """Training regimes by name.
 
-A regime is a loss, what its inner attack raises, and two hooks for regimes that wrap the model. To add one: a file here,
-a line in ``REGIMES``, its name in ``rift.config.names.RegimeName``. A regime with its own settings or an authors'
-recipe also has an entry in ``rift.config.regimes``.
+A regime is a loss, an objective of its inner attack, and two hooks for regimes that wrap the model.
+To add one, write a file here, add a line to ``REGIMES``, and add its name to
+``rift.config.names.RegimeName``. A regime with its own settings or its authors' recipe also has an
+entry in ``rift.config.regimes``.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +20,20 @@ from rift.training.regimes.unwrapped import state_of, unchanged
 
 @dataclass(frozen=True)
 class Regime:
-    """How a network is trained.
+    """A way to train a network.
 
     Attributes:
-        loss: function of (model, images, adversarial images, labels, settings), images float32 in
-            [0, 1], N×C×H×W, that returns the mean loss of the batch and the logits from which
-            accuracy is computed.
-        objective: function of (model, images, labels), the model in eval mode, that returns what the
-            inner attack raises; None: there is no attack, and the adversarial images are clean.
-        perturbs_weights: whether the loss is taken at adversarially perturbed weights (AWP).
+        loss: function of (model, images, adversarial images, labels, settings) that returns the
+            mean loss of the batch and the logits from which accuracy is computed. Images are
+            float32 in [0, 1], N×C×H×W.
+        objective: function of (model, images, labels) that returns the quantity that the inner
+            attack raises. The model is in eval mode. None means that there is no attack, and the
+            adversarial images are the clean ones.
+        perturbs_weights: whether the loss is computed at adversarially perturbed weights (AWP).
         kept_by: kind of accuracy that decides which epoch is kept.
-        prepare: function of the model that returns the one that is trained.
-        kept: function of that model that returns the state dict of the plain network that is kept.
+        prepare: function of the model that returns the model to train.
+        kept: function of the trained model that returns the state dict of the plain network to
+            keep.
     """
 
     loss: Callable[[nn.Module, Tensor, Tensor, Tensor, TrainingSettings], tuple[Tensor, Tensor]]

@@ -15,9 +15,17 @@ def loss(
     labels: Tensor,
     settings: TrainingSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return BCE(f(x'), y) + β·mean[KL(f(x) ‖ f(x'))·(1 − p_y(x))], all of it differentiated, and the adversarial logits.
+    """Return BCE(f(x'), y) + β·mean[KL(f(x) ‖ f(x'))·(1 − p_y(x))] and the adversarial logits.
 
-    BCE = −log p_y(x') − log(1 − max_{k≠y} p_k(x')). Label smoothing concerns its first term.
+    BCE = −log p_y(x') − log(1 − max_{k≠y} p_k(x')). Label smoothing applies to its first term. No
+    factor is detached from the gradient.
+
+    Args:
+        model: in training mode.
+        images: float32 in [0, 1], N×C×H×W.
+        adversarial: adversarial images, likewise.
+        labels: N.
+        settings: label smoothing, and β in ``mart.beta``.
     """
     clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
     smoothing = settings.train.label_smoothing

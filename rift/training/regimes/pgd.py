@@ -11,7 +11,7 @@ from rift.device import to_float32
 
 
 def objective(_model: nn.Module, _images: Tensor, labels: Tensor) -> Objective:
-    """Raise the cross-entropy."""
+    """Return the cross-entropy of logits, summed over images."""
     return partial(F.cross_entropy, target=labels, reduction="sum")
 
 
@@ -22,6 +22,13 @@ def loss(
     labels: Tensor,
     settings: TrainingSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy of adversarial images and their logits."""
+    """Return the mean cross-entropy of adversarial images, and their logits.
+
+    Args:
+        model: in training mode.
+        adversarial: adversarial images, float32 in [0, 1], N×C×H×W.
+        labels: N.
+        settings: label smoothing.
+    """
     logits = to_float32(model(adversarial))
     return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

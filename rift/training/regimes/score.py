@@ -11,12 +11,17 @@ from rift.device import to_float32
 
 
 def distance(adversarial: Tensor, clean: Tensor) -> Tensor:
-    """Return the squared Euclidean distance of the predicted probabilities, of logits, summed over images."""
+    """Return the squared Euclidean distance between predicted probabilities, summed over images.
+
+    Args:
+        adversarial: logits of adversarial images, N×classes.
+        clean: logits of clean images, N×classes.
+    """
     return (adversarial.softmax(1) - clean.softmax(1)).square().sum()
 
 
 def objective(model: nn.Module, images: Tensor, _labels: Tensor) -> Objective:
-    """Raise the distance from the predictions for clean images."""
+    """Return the distance from the predictions for clean images, as a function of logits."""
     return partial(distance, clean=to_float32(model(images)).detach())
 
 
@@ -27,7 +32,17 @@ def loss(
     labels: Tensor,
     settings: TrainingSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return CE(f(x), y) + β·‖f(x) − f(x')‖², both sides differentiated, and the adversarial logits."""
+    """Return CE(f(x), y) + β·‖f(x) − f(x')‖² and the adversarial logits.
+
+    Neither prediction is detached from the gradient.
+
+    Args:
+        model: in training mode.
+        images: float32 in [0, 1], N×C×H×W.
+        adversarial: adversarial images, likewise.
+        labels: N.
+        settings: label smoothing, and β in ``score.beta``.
+    """
     clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
     natural = F.cross_entropy(clean, labels, label_smoothing=settings.train.label_smoothing)
     return natural + settings.score.beta * distance(attacked, clean) / len(labels), attacked

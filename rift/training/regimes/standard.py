@@ -14,6 +14,13 @@ def loss(
     labels: Tensor,
     settings: TrainingSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy of clean images and their logits."""
+    """Return the mean cross-entropy of clean images, and their logits.
+
+    Args:
+        model: in training mode.
+        images: float32 in [0, 1], N×C×H×W.
+        labels: N.
+        settings: label smoothing.
+    """
     logits = to_float32(model(images))
     return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

@@ -11,14 +11,19 @@ from rift.device import to_float32
 
 
 def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
-    """Return KL(f(x) ‖ f(x')) of logits, summed over images."""
+    """Return KL(f(x) ‖ f(x')) of predicted probabilities, summed over images.
+
+    Args:
+        adversarial: logits of adversarial images, N×classes.
+        clean: logits of clean images, N×classes.
+    """
     return F.kl_div(
         adversarial.log_softmax(1), clean.log_softmax(1), reduction="sum", log_target=True
     )
 
 
 def objective(model: nn.Module, images: Tensor, _labels: Tensor) -> Objective:
-    """Raise the divergence from the predictions for clean images."""
+    """Return the divergence from the predictions for clean images, as a function of logits."""
     return partial(divergence, clean=to_float32(model(images)).detach())
 
 
@@ -29,8 +34,18 @@ def loss(
     labels: Tensor,
     settings: TrainingSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return CE(f(x), y) + β·KL(f(x) ‖ f(x')), both sides differentiated, and the adversarial logits."""
-    # One after the other, as published: batch norm sees clean and adversarial images apart.
+    """Return CE(f(x), y) + β·KL(f(x) ‖ f(x')) and the adversarial logits.
+
+    Neither prediction is detached from the gradient.
+
+    Args:
+        model: in training mode.
+        images: float32 in [0, 1], N×C×H×W.
+        adversarial: adversarial images, likewise.
+        labels: N.
+        settings: label smoothing, and β in ``trades.beta``.
+    """
+    # Two passes, as published: batch norm normalises clean and adversarial images separately.
     clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
     natural = F.cross_entropy(clean, labels, label_smoothing=settings.train.label_smoothing)
     return natural + settings.trades.beta * divergence(attacked, clean) / len(labels), attacked

@@ -1,4 +1,4 @@
-"""Hooks of regimes that train a network as it is."""
+"""Hooks of regimes that do not wrap the network."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def unchanged(model: nn.Module) -> nn.Module:
-    """Return the model."""
+    """Return the model itself."""
     return model
 
 
