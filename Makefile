@@ -7,7 +7,7 @@ RIVALS := $(VENV)/.rivals
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test check format bench golden clean
+.PHONY: help demo test test-long check format bench golden clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
@@ -33,7 +33,10 @@ demo: $(READY)
 
 # Two processes, one file of tests at a time: tests of a file share fixtures that take long, and compute with one thread.
 test: $(READY)
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile -m "not long"
+
+test-long: $(READY)
+	pytest -m long
 
 check: $(READY)
 	ruff format --check .

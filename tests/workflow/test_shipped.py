@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import pytest
 import yaml
 
 from rift import artifacts
@@ -31,6 +32,7 @@ def test_the_grid_of_the_second_table_is_what_would_be_run(
     assert (jobs["train"], jobs["finetune"], jobs["table"]) == (2 * 5 * 3, 2 * 5 * 3, 3)
 
 
+@pytest.mark.long
 def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(
     repository: Path, tmp_path: Path
 ) -> None:
