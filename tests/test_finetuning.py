@@ -165,6 +165,28 @@ def test_the_best_epoch_is_kept_and_runs_repeat(prepared_model: nn.Module, digit
     assert all(torch.equal(state[name], again[name]) for name in state)
 
 
+def test_dropout_obeys_the_seed_and_leaves_the_global_numbers_alone(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    few = digits.up_to(96)
+    model = nn.Sequential(prepared_model, nn.Dropout(0.5), nn.Linear(10, 10))
+
+    def run(seed: int) -> torch.Tensor:
+        settings = Finetune(epochs=1, batch_size=32, learning_rate=0.05)
+        nothing = Augment(crop=0, flip=False)
+        tuned = fine_tune(
+            model, few, few, ["2"], settings=settings, augmentation=nothing, seed=seed
+        )
+        return tuned.state["2.weight"]
+
+    first = run(0)
+    torch.manual_seed(12345)
+    before = torch.get_rng_state()
+    assert torch.equal(run(0), first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(run(1), first)
+
+
 def test_the_learning_rate_falls_halfway(prepared_model: nn.Module, digits: Images) -> None:
     few = digits.up_to(64)
     tuned = fine_tune(

@@ -11,7 +11,7 @@ from rift.artifacts.resume import State, Work
 from rift.config import TrainingSettings
 from rift.data.images import Images
 from rift.progress import Progress, no_progress
-from rift.seeds import generator
+from rift.seeds import generator, global_numbers_kept, seed_torch
 from rift.training.averaging import Average
 from rift.training.checkpoints import Candidates, Checkpoint
 from rift.training.epoch import EpochState, Steps, run_epoch
@@ -133,7 +133,7 @@ class Trainer:
 
         chosen = self.settings.train
         steps = Steps(
-            gradient=self.gradient,
+            gradient=self._seeded_gradient,
             optimizer=self.optimizer,
             learning_rate=lambda done: SCHEDULES[chosen.schedule](chosen, done),
             augmentation=self.settings.augment,
@@ -143,16 +143,26 @@ class Trainer:
             epochs=chosen.epochs,
             after_step=after_step,
         )
-        while self.epoch.epoch <= chosen.epochs:
-            self.model.train(self.job.moves_statistics)
-            run_epoch(self.epoch, self.data, steps, progress)
-            self.epoch.check_finite(f"; {saved}")
-            note = self._finish_epoch()
-            progress(self.epoch.epoch, chosen.epochs, note, loss=self.history[-1].train_loss)
-            self.epoch = EpochState.begin(self.epoch.epoch + 1, len(self.data), self.stream)
-            after_epoch(self.result())
-            save()
+        with global_numbers_kept(self.data.device):
+            while self.epoch.epoch <= chosen.epochs:
+                self.model.train(self.job.moves_statistics)
+                run_epoch(self.epoch, self.data, steps, progress)
+                self.epoch.check_finite(f"; {saved}")
+                note = self._finish_epoch()
+                progress(self.epoch.epoch, chosen.epochs, note, loss=self.history[-1].train_loss)
+                self.epoch = EpochState.begin(self.epoch.epoch + 1, len(self.data), self.stream)
+                after_epoch(self.result())
+                save()
         return self.result()
+
+    def _seeded_gradient(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Compute the gradient of a step, with the step's own numbers for dropout and drop-path.
+
+        The numbers depend on nothing but seed, step and process, so that no state contains them.
+        """
+        step = f"epoch {epoch}, step {self.epoch.steps}, process {self.group.rank}"
+        seed_torch(self.seed, f"{self.job.purpose}: dropout: {step}", images.device)
+        return self.gradient(images, labels, epoch)
 
     @property
     def place(self) -> str:
@@ -184,16 +194,12 @@ class Trainer:
 
     def state(self) -> State:
         """Return everything that another process needs to continue; tensors are not copied."""
-        average, cuda = self.average, torch.cuda.is_available()
+        average = self.average
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": average and {"steps": average.steps, "state": average.state},
-            "random": {
-                "stream": self.stream.get_state(),
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if cuda else [],
-            },
+            "random": self.stream.get_state(),
             "epoch": vars(self.epoch).copy(),
             "history": [asdict(row) for row in self.history],
             "candidates": [vars(checkpoint).copy() for checkpoint in self.candidates.checkpoints],
@@ -208,10 +214,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load(**state["average"])
-        self.stream.set_state(state["random"]["stream"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if state["random"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        self.stream.set_state(state["random"])
         self.epoch = EpochState.restore(state["epoch"], device)
         self.history = [self.job.measure.row(**row) for row in state["history"]]
         self.candidates.checkpoints = [

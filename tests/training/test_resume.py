@@ -39,7 +39,9 @@ SETTINGS = TrainingSettings(
 
 
 def fresh() -> nn.Module:
-    return models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,))
+    model = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,))
+    model.linear = nn.Sequential(nn.Dropout(0.3), model.get_submodule("linear"))
+    return model
 
 
 class KeepEverything(Work):
