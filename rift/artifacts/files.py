@@ -17,20 +17,27 @@ Content = TypeVar("Content")
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``, and rename it to ``path`` at the end.
 
-    After an exception, the temporary file is removed and ``path`` stays as it was.
+    After an exception, the temporary file is removed and ``path`` stays as it was. The content is
+    on the disk before the rename, so that a power failure leaves the old file or the new one. A
+    link stays a link, and the file that it points to is replaced.
 
     Raises:
-        RiftError: the folder cannot be created or written to, or the disk is full.
+        RiftError: the folder cannot be created or written to, the disk is full, or the path is
+            neither free nor a regular file.
     """
+    _refuse_special(path)
+    target = path.resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
+            _flush(temporary)
+            temporary.replace(target)
+            _flush(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -40,19 +47,35 @@ def replacing(path: Path) -> Iterator[Path]:
 def check_writable(path: Path) -> None:
     """Check that a file can be written, before its content takes hours to compute.
 
-    The nearest parent that exists must be a writable folder, and the path itself must not be a
-    folder.
+    The nearest parent that exists must be a writable folder. The path itself must be free or a
+    regular file.
 
     Raises:
         RiftError: the file cannot be written.
     """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
     if not folder.is_dir():
         raise _unwritable(path, f"{folder} is not a folder")
-    if path.is_dir():
-        raise _unwritable(path, "it is a folder")
+    _refuse_special(path)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _unwritable(path, f"no permission in {folder}")
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise an error for a folder, device, pipe or socket, which a rename would replace."""
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder")
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is a device, pipe or socket")
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _unwritable(path: Path, reason: str) -> RiftError:
@@ -157,5 +180,6 @@ def remove_leftovers(path: Path) -> None:
 
     No other process may be writing the file at the same time.
     """
-    for leftover in path.parent.glob(f".{path.name}.*"):
+    target = path.resolve()
+    for leftover in target.parent.glob(f".{target.name}.*"):
         leftover.unlink(missing_ok=True)

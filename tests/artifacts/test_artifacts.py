@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -149,6 +150,27 @@ def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path: Path)
         artifacts.check_writable(tmp_path / "file" / "runs" / "a.json")
     with pytest.raises(RiftError, match="it is a folder; choose another path"):
         artifacts.check_writable(tmp_path)
+
+
+def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    link, target = tmp_path / "a.txt", tmp_path / "scratch/b.txt"
+    target.write_text("before")
+    link.symlink_to(target)
+    artifacts.check_writable(link)
+    artifacts.write_text(link, "after")
+    assert link.is_symlink()
+    assert target.read_text() == "after"
+    assert [entry.name for entry in target.parent.iterdir()] == ["b.txt"]
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (artifacts.check_writable, lambda path: artifacts.write_text(path, "text")):
+        with pytest.raises(RiftError, match="pipe: cannot be written: it is a device, pipe or"):
+            write(pipe)
+    assert pipe.is_fifo()
 
 
 def test_an_exception_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
