@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
-from rift.errors import RiftError
+from rift.errors import RiftError, first_line
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,20 @@ class ProcessGroup:
                     buffer /= self.size
 
 
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables that together describe a process group."""
+
 ALONE = ProcessGroup()
 """The group of a single process."""
 
 
 def launched() -> bool:
-    """Return whether ``launch`` or ``torchrun`` started this process as one of several."""
-    return "WORLD_SIZE" in os.environ
+    """Return whether ``launch`` or ``torchrun`` started this process as one of several.
+
+    Job scripts often set some of the variables for other programs. A process without all of them
+    trains alone.
+    """
+    return all(name in os.environ for name in VARIABLES)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
@@ -110,13 +119,35 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def joined_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Yield the group of the processes that were started together, or ``ALONE`` if there is one."""
+def joined_group(
+    device: torch.device, patience: timedelta = timedelta(minutes=5)
+) -> Iterator[ProcessGroup]:
+    """Yield the group of the processes that were started together, or ``ALONE`` if there is one.
+
+    Args:
+        device: device of this process.
+        patience: time to wait for the other processes to start.
+
+    Raises:
+        RiftError: the other processes did not answer in time, or a variable is no number.
+    """
     if not launched():
         yield ALONE
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    present = ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES)
+    advice = (
+        f"{present}: the environment describes a process group; start all of its processes, or"
+        f" unset {VARIABLES[0]} to train in one process"
+    )
     try:
-        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+        store, rank, size = next(rendezvous("env://", timeout=patience))
+    except (distributed.DistError, ValueError) as error:
+        raise RiftError(f"{advice} ({first_line(error)})") from error
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    # A collective waits longer than the start: one process writes files while others wait.
+    store.set_timeout(distributed.default_pg_timeout)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+    try:
+        yield ProcessGroup(rank, size)
     finally:
         distributed.destroy_process_group()

@@ -211,3 +211,49 @@ def test_the_command_starts_its_processes_itself(prepared_set: Path, tmp_path: P
     assert failed.returncode == 1
     assert f"{prepared_set}: does not exist" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "answer"),
+    [
+        ({"WORLD_SIZE": "2"}, "alone"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}, "alone"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "PORT"},
+            "refused: RANK=0, WORLD_SIZE=2, ",
+        ),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "PORT"},
+            "refused: RANK=1, WORLD_SIZE=2, ",
+        ),
+        (
+            {"RANK": "one", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "PORT"},
+            "refused: RANK=one, WORLD_SIZE=2, ",
+        ),
+    ],
+)
+def test_variables_of_a_job_script_neither_hang_nor_break_a_training(
+    variables: dict[str, str], answer: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    program = (
+        "from datetime import timedelta\nimport torch\nfrom rift.errors import RiftError\n"
+        "from rift.training.parallel import ALONE, joined_group\n"
+        "try:\n"
+        "    with joined_group(torch.device('cpu'), timedelta(seconds=1)) as group:\n"
+        "        print('alone' if group is ALONE else 'joined')\n"
+        "except RiftError as error:\n"
+        "    print('refused:', error)\n"
+    )
+    values = {name: port if value == "PORT" else value for name, value in variables.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **values},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.startswith(answer), done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 1
