@@ -1,6 +1,6 @@
-"""Data sets: where they come from, how they are cut, and the images that the core computes on.
+"""Data sets: their sources, their splits, and the images that the core computes on.
 
-``rift.data.images`` needs torch and is not imported here: preparing data does not wait for it.
+``rift.data.images`` needs torch, so it is not imported here: preparing data needs no torch.
 """
 
 from rift.data.prepared import Prepared, load, prepare, save, test_set_digest

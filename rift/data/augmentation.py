@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once, on its device."""
+"""Augmentation of a batch, on its device."""
 
 from functools import partial
 
@@ -10,19 +10,19 @@ from rift.errors import RiftError
 
 
 def augment(images: Images, settings: Augment, generator: torch.Generator) -> Images:
-    """Crop and flip every image separately.
+    """Return a batch in which every image is shifted and flipped at random.
 
-    Each image is shifted by up to ``crop`` pixels in both directions; reflection fills what the shift
-    uncovers. This equals padding by ``crop`` with reflection and cropping at random. Half of the images
-    are mirrored.
+    Each image is shifted by up to ``crop`` pixels in both directions, and the uncovered border is
+    filled by reflection. This equals reflection padding by ``crop`` and a random crop. With
+    ``flip``, each image is mirrored horizontally with probability 0.5.
 
     Args:
-        images: a batch.
-        settings: largest shift (smaller than the images) and whether to flip.
-        generator: on the device of the images.
+        images: batch of N images.
+        settings: largest shift in pixels (smaller than the images), and whether to flip.
+        generator: source of random numbers, on the device of the images.
 
     Raises:
-        RiftError: the shift is as large as the images.
+        RiftError: ``crop`` is not smaller than the height and the width of the images.
     """
     return images.replaced(partial(_augmented, settings=settings, generator=generator))
 
@@ -32,24 +32,23 @@ def _augmented(images: torch.Tensor, settings: Augment, generator: torch.Generat
     if settings.crop >= min(height, width):
         raise RiftError(
             f"augment.crop: a shift by {settings.crop} pixels is too large for images of {height} ×"
-            f" {width}"
+            f" {width}; choose at most {min(height, width) - 1}"
         )
     device = images.device
 
     def source(length: int) -> torch.Tensor:
-        """Return which pixel each pixel along one side is taken from, N×length."""
+        """Return the source index of each pixel along one side, N×length."""
         shift = torch.randint(
             -settings.crop, settings.crop + 1, (count, 1), generator=generator, device=device
         )
-        index = (
-            torch.arange(length, device=device) + shift
-        ).abs()  # reflected at the first pixel …
-        return (length - 1) - ((length - 1) - index).abs()  # … and at the last
+        # The two absolute values reflect at the first and at the last pixel.
+        index = (torch.arange(length, device=device) + shift).abs()
+        return (length - 1) - ((length - 1) - index).abs()
 
     rows, columns = source(height), source(width)
     if settings.flip:
         mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    which = torch.arange(count, device=device)[:, None, None]
-    # Advanced indices around the channel slice put it last.
-    return images[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    image = torch.arange(count, device=device)[:, None, None]
+    # Advanced indices on both sides of the channel slice move the channels to the end.
+    return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

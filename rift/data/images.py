@@ -1,7 +1,7 @@
-"""Images with labels, on one device: what the core computes on.
+"""Images with labels on one device, in memory or streamed from their source.
 
-The core uses ``len``, ``labels``, ``device``, ``take``, ``batches`` and ``floats``, and nothing else, so
-that sets in memory and sets that stream from disk are the same to it.
+The core computes on ``Images``. It handles sets in memory and streamed sets alike, because both
+have the same methods.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,21 +16,21 @@ from torch.utils.data import DataLoader, Dataset
 from rift.errors import RiftError
 
 BATCH_SIZE = 500
-"""Images at once where the result does not depend on it."""
+"""Number of images per batch where the result does not depend on it."""
 
 MEMORY_MIB = 8192
-"""A data set that needs more memory than this is streamed."""
+"""Memory limit for a data set, in MiB; a larger one is streamed."""
 
 Reader = Callable[[int], tuple[Any, Any]]
 
 
 class Images:
-    """Images (N×C×H×W, uint8 or float32 in [0, 1]) and their labels (int64, N), both on one device.
+    """Images (N×C×H×W, uint8 or float32 in [0, 1]) and their labels (int64, N) on one device.
 
-    Make them with ``Images.of``, which checks what it is given.
+    Create them with ``Images.of``, which checks its input.
 
     Attributes:
-        labels: int64, N, on the device.
+        labels: class of each image: int64, N, on the device.
     """
 
     def __init__(self, pixels: Tensor, labels: Tensor) -> None:
@@ -46,30 +46,33 @@ class Images:
         device: str | torch.device = "cpu",
         memory_mib: int = MEMORY_MIB,
     ) -> "Images":
-        """Take images of any common form.
+        """Return images and labels of any common type as ``Images``.
 
         Args:
-            images: N×C×H×W as a torch or numpy array, uint8 or floats in [0, 1]; or a torch
-                ``Dataset`` or ``DataLoader`` of such images (C×H×W or a batch of them) with labels.
+            images: torch tensor or numpy array, N×C×H×W, uint8 or floats in [0, 1]; or torch
+                ``Dataset`` or ``DataLoader`` of such images (C×H×W or batches of them) with labels.
                 A PIL image counts as uint8.
-            labels: N whole numbers from 0; None where the images bring their own.
-            device: where the core computes.
-            memory_mib: a ``Dataset`` or ``DataLoader`` that needs more memory is read from its
-                source whenever images are needed.
+            labels: integers ≥ 0, N; None for a ``Dataset`` or ``DataLoader``.
+            device: device of the result.
+            memory_mib: memory limit in MiB; a ``Dataset`` or ``DataLoader`` that needs more is
+                read from its source whenever images are needed.
 
         Raises:
-            RiftError: images have another type, shape or range, or labels do not belong to them.
+            RiftError: the images have another type, shape or range, or the labels are not N
+                integers ≥ 0.
         """
         if isinstance(images, Images):
             return images.to(device)
         if isinstance(images, DataLoader | Dataset):
             if labels is not None:
                 raise RiftError(
-                    "images: a Dataset or DataLoader brings its own labels; omit labels"
+                    "images: a Dataset or DataLoader contains its own labels; omit labels"
                 )
             return _of_dataset(images, torch.device(device), memory_mib)
         if labels is None:
-            raise RiftError("labels: are missing; only a Dataset or DataLoader brings its own")
+            raise RiftError(
+                "labels: are missing; pass them, or pass a Dataset or DataLoader that contains them"
+            )
         pixels = _checked_pixels(images)
         return cls(pixels.to(device), _checked_labels(labels, len(pixels)).to(device))
 
@@ -88,51 +91,70 @@ class Images:
         return channels, height, width
 
     def take(self, index: Tensor | slice) -> "Images":
-        """Return some of the images, by their places or as a slice."""
+        """Return some of the images.
+
+        Args:
+            index: positions (int64), mask (bool, N) or slice.
+        """
         return Images(self._pixels[index], self.labels[index])
 
     def batches(self, size: int = BATCH_SIZE) -> Iterator["Images"]:
-        """Yield all images in their order, ``size`` at a time; the last batch may be smaller."""
+        """Yield all images in order, in batches of ``size``; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self.take(slice(start, start + size))
 
     def floats(self) -> Tensor:
-        """Return the images as float32 in [0, 1], N×C×H×W, channels last in memory."""
+        """Return the images as float32 in [0, 1], N×C×H×W, in the channels-last memory format."""
         if self._pixels.dtype != torch.uint8:
             return self._pixels.to(memory_format=torch.channels_last)
         return self._pixels.to(torch.float32, memory_format=torch.channels_last) / 255
 
     def replaced(self, change: Callable[[Tensor], Tensor]) -> "Images":
-        """Return images changed by a function of the stored values, uint8 or float32, N×C×H×W."""
+        """Return the images after a function of the stored values, and the same labels.
+
+        Args:
+            change: function of images (uint8 or float32, N×C×H×W) → images of the same type and
+                number.
+        """
         return Images(change(self._pixels), self.labels)
 
     def first(self, images: int | Literal["all"], setting: str) -> "Images":
-        """Return the first images only.
+        """Return the first images.
 
         Args:
-            images: how many, or all.
-            setting: the key that asked for them, for the message.
+            images: number of images, or ``all``.
+            setting: configuration key that gives the number, for the message.
 
         Raises:
-            RiftError: there are fewer.
+            RiftError: the set has fewer images.
         """
         if images == "all":
             return self
         if images > len(self):
-            raise RiftError(f"{setting}: {images} images asked for, but the split has {len(self)}")
+            raise RiftError(
+                f"{setting}: is {images}, but the split has {len(self)} images; choose at most"
+                f" {len(self)}, or all"
+            )
         return self.up_to(images)
 
     def up_to(self, images: int) -> "Images":
-        """Return the first images only, all if there are fewer."""
+        """Return the first images, or all if the set has fewer."""
         return self.take(slice(0, images))
 
     def to(self, device: str | torch.device) -> "Images":
-        """Return the images on a device."""
+        """Return the images and labels on a device."""
         return Images(self._pixels.to(device), self.labels.to(device))
 
 
 class StreamedImages(Images):
-    """Images that are read from their source whenever they are needed, by several threads."""
+    """Images that several threads read from their source whenever they are needed.
+
+    Args:
+        read: function of a position in the source → (image, label).
+        places: position of each image in the source, N.
+        labels: int64, N, on the device of the result.
+        shape: channels, height and width.
+    """
 
     def __init__(
         self,
@@ -152,28 +174,28 @@ class StreamedImages(Images):
         return self._shape
 
     def take(self, index: Tensor | slice) -> Images:
-        """Return some of the images: in memory by their places, still streamed as a slice."""
+        """Return some of the images: still streamed for a slice, else in memory."""
         if isinstance(index, slice):
             return StreamedImages(self._read, self._places[index], self.labels[index], self._shape)
         places = index.tolist() if index.dtype != torch.bool else index.nonzero()[:, 0].tolist()
         return self._loaded([self._places[place] for place in places], self.labels[index])
 
     def batches(self, size: int = BATCH_SIZE) -> Iterator[Images]:
-        """Yield all images in their order, in memory, ``size`` at a time."""
+        """Yield all images in order, in batches of ``size`` that are in memory."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             yield self._loaded(self._places[part], self.labels[part])
 
     def floats(self) -> Tensor:
-        """Return all images at once, float32 in [0, 1]: they must fit into memory."""
+        """Return all images as float32 in [0, 1], N×C×H×W; they must fit into memory."""
         return self._loaded(self._places, self.labels).floats()
 
     def replaced(self, change: Callable[[Tensor], Tensor]) -> Images:
-        """Return images changed by a function of the stored values, in memory."""
+        """Return the images after a function of the stored values; they must fit into memory."""
         return self._loaded(self._places, self.labels).replaced(change)
 
     def to(self, device: str | torch.device) -> Images:
-        """Return images that are put on another device when they are read."""
+        """Return the labels on a device, and images that move to it when they are read."""
         return StreamedImages(self._read, self._places, self.labels.to(device), self._shape)
 
     def _loaded(self, places: Sequence[int], labels: Tensor) -> Images:
@@ -186,18 +208,19 @@ def _checked_pixels(images: object) -> Tensor:
     """Return images as uint8 or float32, N×C×H×W.
 
     Raises:
-        RiftError: they are of another type, shape or range.
+        RiftError: the images have another type, shape or range.
     """
     if not isinstance(images, Tensor | np.ndarray):
         raise RiftError(
-            f"images: a {type(images).__name__} is neither a torch nor a numpy array, and no Dataset"
+            f"images: a {type(images).__name__} is not supported; pass a torch tensor, a numpy"
+            " array, a Dataset or a DataLoader"
         )
     pixels = torch.from_numpy(images) if isinstance(images, np.ndarray) else images.detach()
     if pixels.ndim != 4:
         raise RiftError(f"images: have shape {tuple(pixels.shape)}; they must be N×C×H×W")
     if pixels.shape[1] > 4 >= pixels.shape[3]:
         raise RiftError(
-            f"images: have shape {tuple(pixels.shape)}, channels last; permute them to N×C×H×W"
+            f"images: have shape {tuple(pixels.shape)}, with channels last; permute to N×C×H×W"
         )
     if pixels.dtype == torch.uint8:
         return pixels
@@ -206,10 +229,11 @@ def _checked_pixels(images: object) -> Tensor:
             f"images: are {pixels.dtype}; convert them to torch.uint8 or to floats in [0, 1]"
         )
     low, high = (float(pixels.min()), float(pixels.max())) if pixels.numel() else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):  # also where they are not a number
+    # The negation also catches NaN.
+    if not (low >= 0 and high <= 1):
         raise RiftError(
-            f"images: floats must be in [0, 1], but these are in [{low:g}, {high:g}]; divide by 255,"
-            " or undo the normalisation: it belongs into the model"
+            f"images: floats must be in [0, 1], but these are in [{low:g}, {high:g}]; divide by"
+            " 255, or remove the normalisation: it is part of the model"
         )
     return pixels.to(torch.float32)
 
@@ -218,23 +242,27 @@ def _checked_labels(labels: object, count: int) -> Tensor:
     """Return labels as int64, N.
 
     Raises:
-        RiftError: they are not whole numbers from 0, or not one per image.
+        RiftError: the labels are not integers ≥ 0, or not one per image.
     """
     found = torch.as_tensor(cast("Any", labels)).detach()
     if found.ndim != 1 or len(found) != count:
-        raise RiftError(f"labels: have shape {tuple(found.shape)}, but there are {count} images")
+        raise RiftError(
+            f"labels: have shape {tuple(found.shape)}, but there are {count} images; pass one label"
+            " per image"
+        )
     if found.is_floating_point() or found.dtype == torch.bool:
-        raise RiftError(f"labels: are {found.dtype}; they must be whole numbers from 0")
+        raise RiftError(f"labels: are {found.dtype}; convert them to integers from 0")
     if count and int(found.min()) < 0:
-        raise RiftError(f"labels: contain {int(found.min())}; they must be whole numbers from 0")
+        raise RiftError(f"labels: contain {int(found.min())}; they must be integers from 0")
     return found.to(torch.int64)
 
 
 def _one_image(image: object) -> Tensor:
-    """Return one image, C×H×W, as a tensor."""
+    """Return one image as a tensor, C×H×W."""
     if isinstance(image, Tensor):
         return image
-    if hasattr(image, "convert"):  # a PIL image, without an import of PIL
+    # A PIL image is recognised by its method, so that PIL need not be imported.
+    if hasattr(image, "convert"):
         array = np.asarray(image)
         return torch.from_numpy(np.atleast_3d(array).transpose(2, 0, 1).copy())
     return torch.as_tensor(cast("Any", image))
@@ -243,17 +271,17 @@ def _one_image(image: object) -> Tensor:
 def _of_dataset(
     source: "DataLoader[Any] | Dataset[Any]", device: torch.device, memory_mib: int
 ) -> Images:
-    """Read a data set into memory, or describe how it is streamed if it is too large.
+    """Read a torch data set into memory, or stream it if it needs more than ``memory_mib``.
 
     Raises:
-        RiftError: it is empty, has no length, or does not return images with labels.
+        RiftError: the data set is empty, has no length, or does not return images with labels.
     """
     dataset = source.dataset if isinstance(source, DataLoader) else source
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise RiftError("images: a Dataset needs a length and a place for each image")
+        raise RiftError("images: the Dataset must define __len__ and __getitem__")
     count = len(dataset)
     if count == 0:
-        raise RiftError("images: the Dataset is empty")
+        raise RiftError("images: the Dataset is empty; pass at least one image")
     first, _ = _pair(dataset[0])
     pixels = _checked_pixels(_one_image(first)[None])
     if count * pixels.nbytes > memory_mib * 2**20:
@@ -278,13 +306,14 @@ def _of_dataset(
 
 
 def _pair(item: object) -> tuple[Any, Any]:
-    """Return image and label of what a data set returned.
+    """Return the image and the label of an item of a data set.
 
     Raises:
-        RiftError: it is not a pair.
+        RiftError: the item is not a pair.
     """
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise RiftError(
-            f"images: the Dataset returns a {type(item).__name__}, not a pair of image and label"
+            f"images: the Dataset returns a {type(item).__name__}; it must return pairs of image"
+            " and label"
         )
     return item[0], item[1]

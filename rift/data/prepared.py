@@ -1,4 +1,4 @@
-"""A data set cut into splits: the form in which every stage reads it."""
+"""A data set cut into splits, as every stage reads it."""
 
 import hashlib
 import json
@@ -28,12 +28,13 @@ class Prepared:
     """A data set cut into splits.
 
     Attributes:
-        images: by split, uint8, N×C×H×W.
-        labels: by split, int64, N, in 0 … len(classes) - 1.
-        classes: names of the classes in the order of their labels.
-        mean: of each channel over the training split, images in [0, 1].
+        images: images by split: uint8, N×C×H×W.
+        labels: labels by split: int64, N, in 0 … len(classes) - 1.
+        classes: names of the classes, in the order of their labels.
+        mean: mean of each channel over the training split, for images in [0, 1].
         std: standard deviation of each channel, likewise.
-        facts: name, checksums of the source files, split seed, and counts.
+        facts: name of the data set, checksums of the source files, split seed, and images per
+            class of every split.
     """
 
     images: dict[str, Array]
@@ -45,22 +46,33 @@ class Prepared:
 
     @property
     def size(self) -> int:
-        """Side of the images in pixels; all are square."""
+        """Return the side of the images in pixels; all are square."""
         return int(next(iter(self.images.values())).shape[-1])
 
     def split(self, name: str, device: "str | torch.device" = "cpu") -> "Images":
-        """Return the images of a split, on a device."""
+        """Return the images and labels of a split, on a device."""
         from rift.data.images import Images
 
         return Images.of(self.images[name], self.labels[name], device=device)
 
 
 def prepare(name: DatasetName, settings: Data, progress: Progress = no_progress) -> Prepared:
-    """Read a data set, download it first if it is not there, and cut it into training, validation and test split.
+    """Read a data set, and cut it into a training, a validation and a test split.
 
-    The official test split stays whole; where there is none, a share is cut from the images first. The validation split
-    is cut from what is left for training. Both cuts are stratified by class and depend on nothing but the seed; with
-    ``cut: last`` the validation split is the last images instead, for bases that were trained on all before them.
+    A missing data set is downloaded first. The official test split stays whole; if there is none, a
+    share of the images is cut off for it. The validation split is cut from the remaining training
+    images. Both cuts are stratified by class and depend only on the seed. With ``cut: last``, the
+    validation split is the last training images instead, for bases that were trained on all images
+    before them.
+
+    Args:
+        name: key of ``rift.data.sources.DATASETS``.
+        settings: data root, seed, kind of cut, and shares of the splits.
+        progress: called during the download.
+
+    Raises:
+        RiftError: the data set is missing, damaged, or cannot be downloaded; or ``cut: last``
+            leaves a class without images in the training or the validation split.
     """
     dataset = DATASETS[name]
     if dataset.archive is not None:
@@ -79,12 +91,13 @@ def prepare(name: DatasetName, settings: Data, progress: Progress = no_progress)
             for split in ("train", "validation")
         ):
             raise RiftError(
-                f"data.cut: last: the last images of {name} are not of every class; say stratified"
+                f"data.cut: last: the last images of {name} do not contain every class; set"
+                " data.cut: stratified"
             )
     else:
         _cut(images, labels, "validation", settings.validation, rng)
 
-    # From the histogram of each channel: exact, and without a copy of the images in floating point.
+    # The histogram of each channel gives exact moments, without a float copy of the images.
     levels = np.arange(256) / 255
     shares = np.stack([_histogram(channel) for channel in np.moveaxis(images["train"], 1, 0)])
     mean = shares @ levels
@@ -109,7 +122,8 @@ def prepare(name: DatasetName, settings: Data, progress: Progress = no_progress)
 
 
 def _histogram(channel: Array) -> Array:
-    """Share of each of the 256 levels, a thousand images at a time: bincount makes 64 bits of every pixel."""
+    """Return the share of each of the 256 levels in a channel (uint8, N×H×W)."""
+    # A thousand images at a time, because bincount converts every pixel to 64 bits.
     parts = (channel[start : start + 1000] for start in range(0, len(channel), 1000))
     counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
     return np.asarray(counts / channel.size)
@@ -122,7 +136,7 @@ def _cut(
     share: float,
     rng: np.random.Generator,
 ) -> None:
-    """Move a share of every class, drawn at random, from the training split to ``split``."""
+    """Move a random share of every class from the training split to ``split``."""
     taken = np.zeros(len(labels["train"]), dtype=bool)
     for label in np.unique(labels["train"]):
         members = np.flatnonzero(labels["train"] == label)
@@ -131,17 +145,22 @@ def _cut(
 
 
 def _last(count: int, share: float) -> Array:
+    """Return a mask, bool, ``count``, that selects the last share of the images."""
     return np.arange(count) >= count - max(1, round(share * count))
 
 
 def _move(images: dict[str, Array], labels: dict[str, Array], split: str, taken: Array) -> None:
-    """Move the images taken from the training split to ``split``, both in their old order."""
+    """Move the images that ``taken`` selects from the training split to ``split``, in order."""
     images[split], labels[split] = images["train"][taken], labels["train"][taken]
     images["train"], labels["train"] = images["train"][~taken], labels["train"][~taken]
 
 
 def save(path: Path, prepared: Prepared, source: Provenance) -> None:
-    """Write a prepared set as safetensors: ``{split}_images`` and ``{split}_labels``."""
+    """Write a prepared set as safetensors, with arrays ``{split}_images`` and ``{split}_labels``.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     arrays = {f"{split}_images": np.ascontiguousarray(prepared.images[split]) for split in SPLITS}
     arrays |= {f"{split}_labels": prepared.labels[split] for split in SPLITS}
     facts = {
@@ -154,10 +173,10 @@ def save(path: Path, prepared: Prepared, source: Provenance) -> None:
 
 
 def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
-    """Read the named splits of a prepared set.
+    """Read splits of a prepared set.
 
     Raises:
-        RiftError: the file cannot be read or is no prepared set.
+        RiftError: the file cannot be read, or is not a prepared set.
     """
     names = tuple(f"{split}_{kind}" for split in splits for kind in ("images", "labels"))
     arrays, facts = read_arrays(path, names, ("classes", "mean", "std", "facts"))
@@ -172,15 +191,17 @@ def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
 
 
 def test_set_digest(path: Path) -> str:
-    """Tell the test images of a prepared set from those of any other, by a digest of where they are from and how they were cut.
+    """Return a digest that identifies the test images of a prepared set, 16 hexadecimal digits.
+
+    It covers the source of the images and the way that they were cut.
 
     Raises:
         RiftError: the file cannot be read.
     """
     facts = read_facts(path).get("facts", {})
-    from_where = {key: facts.get(key) for key in ("dataset", "sources", "split_seed")}
+    origin = {key: facts.get(key) for key in ("dataset", "sources", "split_seed")}
     text = json.dumps(
-        {**from_where, "images_per_class": facts.get("images_per_class", {}).get("test")},
+        {**origin, "images_per_class": facts.get("images_per_class", {}).get("test")},
         sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]

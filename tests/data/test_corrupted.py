@@ -83,16 +83,16 @@ def test_a_published_set_of_other_images_is_refused(
     other_labels = labels.copy()
     other_labels[0] = (other_labels[0] + 1) % 10
     cases = [
-        (images, labels[:-3], r"fog\.npy: holds .* but labels\.npy beside it \d+ labels"),
-        (images[:-5], labels, r"fog\.npy: holds .* but labels\.npy beside it"),
-        (images.astype(np.float32), labels, r"fog\.npy: holds .* float32 values"),
-        (images, other_labels, r"labels\.npy: holds different labels at different severities"),
+        (images, labels[:-3], r"fog\.npy: contains .* but labels\.npy contains \d+ labels"),
+        (images[:-5], labels, r"fog\.npy: contains .* but labels\.npy"),
+        (images.astype(np.float32), labels, r"fog\.npy: contains .* float32 values"),
+        (images, other_labels, r"labels\.npy: contains different labels at different severities"),
         (
             images[:, :4],
             labels,
-            r"fog\.npy: is not the corrupted copy of this test split: .* wanted are \d+ of \(8, 8, 1\)",
+            r"fog\.npy: does not belong to this test split: .* are \d+ of shape \(8, 8, 1\)",
         ),
-        (images, np.zeros_like(labels), r"fog\.npy: is not the corrupted copy of this test split"),
+        (images, np.zeros_like(labels), r"fog\.npy: does not belong to this test split"),
     ]
     for wrong_images, wrong_labels, message in cases:
         write(published, wrong_images, wrong_labels, monkeypatch)
@@ -126,7 +126,7 @@ def test_a_published_set_that_lies_by_class_gets_the_order_of_the_test_split(
 def test_more_images_than_there_are_is_refused(prepared: data.Prepared, published: Path) -> None:
     for source in ("published", "generated"):
         with pytest.raises(
-            RiftError, match=r"corrupt\.images: 360 images asked for, but the test split has 359"
+            RiftError, match=r"corrupt\.images: is 360, but the test split has 359 images"
         ):
             split(prepared, published, source=source, images=360)
 
@@ -156,10 +156,10 @@ def test_class_folders_are_read_by_class_and_number(tmp_path: Path) -> None:
         ]
         assert np.abs(images[:, :, 9, 9, 1].astype(int) - wanted).max() <= 1
     assert known.find(tmp_path, "frost") is None
-    with pytest.raises(RiftError, match=r"fog/1/n3: holds no image"):
+    with pytest.raises(RiftError, match=r"fog/1/n3: contains no image"):
         known.read(tmp_path / "Some-C/fog", ("n1", "n2", "n3"))
     (tmp_path / "Some-C/fog/4/n2/test_2.JPEG").unlink()
-    with pytest.raises(RiftError, match=r"fog/4: holds other images than .*fog/1"):
+    with pytest.raises(RiftError, match=r"fog/4: contains other images than .*fog/1"):
         known.read(tmp_path / "Some-C/fog", ("n1", "n2"))
 
 
@@ -184,7 +184,7 @@ def test_what_is_written_is_read_back_and_a_part_of_it_refused(
         files.load(path, labels)
     np.save(path, written.images.reshape(100, 8, 8, 1)[:-5])
     with pytest.raises(
-        RiftError, match=r"fog\.npy: holds \(95, 8, 8, 1\) uint8 values instead of 20 images at 5"
+        RiftError, match=r"fog\.npy: contains \(95, 8, 8, 1\) uint8 values instead of 20 images"
     ):
         files.load(path, labels)
     path.write_bytes(whole)

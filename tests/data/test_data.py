@@ -156,7 +156,9 @@ def test_asking_for_more_images_than_there_are_is_refused(prepared: data.Prepare
     test = prepared.split("test")
     assert len(test.first(7, "x").labels) == 7
     assert len(test.first("all", "x").labels) == len(test.labels)
-    with pytest.raises(RiftError, match=r"evaluate\.pgd\.images: 9999 images asked for"):
+    with pytest.raises(
+        RiftError, match=r"evaluate\.pgd\.images: is 9999, but the split has 359 images"
+    ):
         test.first(9999, "evaluate.pgd.images")
 
 

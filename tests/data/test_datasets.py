@@ -113,7 +113,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_even_if_its_checksum_fits(
     marker = tmp_path / "was-run"
     layout = write_cifar100(tmp_path, train=pickle.dumps({"data": Malicious(marker)}))
     with pytest.raises(
-        RiftError, match=r"train: is not a file of the official Python version \(asks for "
+        RiftError, match=r"train: is not a file of the official Python version \(it contains "
     ):
         cifar(layout)(tmp_path)
     assert not marker.exists()
@@ -123,7 +123,7 @@ def test_labels_of_another_length_are_refused(tmp_path: Path) -> None:
     wrong = batch(40, 0, "fine_labels")
     wrong["fine_labels"].pop()
     layout = write_cifar100(tmp_path, train=pickle.dumps(wrong, protocol=4))
-    with pytest.raises(RiftError, match=r"train: holds \(40, 3072\) uint8 values for 39 labels"):
+    with pytest.raises(RiftError, match=r"train: contains \(40, 3072\) uint8 values for 39 labels"):
         cifar(layout)(tmp_path)
 
 
@@ -231,13 +231,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     r"wnids\.txt: does not name the classes of .*train, each once \(a class twice\)": lambda folder: (
         (folder / "wnids.txt").write_text("n01\nn02\nn03\nn03\n")
     ),
-    r"train/n02/images: holds no image": lambda folder: shutil.rmtree(
+    r"train/n02/images: contains no image": lambda folder: shutil.rmtree(
         folder / "train" / "n02" / "images"
     ),
-    r"n03_1\.JPEG: is damaged or no image": lambda folder: truncate(
+    r"n03_1\.JPEG: is damaged or not an image": lambda folder: truncate(
         folder / "train" / "n03" / "images" / "n03_1.JPEG"
     ),
-    r"n01_0\.JPEG: is of 32 × 32 pixels": lambda folder: Image.new("RGB", (32, 32)).save(
+    r"n01_0\.JPEG: has 32 × 32 pixels": lambda folder: Image.new("RGB", (32, 32)).save(
         folder / "train" / "n01" / "images" / "n01_0.JPEG"
     ),
     r"val_annotations\.txt: has no line for extra\.JPEG": lambda folder: (
@@ -434,7 +434,7 @@ def test_last_images_of_a_set_that_lies_by_class_are_no_selection_split(
     )
     monkeypatch.setitem(DATASETS, "digits", Dataset(lambda _: source))
     with pytest.raises(
-        RiftError, match=r"data\.cut: last: the last images of digits are not of every class"
+        RiftError, match=r"data\.cut: last: the last images of digits do not contain every class"
     ):
         data.prepare("digits", Data(cut="last"))
 

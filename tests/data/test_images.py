@@ -81,8 +81,8 @@ def test_a_part_of_a_part_is_counted_from_its_own_beginning(form: str) -> None:
         ),
         (PIXELS.int(), r"images: are torch\.int32; convert them to torch\.uint8 or to floats"),
         (PIXELS[0], r"images: have shape \(3, 4, 5\); they must be N×C×H×W"),
-        (torch.zeros(23, 8, 9, 3), r"have shape \(23, 8, 9, 3\), channels last; permute them"),
-        ([[1]], r"images: a list is neither a torch nor a numpy array, and no Dataset"),
+        (torch.zeros(23, 8, 9, 3), r"have shape \(23, 8, 9, 3\), with channels last; permute to"),
+        ([[1]], r"images: a list is not supported; pass a torch tensor"),
     ],
 )
 def test_other_types_ranges_and_shapes_are_refused(images: object, message: str) -> None:
@@ -95,8 +95,8 @@ def test_other_types_ranges_and_shapes_are_refused(images: object, message: str)
     [
         (None, "labels: are missing"),
         (LABELS[:-1], r"labels: have shape \(22,\), but there are 23 images"),
-        (LABELS.float(), r"labels: are torch\.float32; they must be whole numbers from 0"),
-        (LABELS - 1, r"labels: contain -1; they must be whole numbers from 0"),
+        (LABELS.float(), r"labels: are torch\.float32; convert them to integers from 0"),
+        (LABELS - 1, r"labels: contain -1; they must be integers from 0"),
     ],
 )
 def test_labels_that_do_not_belong_to_the_images_are_refused(labels: object, message: str) -> None:
@@ -105,5 +105,5 @@ def test_labels_that_do_not_belong_to_the_images_are_refused(labels: object, mes
 
 
 def test_a_data_set_brings_its_own_labels() -> None:
-    with pytest.raises(RiftError, match="brings its own labels; omit labels"):
+    with pytest.raises(RiftError, match="contains its own labels; omit labels"):
         Images.of(Pairs(), LABELS)

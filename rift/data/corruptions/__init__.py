@@ -1,8 +1,10 @@
 """Corruptions of Hendrycks and Dietterich (2019) by name.
 
-A corruption is a function (images, parameters, rng) → images. Images are float32 in [0, 1], N×C×H×W; the result is clipped
-later. To add one: a file here, a line in ``CORRUPTIONS``, its parameters in ``severities.json`` and its name in
-``rift.config.names.CorruptionName``.
+A corruption is a function (images, parameters, rng) → images. Images are float32 in [0, 1],
+N×C×H×W; the caller clips the result.
+
+To add a corruption, write its function in a file here and add a line to ``CORRUPTIONS``. Then add
+its parameters to ``severities.json``, and its name to ``rift.config.names.CorruptionName``.
 """
 
 from collections.abc import Callable

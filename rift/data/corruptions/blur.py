@@ -1,4 +1,4 @@
-"""Blur: light that belongs to one place is spread over others."""
+"""Blur corruptions."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -8,13 +8,14 @@ from rift.data.corruptions.pixels import Images, clipped_zoom, gaussian, to_uint
 
 
 def gaussian_blur(images: Images, sigma: float, _rng: np.random.Generator) -> Array:
+    """Return images blurred by a Gaussian; ``sigma`` is in pixels."""
     return gaussian(images, sigma)
 
 
 def defocus_blur(
     images: Images, parameters: tuple[float, float], _rng: np.random.Generator
 ) -> Array:
-    """Convolution with a disk of some radius, its rim softened by a 3×3 Gaussian."""
+    """Convolve with a disk whose rim is softened by a 3×3 Gaussian; both sizes are in pixels."""
     from scipy.ndimage import convolve, gaussian_filter
 
     radius, alias_blur = parameters
@@ -28,10 +29,11 @@ def defocus_blur(
 def glass_blur(
     images: Images, parameters: tuple[float, int, int], rng: np.random.Generator
 ) -> Array:
-    """Every pixel takes the colour of one nearby, between two Gaussian blurs.
+    """Copy the colour of a nearby pixel to every pixel, between two Gaussian blurs.
 
-    The published code means to swap two pixels, but its assignment through views leaves the second as it is: a pixel is
-    copied. It goes from the last pixel to the first, so a colour may travel on; the outermost pixels stay.
+    The published code intends to swap two pixels, but its assignment through views leaves the
+    second unchanged, so it copies one. It goes from the last pixel to the first, so that a colour
+    may travel on. The outermost pixels are unchanged.
     """
     sigma, reach, rounds = parameters
     count, channels, height, width = images.shape
@@ -50,21 +52,25 @@ def glass_blur(
 
 
 def motion_blur(images: Images, parameters: tuple[int, float], rng: np.random.Generator) -> Array:
+    """Return images blurred along a line at a random angle within ±45° of the horizontal."""
     radius, sigma = parameters
     return along_a_line(images, radius, sigma, rng.uniform(-45, 45, len(images)))
 
 
 def along_a_line(images: Array, radius: int, sigma: float, angles: Array) -> Array:
-    """Smear each image one way along a line, as ImageMagick does, which the published code calls.
+    """Blur each image in one direction along a line.
+
+    The published code calls ImageMagick; this function computes the same.
 
     Args:
-        images: N×C×H×W.
-        radius: the line is 2·radius + 1 pixels long.
-        sigma: of the half Gaussian of weights, which is greatest at the pixel itself.
-        angles: N of them, in degrees from the horizontal.
+        images: float32 in [0, 1], N×C×H×W.
+        radius: half the length of the line, which is 2·radius + 1 pixels long.
+        sigma: standard deviation in pixels of the half Gaussian of weights, which is largest at the
+            pixel itself.
+        angles: angle per image in degrees from the horizontal, N.
 
     Returns:
-        Images of whole 8-bit levels, rounded, as ImageMagick hands them back.
+        Images in [0, 1], N×C×H×W, rounded to 8-bit levels as in ImageMagick.
     """
     length = 2 * radius + 1
     steps = np.arange(length)
@@ -85,9 +91,9 @@ def along_a_line(images: Array, radius: int, sigma: float, angles: Array) -> Arr
 
 
 def zoom_blur(images: Images, parameters: tuple[float, float], _rng: np.random.Generator) -> Array:
-    """Mean of the image and its enlargements; the first of these is the image once more."""
+    """Average the image and its enlargements; the first enlargement is the image itself."""
     stop, step = parameters
-    # As published, whether the last factor is the stop itself is left to rounding.
+    # As in the published code, rounding decides whether ``stop`` itself is among the factors.
     factors = np.arange(1, stop, step)
     total = images + sum(clipped_zoom(images, factor) for factor in factors)
     return np.asarray(total / (len(factors) + 1))

@@ -1,4 +1,4 @@
-"""Corruption of images, a chunk at a time."""
+"""Corruption of images at all severities."""
 
 import json
 from importlib.resources import files
@@ -11,15 +11,18 @@ from rift.config import CorruptionName
 from rift.data.corruptions import CORRUPTIONS
 from rift.data.corruptions.pixels import to_uint8
 
-# Images that are corrupted at once, with random numbers of their own. Another size would give other images.
 CHUNK = 100
+"""Number of images per random stream; another number would give other corrupted images."""
 
 
 def severities(side: int) -> dict[str, list[Any]]:
-    """Return the published parameters of every corruption, severity 1 to 5 (meanings in the file's ``meaning``).
+    """Return the published parameters of every corruption, a list for severities 1 to 5.
+
+    The entry ``meaning`` of ``severities.json`` explains the parameters.
 
     Args:
-        side: of the images, in pixels: up to 32 the parameters are those of CIFAR-10-C, above those of Tiny-ImageNet-C.
+        side: side of the images in pixels. The parameters are those of CIFAR-10-C up to 32 pixels,
+            and those of Tiny-ImageNet-C above.
     """
     tables = json.loads((files("rift.data.corruptions") / "severities.json").read_text())
     table: dict[str, list[Any]] = tables["cifar" if side <= 32 else "tiny-imagenet"]
@@ -29,25 +32,25 @@ def severities(side: int) -> dict[str, list[Any]]:
 def corrupt(images: NDArray[np.uint8], name: CorruptionName, seed: int) -> NDArray[np.uint8]:
     """Corrupt images at all five severities.
 
-    An image's result depends on those before it, not on those after: the first so many images give the first of the result.
+    The result of an image does not depend on later images, so the first images of a set give the
+    first images of its result.
 
     Args:
         images: uint8, N×C×H×W.
-        name: a key of ``CORRUPTIONS``.
-        seed: of all that is random.
+        name: key of ``CORRUPTIONS``.
+        seed: seed of all random numbers.
 
     Returns:
-        uint8, 5×N×C×H×W, severity 1 first.
+        Corrupted images, uint8, 5×N×C×H×W, severity 1 first.
     """
     corrupted = np.empty((5, *images.shape), dtype=np.uint8)
     for level, parameters in enumerate(severities(max(images.shape[2:]))[name]):
         for number, start in enumerate(range(0, len(images), CHUNK)):
             part = images[start : start + CHUNK]
-            # A last chunk is filled up, so that its images meet the random numbers that they would meet among more.
-            pixels = np.resize(part, (CHUNK, *images.shape[1:])).astype(np.float32) / np.float32(
-                255
-            )
-            # The name is part of the seed, so that two noises do not draw the same numbers.
+            # The last chunk is filled up, so that its random numbers do not depend on its size.
+            filled = np.resize(part, (CHUNK, *images.shape[1:]))
+            pixels = filled.astype(np.float32) / np.float32(255)
+            # The name is part of the seed, so that two corruptions draw different numbers.
             rng = np.random.default_rng([seed, *name.encode(), level, number])
             corrupted[level, start : start + CHUNK] = to_uint8(
                 CORRUPTIONS[name](pixels, parameters, rng)

@@ -1,4 +1,4 @@
-"""Digital: what happens to a picture after it was taken."""
+"""Digital corruptions: contrast, elastic transform, pixelation, JPEG compression, saturation."""
 
 import io
 from collections.abc import Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def contrast(images: Images, scale: float, _rng: np.random.Generator) -> Array:
+    """Return images with the deviation of each channel from its mean multiplied by ``scale``."""
     mean = images.mean(axis=(2, 3), keepdims=True)
     return np.asarray((images - mean) * scale + mean)
 
@@ -21,7 +22,11 @@ def contrast(images: Images, scale: float, _rng: np.random.Generator) -> Array:
 def elastic_transform(
     images: Images, parameters: tuple[float, float, float], rng: np.random.Generator
 ) -> Array:
-    """Move three points at random, the picture with them (an affine map), then each pixel by smooth noise."""
+    """Apply a random affine map, then move each pixel by smooth noise.
+
+    The affine map moves three points of the image at random. All parameters are shares of the
+    larger side of the image.
+    """
     from scipy.ndimage import gaussian_filter
 
     alpha, sigma, shift = (share * max(images.shape[2:]) for share in parameters)
@@ -31,7 +36,7 @@ def elastic_transform(
     arm = min(height, width) // 3
     points = np.array([width // 2, height // 2]) + arm * np.array([[1, 1], [1, -1], [-1, -1]])
     moved = points + rng.uniform(-shift, shift, (count, 3, 2))
-    # The affine map back from the moved points: (x, y, 1) of the result to (x, y) of the image.
+    # Inverse affine map, from (x, y, 1) of the result to (x, y) of the image.
     back = np.linalg.inv(np.concatenate([moved, np.ones((count, 3, 1))], axis=2)) @ points
     x, y = np.einsum(
         "kij,nkc->cnij", np.stack([columns, rows, np.ones_like(rows)]), back.astype(np.float32)
@@ -51,13 +56,13 @@ def elastic_transform(
 
 
 def _at(images: Array, y: Array, x: Array, fold: Callable[[Array, int], Array]) -> Array:
-    """Read images between their pixels, linearly.
+    """Return images sampled at real coordinates by bilinear interpolation, N×C×H×W.
 
     Args:
         images: N×C×H×W.
-        y: rows to read at, N×H×W.
-        x: columns to read at, N×H×W.
-        fold: brings an index that lies outside back inside.
+        y: row coordinates, N×H×W.
+        x: column coordinates, N×H×W.
+        fold: function of (indices, size) that maps indices outside the image to indices inside.
     """
     count, channels, height, width = images.shape
     top, left = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -76,19 +81,20 @@ def _at(images: Array, y: Array, x: Array, fold: Callable[[Array, int], Array]) 
 
 
 def _mirror(index: Array, size: int) -> Array:
-    """Fold indices back at the middle of the border pixels: c b | a b c | b a."""
+    """Return indices in 0 … size - 1, mirrored at the centre of the border: c b | a b c | b a."""
     period = max(2 * size - 2, 1)
     index = index % period
     return np.asarray(np.minimum(index, period - index))
 
 
 def _reflect(index: Array, size: int) -> Array:
-    """Fold indices back at the rim of the border pixels: b a | a b c | c b."""
+    """Return indices in 0 … size - 1, reflected at the edge of the border: b a | a b c | c b."""
     index = index % (2 * size)
     return np.asarray(np.minimum(index, 2 * size - 1 - index))
 
 
 def pixelate(images: Images, scale: float, _rng: np.random.Generator) -> Array:
+    """Return images reduced by the factor ``scale`` and enlarged again, both with a box filter."""
     from PIL import Image
 
     height, width = images.shape[2:]
@@ -101,6 +107,7 @@ def pixelate(images: Images, scale: float, _rng: np.random.Generator) -> Array:
 
 
 def jpeg_compression(images: Images, quality: int, _rng: np.random.Generator) -> Array:
+    """Return images after JPEG compression."""
     from PIL import Image
 
     def through_jpeg(image: Image.Image) -> Image.Image:
@@ -112,9 +119,10 @@ def jpeg_compression(images: Images, quality: int, _rng: np.random.Generator) ->
 
 
 def _each(images: Images, change: "Callable[[Image.Image], Image.Image]") -> Array:
-    """Hand the images to Pillow, one by one, which wants H×W for grey and H×W×3 for colour."""
+    """Return the images after a function of Pillow images that is applied to each of them."""
     from PIL import Image
 
+    # Pillow expects H×W for grey images and H×W×3 for colour images.
     grey = images.shape[1] == 1
     pixels = to_uint8(images[:, 0] if grey else np.moveaxis(images, 1, -1))
     changed = np.stack(
@@ -124,14 +132,18 @@ def _each(images: Images, change: "Callable[[Image.Image], Image.Image]") -> Arr
 
 
 def saturate(images: Images, parameters: tuple[float, float], _rng: np.random.Generator) -> Array:
-    """Scale and shift S of HSV. Grey images have no colour to change; a grey pixel of a colour image turns red."""
+    """Scale and shift the saturation in HSV.
+
+    Images with one channel are unchanged. A grey pixel of a colour image turns red.
+    """
     if images.shape[1] == 1:
         return images
     scale, shift = parameters
     value = images.max(axis=1, keepdims=True)
     spread = value - images.min(axis=1, keepdims=True)
     saturation = np.clip(spread / np.where(value > 0, value, 1) * scale + shift, 0, 1)
-    # How far each channel falls short of V, as a share of the most: that is the hue, which by convention is red for grey.
+    # The shortfall of each channel below the value V, as a share of the largest shortfall, encodes
+    # the hue. By convention, the hue of grey is red.
     red = np.array([0, 1, 1], dtype=np.float32).reshape(1, 3, 1, 1)
     shortfall = np.where(spread > 0, (value - images) / np.where(spread > 0, spread, 1), red)
     return np.asarray(value * (1 - saturation * shortfall))

@@ -1,8 +1,9 @@
-"""The corrupted test split of a data set: published or generated, and its files in the layout of the published ones.
+"""The corrupted test split of a data set, published or generated, and its files.
 
-For each corruption ``NAME.npy`` (uint8, 5N×H×W×C, severity 1 first) with ``NAME.json`` (where it comes from). ``labels.npy``
-beside them (int64, 5N) is for other programs: here the labels are those of the test split. Programs that read CIFAR-10-C take
-it for granted that N is 10,000.
+The files have the layout of the published ones. Each corruption has ``NAME.npy`` (uint8,
+5N×H×W×C, severity 1 first) and ``NAME.json`` (provenance). ``labels.npy`` (int64, 5N) in the same
+folder is for other programs; rift uses the labels of the test split. Programs that read CIFAR-10-C
+assume that N is 10,000.
 """
 
 import hashlib
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CorruptedSplit:
-    """Test images after one corruption.
+    """Test images after one corruption, as an array.
 
     Attributes:
-        corruption: which.
+        corruption: name of the corruption.
         images: uint8, 5×N×H×W×C, severity 1 first; the labels are those of the first N test images.
         source: whether the images were published or generated here.
     """
@@ -48,12 +49,12 @@ class CorruptedSplit:
 
 @dataclass(frozen=True)
 class CorruptedImages:
-    """Test images after one corruption.
+    """Test images after one corruption, on a device.
 
     Attributes:
-        corruption: its name.
+        corruption: name of the corruption.
         source: whether the images were published or generated here.
-        severities: images at each severity that is evaluated, by severity.
+        severities: images by severity (1 to 5), for the severities that are evaluated.
     """
 
     corruption: str
@@ -70,31 +71,33 @@ def corrupted_test_split(
 ) -> CorruptedSplit:
     """Read the published corrupted images, or corrupt the test split.
 
-    Published images that lie by class are put where the test split has images of their class, the first of a class first:
-    so the labels are those of the test split, whatever the source.
+    Published images that are sorted by class are put in the order of the labels of the test split;
+    images of the same class keep their order. The labels are therefore those of the test split for
+    both sources.
 
     Args:
-        prepared: with its test split.
-        corruption: a key of ``rift.data.corruptions.CORRUPTIONS``.
-        settings: ``source`` says which of the two: ``auto`` takes the published images where they lie under the data root,
-            ``published`` downloads them if need be.
-        root: the data root.
-        progress: of the download.
+        prepared: prepared data set with its test split.
+        corruption: key of ``rift.data.corruptions.CORRUPTIONS``.
+        settings: number of images, seed, and source: ``auto`` uses the published images if they
+            exist under the data root, ``published`` downloads them if necessary.
+        root: data root.
+        progress: called during the download.
 
     Raises:
-        RiftError: there is no published set, or it cannot be had, or is not one of this test split; or more images are
-            asked for than there are.
+        RiftError: no corrupted set has been published, it cannot be downloaded, or it does not
+            belong to this test split; or ``corrupt.images`` is larger than the test split.
     """
     name, labels = prepared.facts["dataset"], prepared.labels["test"]
     count = len(labels) if settings.images == "all" else settings.images
     if count > len(labels):
         raise RiftError(
-            f"corrupt.images: {count} images asked for, but the test split has {len(labels)}"
+            f"corrupt.images: is {count}, but the test split has {len(labels)} images; choose at"
+            f" most {len(labels)}, or all"
         )
     published = DATASETS[name].corrupted
     if published is None and settings.source == "published":
         raise RiftError(
-            f"corrupt.source: no corrupted {name} has been published; say generated or auto"
+            f"corrupt.source: no corrupted {name} has been published; set it to generated or auto"
         )
     found = None
     if published is not None and settings.source != "generated":
@@ -104,27 +107,30 @@ def corrupted_test_split(
         if published is not None and published.jpeg_quality is not None:
             images = np.stack([_stored(severity, published.jpeg_quality) for severity in images])
         return CorruptedSplit(corruption, np.moveaxis(images, 2, -1), "generated")
-    images, theirs = published.read(found, prepared.classes)
-    wanted = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
-    if images.shape[2:] != wanted or not np.array_equal(np.sort(theirs), np.sort(labels)):
+    images, published_labels = published.read(found, prepared.classes)
+    expected = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
+    same_classes = np.array_equal(np.sort(published_labels), np.sort(labels))
+    if images.shape[2:] != expected or not same_classes:
         raise RiftError(
-            f"{found}: is not the corrupted copy of this test split: it holds {len(theirs)} images of {images.shape[2:]}"
-            f" values, wanted are {len(labels)} of {wanted}, as many of each class; corrupt.source: generated makes one"
+            f"{found}: does not belong to this test split: it contains {len(published_labels)}"
+            f" images of shape {images.shape[2:]}; expected are {len(labels)} of shape {expected},"
+            " with the same number per class; set corrupt.source: generated"
         )
-    if not np.array_equal(theirs, labels):
-        place = np.empty(len(labels), dtype=np.int64)
-        place[np.argsort(labels, kind="stable")] = np.argsort(theirs, kind="stable")
-        images = images[:, place]
+    if not np.array_equal(published_labels, labels):
+        order = np.empty(len(labels), dtype=np.int64)
+        order[np.argsort(labels, kind="stable")] = np.argsort(published_labels, kind="stable")
+        images = images[:, order]
     return CorruptedSplit(corruption, images[:, :count], "published")
 
 
 def _stored(images: Array, quality: int) -> Array:
-    """Send images (uint8, N×C×H×W) through JPEG files, as the published ones have gone."""
+    """Return images (uint8, N×C×H×W) after JPEG compression, as the published ones were stored."""
     parts = [
         images[start : start + CHUNK].astype(np.float32) / np.float32(255)
         for start in range(0, len(images), CHUNK)
     ]
-    rng = np.random.default_rng(0)  # not drawn from
+    # JPEG compression draws no numbers from it.
+    rng = np.random.default_rng(0)
     return np.concatenate([to_uint8(jpeg_compression(part, quality, rng)) for part in parts])
 
 
@@ -135,6 +141,7 @@ def _published(
     root: Path,
     progress: Progress,
 ) -> Path | None:
+    """Return the path of the published images, or None if ``auto`` does not find them."""
     found = published.find(root, corruption)
     for archive in published.archives if settings.source == "published" else ():
         if found is None:
@@ -143,19 +150,23 @@ def _published(
     if found is None and settings.source == "published":
         folders = " or ".join(str(root / archive.folder) for archive in published.archives)
         raise RiftError(
-            f"{folders}: holds no {corruption}; unpack it anew, or say corrupt.source: generated"
+            f"{folders}: contains no {corruption}; unpack the archive again, or set corrupt.source:"
+            " generated"
         )
     return found
 
 
 def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -> None:
-    """Write ``NAME.npy``, and beside it ``NAME.json`` and ``labels.npy``.
+    """Write ``NAME.npy``, and ``NAME.json`` and ``labels.npy`` next to it.
 
     Args:
-        path: of ``NAME.npy``.
-        split: the images.
-        labels: of the test split.
+        path: path of ``NAME.npy``.
+        split: corrupted images.
+        labels: labels of the test split, int64.
         source: provenance.
+
+    Raises:
+        RiftError: a file cannot be written.
     """
     count = split.images.shape[1]
     write_array(path.with_name("labels.npy"), np.tile(labels[:count], SEVERITIES))
@@ -170,21 +181,22 @@ def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -
 
 
 def load(path: Path, labels: Array) -> CorruptedSplit:
-    """Read what ``save`` wrote; the images stay on disk until they are looked at.
+    """Read the files that ``save`` wrote; the images are memory-mapped.
 
     Args:
-        path: of ``NAME.npy``.
-        labels: of the test split.
+        path: path of ``NAME.npy``.
+        labels: labels of the test split, int64.
 
     Raises:
-        RiftError: files are missing or damaged, or are not of this test split.
+        RiftError: files are missing or damaged, or were not made from this test split.
     """
     images = read_array(path)
     facts = read_json(path.with_suffix(".json"), ("corruption", "source", "images", "labels"))
     count = facts["images"]
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != SEVERITIES * count:
         raise RiftError(
-            f"{path}: holds {images.shape} {images.dtype} values instead of {count} images at 5 severities"
+            f"{path}: contains {images.shape} {images.dtype} values instead of {count} images at"
+            " 5 severities; delete it and run rift corrupt again"
         )
     if facts["labels"] != _digest(labels[:count]):
         raise RiftError(f"{path}: was not made from this test split; run rift corrupt again")
@@ -196,14 +208,14 @@ def load(path: Path, labels: Array) -> CorruptedSplit:
 def severities_of(
     path: Path, prepared: Prepared, settings: Ood, *, data: str, device: "str | torch.device"
 ) -> CorruptedImages:
-    """Read the severities that are evaluated, as images on a device.
+    """Return the images of the evaluated severities, on a device.
 
     Args:
-        path: of ``NAME.npy``.
-        prepared: with its test split.
-        settings: severities, and how many images of each.
+        path: path of ``NAME.npy``.
+        prepared: prepared data set with its test split.
+        settings: severities, and number of images at each.
         data: name of the prepared data set, for messages.
-        device: where the images are needed.
+        device: device of the images.
 
     Raises:
         RiftError: the file is missing or damaged, or was not made from this test split.
@@ -213,7 +225,7 @@ def severities_of(
     from rift.data.images import Images
 
     if path.suffix != ".npy":
-        raise RiftError(f"--corrupted: {path}: is not a .npy file of rift corrupt")
+        raise RiftError(f"--corrupted: {path}: is not a .npy file; name a file of rift corrupt")
     split = load(path, prepared.labels["test"])
     expected = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
     if split.images.shape[2:] != expected:

@@ -8,10 +8,11 @@ from rift.data.corruptions.pixels import Images, gaussian, luminance
 _WATER = np.array([175, 238, 238], dtype=np.float32).reshape(1, 3, 1, 1) / 255
 _MUD = np.array([63, 42, 20], dtype=np.float32).reshape(1, 3, 1, 1) / 255
 _RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-# Lengths of steps to a diagonal neighbour and of a knight's move: 1.4 and 2.1969 in sixteen bits, as OpenCV has them.
-_ASLANT, _KNIGHT = 91750 / 65536, 143976 / 65536
+# Lengths of a diagonal step and of a knight's move: 1.4 and 2.1969 in OpenCV's 16-bit fixed point.
+_DIAGONAL, _KNIGHT = 91750 / 65536, 143976 / 65536
+# Neighbouring pixels are connected only within the same image.
 _TO_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
-_TO_NEIGHBOURS[[0, 2]] = False  # in the same image only
+_TO_NEIGHBOURS[[0, 2]] = False
 
 
 def spatter(
@@ -19,13 +20,14 @@ def spatter(
     parameters: tuple[float, float, float, float, float, int],
     rng: np.random.Generator,
 ) -> Array:
-    """Lay liquid over the picture: where blurred noise passes a threshold."""
+    """Cover the image with water or mud where blurred noise exceeds a threshold."""
     mean, std, sigma, threshold, weight, is_mud = parameters
     count, channels, height, width = images.shape
     liquid = gaussian(rng.normal(mean, std, (count, height, width)), sigma)
     wet = liquid >= threshold
     if is_mud:
-        # As published, the weight is the width of a blur, and a splash is its middle alone.
+        # As in the published code, the weight is the width of a blur, and a threshold keeps only
+        # the middle of a splash.
         cover = gaussian((liquid > threshold).astype(np.float32), weight)
         cover[cover < 0.8] = 0
     else:
@@ -37,13 +39,15 @@ def spatter(
 
 
 def _drops(liquid: Array) -> Array:
-    """Shade water by the distance from its edges, as if lit from the upper left.
+    """Return the opacity of water, shaded by the distance from its edges.
+
+    The light comes from the upper left.
 
     Args:
-        liquid: uint8, N×H×W, its amount.
+        liquid: amount of water, uint8, N×H×W.
 
     Returns:
-        Opacity, N×H×W, at most 1 in each image that has any.
+        Opacity, N×H×W, with maximum 1 in each image that has any.
     """
     from scipy.ndimage import correlate, uniform_filter
 
@@ -54,17 +58,19 @@ def _drops(liquid: Array) -> Array:
         uniform_filter(np.clip(relief, 0, 255).astype(float), 3, mode="mirror", axes=(1, 2))
     )
     drops = liquid * shade
-    most = drops.max(axis=(1, 2), keepdims=True)
-    return np.asarray(drops / np.where(most > 0, most, 1))
+    largest = drops.max(axis=(1, 2), keepdims=True)
+    return np.asarray(drops / np.where(largest > 0, largest, 1))
 
 
 def _edges(images: Array, low: float, high: float) -> Array:
-    """Find edges by Canny's method (Sobel gradients, their L1 norm, no smoothing), as OpenCV does.
+    """Return the edges that OpenCV's Canny detector finds, bool, N×H×W.
+
+    It uses Sobel gradients and their L1 norm, without smoothing.
 
     Args:
         images: uint8, N×H×W.
-        low: gradient that an edge has everywhere.
-        high: gradient that an edge has somewhere.
+        low: threshold that the gradient exceeds everywhere on an edge.
+        high: threshold that the gradient exceeds somewhere on an edge.
     """
     from scipy.ndimage import correlate1d, label
 
@@ -75,7 +81,7 @@ def _edges(images: Array, low: float, high: float) -> Array:
     strength = np.abs(right) + np.abs(down)
     around = np.pad(strength, ((0, 0), (1, 1), (1, 1)))
 
-    def beside(row: int, column: int) -> Array:
+    def neighbour(row: int, column: int) -> Array:
         return around[
             :, 1 + row : 1 + row + images.shape[1], 1 + column : 1 + column + images.shape[2]
         ]
@@ -86,12 +92,12 @@ def _edges(images: Array, low: float, high: float) -> Array:
     ridge = np.select(
         [flat, steep, rising],
         [
-            # Of two equals the first is the edge.
-            (strength > beside(0, -1)) & (strength >= beside(0, 1)),
-            (strength > beside(-1, 0)) & (strength >= beside(1, 0)),
-            (strength > beside(-1, -1)) & (strength > beside(1, 1)),
+            # If two neighbours are equal, the first is the edge.
+            (strength > neighbour(0, -1)) & (strength >= neighbour(0, 1)),
+            (strength > neighbour(-1, 0)) & (strength >= neighbour(1, 0)),
+            (strength > neighbour(-1, -1)) & (strength > neighbour(1, 1)),
         ],
-        (strength > beside(-1, 1)) & (strength > beside(1, -1)),
+        (strength > neighbour(-1, 1)) & (strength > neighbour(1, -1)),
     )
     lines, count = label(ridge & (strength > low), _TO_NEIGHBOURS)
     strong = np.bincount(lines[ridge & (strength > high)], minlength=count + 1) > 0
@@ -99,14 +105,21 @@ def _edges(images: Array, low: float, high: float) -> Array:
 
 
 def _distance(edges: Array) -> Array:
-    """Measure how far each pixel lies from the nearest edge of its image (bool, N×H×W), in OpenCV's steps.
+    """Return the distance of each pixel to the nearest edge of its image, as OpenCV computes it.
 
-    Steps go to the side, aslant and as the knight moves. That is at most 2% from the straight distance, but depths are cut to
-    whole numbers later, which makes the difference visible. An image without edges is far from all.
+    A path consists of straight steps, diagonal steps and knight's moves. Its length differs from
+    the Euclidean distance by at most 2%, but the difference is visible after the later conversion
+    to integers.
+
+    Args:
+        edges: bool, N×H×W.
+
+    Returns:
+        Distances in pixels, N×H×W; larger than any path in an image without edges.
     """
     from scipy.ndimage import distance_transform_edt
 
-    # Images of a batch lie further apart than their pixels, so that the nearest edge is never one of another image.
+    # The spacing between images exceeds their size, so that the nearest edge is in the same image.
     apart = sum(edges.shape)
     if not edges.any():
         return np.full(edges.shape, float(apart))
@@ -115,19 +128,19 @@ def _distance(edges: Array) -> Array:
     )
     image, *offset = np.abs(nearest - np.indices(edges.shape))
     short, long = np.sort(offset, axis=0)
-    steps = np.where(long < 2 * short, _ASLANT * (2 * short - long), long - 2 * short)
+    steps = np.where(long < 2 * short, _DIAGONAL * (2 * short - long), long - 2 * short)
     return np.asarray(apart * image + steps + _KNIGHT * np.minimum(short, long - short))
 
 
 def _equalize(images: Array) -> Array:
-    """Spread the levels of each image (uint8, N×H×W) evenly over 0 … 255, as OpenCV does: its lowest becomes 0."""
+    """Return images (uint8, N×H×W) after histogram equalisation to 0 … 255, as in OpenCV."""
     counts = np.stack(
         [(images == level).sum(axis=(1, 2)) for level in range(images.max() + 1)], axis=1
     )
     up_to = counts.cumsum(axis=1)
     lowest = np.take_along_axis(counts, (counts > 0).argmax(axis=1)[:, None], axis=1)
     above = up_to[:, -1:] - lowest
-    # An image of a single level stays as it is.
+    # An image with a single level is unchanged.
     spread = np.where(
         above > 0,
         np.round((up_to - lowest) * 255 / np.maximum(above, 1)),

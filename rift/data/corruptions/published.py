@@ -1,4 +1,7 @@
-"""Published corrupted test splits (Hendrycks and Dietterich 2019): CIFAR-10-C, CIFAR-100-C and Tiny-ImageNet-C."""
+"""Published corrupted test splits (Hendrycks and Dietterich 2019).
+
+They are CIFAR-10-C, CIFAR-100-C and Tiny-ImageNet-C.
+"""
 
 import io
 from pathlib import Path
@@ -15,7 +18,15 @@ SEVERITIES = 5
 
 
 def arrays(archive: Archive, checksums: dict[str, str]) -> Corrupted:
-    """Describe a set of ``.npy`` files: 5N×H×W×C, severity 1 first, and ``labels.npy``."""
+    """Return the description of a set of ``.npy`` files.
+
+    Every corruption has a file of images, uint8, 5N×H×W×C, severity 1 first. ``labels.npy`` has 5N
+    labels.
+
+    Args:
+        archive: archive that contains the files.
+        checksums: md5 by file name without suffix.
+    """
 
     def find(root: Path, corruption: str) -> Path | None:
         path = root / archive.folder / f"{corruption}.npy"
@@ -32,36 +43,47 @@ def arrays(archive: Archive, checksums: dict[str, str]) -> Corrupted:
 
 
 def split_severities(path: Path, images: Array, labels: Array) -> tuple[Array, Array]:
-    """Turn the published layout, 5N×H×W×C and 5N labels, into 5×N×H×W×C and N labels.
+    """Split the published layout by severity.
+
+    Args:
+        path: file of the images, for messages.
+        images: uint8, 5N×H×W×C.
+        labels: 5N.
+
+    Returns:
+        Images, 5×N×H×W×C, and labels, int64, N.
 
     Raises:
-        RiftError: the two do not belong together; ``path`` names the images.
+        RiftError: images or labels have another shape or type, or labels differ by severity.
     """
     count, rest = divmod(len(labels), SEVERITIES)
     if rest or images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
         raise RiftError(
-            f"{path}: holds {images.shape} {images.dtype} values, but labels.npy beside it {len(labels)} labels: they are not"
-            " those of a published set (uint8, 5N×H×W×C, and as many labels); unpack it anew"
+            f"{path}: contains {images.shape} {images.dtype} values, but labels.npy contains"
+            f" {len(labels)} labels; a published set has uint8 images, 5N×H×W×C, and 5N labels;"
+            " unpack it again"
         )
     severities = labels.reshape(SEVERITIES, count)
     if (severities != severities[0]).any():
         raise RiftError(
-            f"{path.with_name('labels.npy')}: holds different labels at different severities"
+            f"{path.with_name('labels.npy')}: contains different labels at different severities;"
+            " unpack it again"
         )
     return images.reshape(SEVERITIES, count, *images.shape[1:]), severities[0].astype(np.int64)
 
 
 def folders(*archives: Archive) -> Corrupted:
-    """Describe a set of folders of JPEG files: corruption/severity/class."""
+    """Return the description of a set of JPEG files in folders corruption/severity/class."""
 
     def find(root: Path, corruption: str) -> Path | None:
-        places = [
-            place
+        parents = [
+            parent
             for archive in archives
-            for place in (root / archive.folder, *(root / archive.folder).glob("*"))
+            for parent in (root / archive.folder, *(root / archive.folder).glob("*"))
         ]
         return next(
-            (place / corruption for place in places if (place / corruption / "1").is_dir()), None
+            (parent / corruption for parent in parents if (parent / corruption / "1").is_dir()),
+            None,
         )
 
     def read(folder: Path, classes: tuple[str, ...]) -> tuple[Array, Array]:
@@ -73,7 +95,8 @@ def folders(*archives: Archive) -> Corrupted:
         for severity, (paths, _) in enumerate(listed, start=1):
             if [path.relative_to(folder / str(severity)) for path in paths] != names:
                 raise RiftError(
-                    f"{folder / str(severity)}: holds other images than {folder / '1'}; unpack it anew"
+                    f"{folder / str(severity)}: contains other images than {folder / '1'}; unpack"
+                    " the archive again"
                 )
         images = np.stack([decode(paths, SIDE)[0].transpose(0, 2, 3, 1) for paths, _ in listed])
         return images, listed[0][1]
@@ -139,7 +162,7 @@ CIFAR100_C = arrays(
         "zoom_blur": "0204613400c034a81c4830d5df81cb82",
     },
 )
-# Fifteen corruptions, and the other four.
+# The first archive contains fifteen corruptions, the second the other four.
 TINY_IMAGENET_C = folders(
     Archive(
         "Tiny-ImageNet-C",

@@ -1,4 +1,4 @@
-"""Weather: something stands between the camera and what it looks at."""
+"""Weather corruptions: snow, frost, fog and brightness."""
 
 import functools
 
@@ -8,9 +8,11 @@ from rift.artifacts import Array
 from rift.data.corruptions.blur import along_a_line
 from rift.data.corruptions.pixels import Images, clipped_zoom, luminance, to_uint8
 
-# The four kinds of texture that the published code crops its frost from, as measured when reduced to CIFAR's size: mean
-# colour, and grey levels at 1, 10, 50, 90 and 99 percent. Then the exponent of frequency in the power spectrum, chosen so that
-# pieces of 32 px vary in themselves, among each other and from pixel to pixel as those do. The second kind is there twice.
+# Statistics of the frost photographs of the published code, at its scale for CIFAR. Each kind has
+# its mean colour, and its grey levels at the percentiles 1, 10, 50, 90 and 99. The third entry is
+# the exponent of frequency in the power spectrum. It is chosen so that crops of 32 px vary as those
+# of the photographs do: from pixel to pixel, over a crop, and between crops. The second kind counts
+# twice.
 _TEAL = ((0.31, 0.58, 0.65), (0.38, 0.43, 0.50, 0.61, 0.70), -1.7)
 _WHITE = ((0.78, 0.79, 0.83), (0.56, 0.69, 0.81, 0.89, 0.93), -1.2)
 _GREY = ((0.56, 0.62, 0.67), (0.31, 0.48, 0.62, 0.74, 0.92), -0.9)
@@ -23,7 +25,7 @@ def snow(
     parameters: tuple[float, float, float, float, int, float, float],
     rng: np.random.Generator,
 ) -> Array:
-    """Flakes of thresholded noise, smeared as they fall, over a picture that turns pale."""
+    """Make the image paler, and add flakes: thresholded noise with motion blur."""
     mean, std, zoom, threshold, radius, sigma, weight = parameters
     count, _, height, width = images.shape
     noise = clipped_zoom(rng.normal(mean, std, (count, 1, height, width)).astype(np.float32), zoom)
@@ -36,10 +38,11 @@ def snow(
 
 
 def frost(images: Images, parameters: tuple[float, float], rng: np.random.Generator) -> Array:
-    """Add a random piece of a frozen window.
+    """Add a random crop of a synthetic frozen window.
 
-    The published code crops photographs of frost. They are not ours to ship, so these windows are made of noise that has the
-    photographs' colours, grey levels and spectrum, but not their crystals; at 32 px these are too small to be seen as such.
+    The published code crops photographs of frost, which rift may not distribute. The windows here
+    are noise with the colours, grey levels and spectrum of the photographs. They have no crystals,
+    which are too small to be recognised at 32 px.
     """
     image_weight, frost_weight = parameters
     count, channels, height, width = images.shape
@@ -58,10 +61,12 @@ def frost(images: Images, parameters: tuple[float, float], rng: np.random.Genera
 
 @functools.cache
 def _frozen_windows(side: int) -> Array:
-    """Make the windows, K×side×side×3 in [0, 1]: always the same, as the published photographs are."""
+    """Return the windows, float32 in [0, 1], K×side×side×3."""
+    # The seed is fixed because the published photographs are fixed too.
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
-    frequency[0, 0] = np.inf  # no weight on the mean
+    # The mean gets no weight.
+    frequency[0, 0] = np.inf
     windows = []
     for colour, levels, exponent in _FROSTS:
         noise = np.fft.irfft2(
@@ -74,7 +79,7 @@ def _frozen_windows(side: int) -> Array:
 
 
 def fog(images: Images, parameters: tuple[float, float], rng: np.random.Generator) -> Array:
-    """Add a cloud, then darken so that no image grows brighter than it was."""
+    """Add a cloud, then darken the image so that its brightest value does not rise."""
     amount, decay = parameters
     count, _, height, width = images.shape
     side = 1 << (max(height, width) - 1).bit_length()
@@ -84,22 +89,22 @@ def fog(images: Images, parameters: tuple[float, float], rng: np.random.Generato
 
 
 def _plasma(count: int, side: int, decay: float, rng: np.random.Generator) -> Array:
-    """Draw fractal height maps by the diamond-square algorithm on a torus.
+    """Return fractal height maps, drawn by the diamond-square algorithm on a torus.
 
     Args:
-        count: how many maps.
-        side: of a map, a power of two.
-        decay: the noise is divided by its square each time the grid is refined.
-        rng: of the noise.
+        count: number of maps.
+        side: side of a map in pixels, a power of two.
+        decay: number whose square divides the noise each time the grid is refined.
+        rng: source of the noise.
 
     Returns:
-        count×side×side, each map from 0 to 1.
+        Maps, count×side×side, each with minimum 0 and maximum 1.
     """
     heights = np.zeros((count, side, side))
     step, wobble = side, 100.0
 
     def with_noise(total: Array) -> Array:
-        # As published the noise is scaled twice.
+        # The published code scales the noise twice.
         return np.asarray(total / 4 + wobble * rng.uniform(-wobble, wobble, total.shape))
 
     while step >= 2:
@@ -119,7 +124,8 @@ def _plasma(count: int, side: int, decay: float, rng: np.random.Generator) -> Ar
 
 
 def brightness(images: Images, amount: float, _rng: np.random.Generator) -> Array:
-    """Add to V of HSV: colours keep hue and saturation, so every channel grows in proportion; black turns grey."""
+    """Add an amount to the value in HSV; hue and saturation stay, and black turns grey."""
+    # With constant hue and saturation, all channels grow in proportion.
     value = images.max(axis=1, keepdims=True)
     brighter = np.clip(value + amount, 0, 1)
     return np.asarray(

@@ -1,8 +1,8 @@
 """Data sets by name.
 
-A data set is a function of the data root that returns what is on disk (or in a package) as a ``Source``, and what
-has been published of it. To add one: a file here, a line in ``DATASETS``, its name in
-``rift.config.names.DatasetName``.
+A data set is a function that reads a ``Source`` from the data root (or from a package), with its
+published archive and its published corrupted test split, if any. To add one, add a file here, a
+line in ``DATASETS``, and its name in ``rift.config.names.DatasetName``.
 """
 
 from rift.config import DatasetName

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the official Python version.
 
-The official files are pickles. Their checksums are published, and only files that match are opened; what they hold is
-nevertheless built from numpy arrays and plain values alone.
+The official files are pickles with published checksums. Only files that match their checksum are
+opened, and even then the unpickler creates nothing but numpy arrays and plain values.
 """
 
 import io
@@ -22,13 +22,13 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies in the folder of one of the two sets.
+    """Files and keys of one of the two data sets.
 
     Attributes:
-        archive: what to download, and the folder that it unpacks to.
-        train: names of the training files and their md5, in order.
-        test: name of the test file and its md5.
-        meta: name of the file of class names and its md5.
+        archive: archive to download, with the folder that it unpacks to.
+        train: md5 of each training file by file name, in order.
+        test: name and md5 of the test file.
+        meta: name and md5 of the file of class names.
         labels: key of the labels in the training and test files.
         names: key of the class names in the file of class names.
     """
@@ -74,7 +74,7 @@ CIFAR100 = Layout(
 
 
 def cifar(layout: Layout) -> Callable[[Path], Source]:
-    """Make the function that reads one of the two sets from the data root."""
+    """Return the function that reads one of the two data sets from the data root."""
 
     def read(root: Path) -> Source:
         folder = root / layout.archive.folder
@@ -102,23 +102,29 @@ def cifar(layout: Layout) -> Callable[[Path], Source]:
 
 
 def _batch(path: Path, content: dict[str, Any], key: str) -> tuple[Array, Array]:
+    """Return the images (uint8, N×3×32×32) and labels (int64, N) of a file.
+
+    Raises:
+        RiftError: the images have another type or shape.
+    """
     images, labels = np.asarray(content["data"]), np.asarray(content[key], dtype=np.int64)
     if images.dtype != np.uint8 or images.shape != (len(labels), 3 * SIDE * SIDE):
         raise RiftError(
-            f"{path}: holds {images.shape} {images.dtype} values for {len(labels)} labels; delete it"
+            f"{path}: contains {images.shape} {images.dtype} values for {len(labels)} labels;"
+            " delete its folder and run rift prepare, which downloads it"
         )
     return images.reshape(-1, 3, SIDE, SIDE), labels
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds numpy arrays, plain values and nothing else."""
+    """Unpickler that creates only numpy arrays and plain values."""
 
     ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype"})
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "numpy" and name in self.ALLOWED:
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        raise pickle.UnpicklingError(f"asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}")
 
 
 def _unpickled(path: Path, content: bytes) -> dict[str, Any]:
@@ -126,5 +132,6 @@ def _unpickled(path: Path, content: bytes) -> dict[str, Any]:
         return dict(_Unpickler(io.BytesIO(content), encoding="latin1").load())
     except (pickle.UnpicklingError, EOFError, TypeError, ValueError) as error:
         raise RiftError(
-            f"{path}: is not a file of the official Python version ({error}); delete it"
+            f"{path}: is not a file of the official Python version ({error}); delete its folder and"
+            " run rift prepare, which downloads it"
         ) from error

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships: 1,797 real images, 8×8, 17 grey levels (Alpaydin and Kaynak 1998)."""
+"""The digits of scikit-learn: 1,797 images, 8×8, 17 grey levels (Alpaydin and Kaynak 1998)."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from rift.data.sources.source import Source, sha256
 
 
 def digits(_root: Path) -> Source:
-    """Read the digits; they come with scikit-learn, so the data root is not looked at.
+    """Read the digits from the installed scikit-learn; the data root is ignored.
 
-    Grey levels 0 … 16 become 0 … 255. There is no official test split of these 1,797 images.
+    Grey levels 0 … 16 are scaled to 0 … 255. There is no official test split.
     """
     import sklearn.datasets
 

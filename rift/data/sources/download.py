@@ -1,4 +1,4 @@
-"""Published archives: downloaded once, taken up again after a break, checked, and unpacked whole or not at all."""
+"""Download of published archives: resumable, checked, and unpacked completely or not at all."""
 
 import fcntl
 import hashlib
@@ -17,31 +17,40 @@ from rift.errors import RiftError
 from rift.progress import Progress, no_progress
 
 CHUNK = 1 << 20
-TIMEOUT = 60.0  # seconds without a byte
-ATTEMPTS = 5  # connections in a row that bring nothing new
+# Seconds without data until a connection counts as broken.
+TIMEOUT = 60.0
+# Connections in a row without new data until the download fails.
+ATTEMPTS = 5
 
 
 def obtain(root: Path, archive: Archive, progress: Progress = no_progress) -> None:
-    """Make sure that an archive lies unpacked under the data root.
+    """Download an archive and unpack it into the data root, unless its folder exists.
 
-    What is there is left alone. An archive that lies there packed is unpacked; else it is downloaded, beginning where an
-    earlier download broke off. It is unpacked only if it has the published checksum, and deleted then. Commands that want
-    the same archive at once wait for each other.
+    If the data root contains the packed archive, there is no download. A download continues where
+    an interrupted one stopped. The archive is unpacked only if it matches the published checksum,
+    and deleted afterwards. A lock makes concurrent commands wait for each other.
+
+    Args:
+        root: data root; it is created if needed.
+        archive: archive to download.
+        progress: progress display of the download.
 
     Raises:
-        RiftError: there is no network, or what came is not the published archive.
+        RiftError: the download failed, the archive does not match its checksum or cannot be
+            unpacked, or the data root cannot be written to.
     """
     folder, packed = root / archive.folder, root / archive.name
     if folder.is_dir():
         return
     if root.exists() and not root.is_dir():
-        raise RiftError(f"{root}: is the data root, but not a folder")
+        raise RiftError(f"{root}: is the data root, but not a folder; choose a folder")
     part = packed.with_name(f"{packed.name}.part")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if folder.is_dir():  # while this command waited for another
+            # Another command may have unpacked the archive while this one waited for the lock.
+            if folder.is_dir():
                 return
             if packed.exists():
                 _check(packed, archive)
@@ -57,39 +66,43 @@ def obtain(root: Path, archive: Archive, progress: Progress = no_progress) -> No
                 _unpack(part, folder)
                 part.unlink()
     except OSError as error:
-        raise RiftError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        raise RiftError(
+            f"{folder}: cannot be created: {error.strerror or error}; choose another data root"
+        ) from error
     finally:
         with suppress(OSError):
             if part.stat().st_size == 0:
                 part.unlink()
-            root.rmdir()  # if nothing came into it
+            # This fails, and is ignored, if the data root contains anything.
+            root.rmdir()
 
 
 def _download(file: BinaryIO, packed: Path, archive: Archive, progress: Progress) -> None:
-    """Download into a file what it does not hold yet."""
-    fruitless, reason = 0, ""
-    while fruitless < ATTEMPTS:
+    """Download the missing rest of an archive into a file, with several attempts."""
+    failed, reason = 0, ""
+    while failed < ATTEMPTS:
         before = file.tell()
         try:
             if _continue(file, archive, progress):
                 return
-            reason = "the connection broke off"
+            reason = "the connection was interrupted"
         except (urllib.error.URLError, HTTPException, OSError) as error:
             reason = str(getattr(error, "reason", error))
-        fruitless = fruitless + 1 if file.tell() <= before else 0
+        failed = failed + 1 if file.tell() <= before else 0
     kept = (
-        f"; what came so far is kept in {packed.name}.part, and the next try goes on from it"
+        f"; the downloaded part is kept in {packed.name}.part, and the next attempt continues it"
         if file.tell()
         else ""
     )
     raise RiftError(
-        f"{packed}: is missing and could not be downloaded ({reason}); get {archive.url} (md5 {archive.md5}) on a machine"
-        f" with a network and put it there, or its content as {packed.parent / archive.folder}{kept}"
+        f"{packed}: is missing and could not be downloaded ({reason}); download {archive.url} (md5"
+        f" {archive.md5}) on a machine with a network and copy it there, or copy its content to"
+        f" {packed.parent / archive.folder}{kept}"
     )
 
 
 def _continue(file: BinaryIO, archive: Archive, progress: Progress) -> bool:
-    """Download what is still to come; say whether that was all."""
+    """Download the missing rest over one connection; return whether the file is complete."""
     have = file.tell()
     request = urllib.request.Request(
         archive.url, headers={"Range": f"bytes={have}-"} if have else {}
@@ -97,13 +110,13 @@ def _continue(file: BinaryIO, archive: Archive, progress: Progress) -> bool:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if (
-            error.code == 416
-        ):  # nothing lies beyond what is there: it is all, or another file; the checksum tells
+        # Range not satisfiable: the file is complete or a different one; the checksum decides.
+        if error.code == 416:
             return True
         raise
     with response:
-        if have and response.status != 206:  # a server that cannot begin in the middle
+        # A server without support for ranges sends the file from its beginning.
+        if have and response.status != 206:
             file.seek(file.truncate(0))
             have = 0
         length = response.headers.get("Content-Length")
@@ -117,19 +130,25 @@ def _continue(file: BinaryIO, archive: Archive, progress: Progress) -> bool:
 
 
 def _check(path: Path, archive: Archive) -> None:
+    """Check that a file has the published checksum.
+
+    Raises:
+        RiftError: the checksum differs.
+    """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != archive.md5:
         raise RiftError(
-            f"{path}: is not the published archive (its md5 is {found}, published: {archive.md5}); run rift prepare again"
-            f" without it, or put {archive.url} there as {archive.name}"
+            f"{path}: is not the published archive (its md5 is {found}, published: {archive.md5});"
+            f" delete it and run the command again, or download {archive.url} and copy it there as"
+            f" {archive.name}"
         )
 
 
 def _unpack(packed: Path, folder: Path) -> None:
-    """Unpack beside the folder and move it into place at the end."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
-        content = Path(beside) / "content"
+    """Unpack an archive into a temporary folder, and rename that to ``folder`` at the end."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        content = Path(temporary) / "content"
         content.mkdir()
         try:
             if zipfile.is_zipfile(packed):
@@ -140,9 +159,8 @@ def _unpack(packed: Path, folder: Path) -> None:
                     file.extractall(content, filter="data")
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise RiftError(
-                f"{packed}: cannot be unpacked ({error}); delete it and run rift prepare again"
+                f"{packed}: cannot be unpacked ({error}); delete it and run the command again"
             ) from error
+        # Some archives contain the folder, others only its content.
         inside = content / folder.name
-        (inside if inside.is_dir() else content).rename(
-            folder
-        )  # the latter if packed without the folder around it
+        (inside if inside.is_dir() else content).rename(folder)

@@ -1,4 +1,4 @@
-"""Many small JPEG files, decoded on all cores."""
+"""Decoding of many small JPEG files on all cores."""
 
 import hashlib
 import io
@@ -14,17 +14,17 @@ from rift.errors import RiftError
 
 
 def decode(paths: Sequence[Path], side: int) -> tuple[Array, str]:
-    """Read square JPEG files; grey ones become RGB.
+    """Read square JPEG files as RGB images.
 
     Args:
-        paths: the files, in the order of the result.
-        side: of every image, in pixels.
+        paths: paths of the N files, in the order of the result.
+        side: side of every image in pixels.
 
     Returns:
-        Images, uint8, N×3×H×W, and one sha256 over the contents of all files in their order.
+        Images, uint8, N×3×side×side, and one sha256 over all files in order.
 
     Raises:
-        RiftError: a file cannot be read, is damaged, or of another size.
+        RiftError: a file cannot be read, is damaged, or has another size.
     """
     from PIL import Image
 
@@ -36,17 +36,20 @@ def decode(paths: Sequence[Path], side: int) -> tuple[Array, str]:
             content = path.read_bytes()
             image = Image.open(io.BytesIO(content)).convert("RGB")
         except FileNotFoundError as error:
-            raise RiftError(f"{path}: is missing; unpack the set anew") from error
+            raise RiftError(f"{path}: is missing; unpack the data set again") from error
         except (OSError, SyntaxError) as error:
-            raise RiftError(f"{path}: is damaged or no image ({error}); unpack it anew") from error
+            raise RiftError(
+                f"{path}: is damaged or not an image ({error}); unpack the data set again"
+            ) from error
         if image.size != (side, side):
             raise RiftError(
-                f"{path}: is of {image.size[0]} × {image.size[1]} pixels instead of {side} × {side}"
+                f"{path}: has {image.size[0]} × {image.size[1]} pixels instead of {side} × {side};"
+                " unpack the data set again"
             )
         images[index] = np.asarray(image).transpose(2, 0, 1)
         return hashlib.sha256(content).digest()
 
-    # Threads do: decoding lets go of the interpreter's lock. As many as there are cores for this process.
+    # Threads suffice because decoding releases the GIL; one for each core of this process.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(read, range(len(paths)))
         return images, hashlib.sha256(b"".join(digests)).hexdigest()

@@ -1,4 +1,4 @@
-"""What a data set consists of, and files that were published with a checksum."""
+"""Descriptions of data sets, and checks of published files against their checksums."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from rift.errors import RiftError
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it lies on disk.
+    """A data set as published, before it is divided into splits.
 
     Attributes:
-        images: all images that may be trained on, uint8, N×C×H×W.
-        labels: their labels, int64, N.
-        classes: names of the classes in the order of their labels.
-        checksums: sha256 of every file read, by its name; of many small files one over them all.
-        test_images: the official test split, or None where there is none.
-        test_labels: its labels.
+        images: all images outside the official test split, uint8, N×C×H×W.
+        labels: labels of these images, int64, N.
+        classes: class names in the order of the labels.
+        checksums: sha256 of every file read, by file name; many small files share one checksum.
+        test_images: images of the official test split, uint8, N×C×H×W; None if there is none.
+        test_labels: labels of the official test split, int64, N; None if there is none.
     """
 
     images: Array
@@ -35,9 +35,9 @@ class Archive:
     """A published archive.
 
     Attributes:
-        folder: what it unpacks to.
-        url: where it is downloaded from.
-        md5: its published checksum.
+        folder: name of the folder that the archive unpacks to.
+        url: address of the download.
+        md5: published checksum.
     """
 
     folder: str
@@ -46,6 +46,7 @@ class Archive:
 
     @property
     def name(self) -> str:
+        """Return the file name of the archive."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -54,10 +55,10 @@ class Corrupted:
     """A published corrupted copy of the test split.
 
     Attributes:
-        archives: what is downloaded; all unpack beside each other.
-        find: function of (data root, corruption) → where it lies, None if it does not.
-        read: function of (where it lies, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
-        jpeg_quality: of the files, where the images were stored as JPEG after the corruption.
+        archives: archives to download; all unpack into the data root.
+        find: function (data root, corruption) → path of the corrupted images, None if missing.
+        read: function (path, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
+        jpeg_quality: JPEG quality of the corrupted images; None if they were not stored as JPEG.
     """
 
     archives: tuple[Archive, ...]
@@ -68,12 +69,12 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set.
+    """A data set that rift supports.
 
     Attributes:
-        read: function of the data root → ``Source``.
-        archive: what to download if it is not there; None where it comes with a package.
-        corrupted: its published corrupted test split, where there is one.
+        read: function (data root) → ``Source``.
+        archive: archive to download if the data root lacks it; None if a package contains the data.
+        corrupted: published corrupted test split; None if there is none.
     """
 
     read: Callable[[Path], Source]
@@ -82,26 +83,33 @@ class Dataset:
 
 
 def sha256(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(path: Path, md5: str, archive: Archive) -> bytes:
-    """Read a file whose checksum is published.
+    """Return the content of a file after a check against its published md5.
+
+    Args:
+        path: path of the file.
+        md5: published checksum of the file.
+        archive: archive that contains the file, for error messages.
 
     Raises:
-        RiftError: it is missing, cannot be read, or is not the published one.
+        RiftError: the file is missing, cannot be read, or does not match its checksum.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RiftError(
-            f"{path}: cannot be read ({error.strerror}); it is part of {archive.url}"
+            f"{path}: cannot be read ({error.strerror}); unpack {archive.url} again"
         ) from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise RiftError(
             f"{path}: is not the published file (its md5 is {found}, published: {md5});"
-            f" unpack {archive.url} anew, or delete {path.parent} to have it downloaded again"
+            f" unpack {archive.url} again, or delete {path.parent} and run the command again, which"
+            " downloads it"
         )
     return content

@@ -1,7 +1,8 @@
 """Tiny-ImageNet (Le and Yang 2015), from the official folder.
 
-The labelled validation images serve as the test split, as in the paper: the official test images have no labels. Labels
-are places in the sorted list of class identifiers, as common checkpoints have them.
+The labelled validation images serve as the test split, as in the paper, because the official test
+images have no labels. A label is the index of the class in the sorted list of class identifiers, as
+in common checkpoints.
 """
 
 import re
@@ -23,13 +24,13 @@ SIDE = 64
 
 
 def tiny_imagenet(root: Path) -> Source:
-    """Read training and validation images.
+    """Read the training and validation images.
 
-    The training images are put into one random order, always the same: they lie by class, and whoever takes the first of
-    them, or batches of them, means images of all classes.
+    The files are sorted by class. The training images are therefore shuffled with a fixed seed, so
+    that the first images and every batch contain many classes.
 
     Raises:
-        RiftError: files are missing, damaged or rearranged.
+        RiftError: files are missing or damaged, or have been moved.
     """
     folder = root / ARCHIVE.folder
     listed = _lines(folder / "wnids.txt")
@@ -38,8 +39,8 @@ def tiny_imagenet(root: Path) -> Source:
     if len(set(classes)) < len(classes) or found != set(classes):
         differing = sorted(found.symmetric_difference(classes)) or ["a class twice"]
         raise RiftError(
-            f"{folder / 'wnids.txt'}: does not name the classes of {folder / 'train'}, each once ({differing[0]}); unpack"
-            f" {ARCHIVE.url} anew"
+            f"{folder / 'wnids.txt'}: does not name the classes of {folder / 'train'}, each once"
+            f" ({differing[0]}); unpack {ARCHIVE.url} again"
         )
     train, labels = files_of_classes(folder / "train", classes, "images")
     test, test_labels = _annotated(folder / "val", classes)
@@ -51,30 +52,31 @@ def tiny_imagenet(root: Path) -> Source:
 
 
 def _annotated(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Array]:
-    """List the validation images and their labels, by ``val_annotations.txt``."""
+    """Return paths and labels of the validation images, as in ``val_annotations.txt``."""
     annotations, images = folder / "val_annotations.txt", folder / "images"
     if not images.is_dir():
         raise RiftError(
-            f"{images}: is missing; if the images have been sorted into class folders, unpack {ARCHIVE.url} anew:"
-            " val_annotations.txt says which class each is of"
+            f"{images}: is missing; if the images have been sorted into class folders, unpack"
+            f" {ARCHIVE.url} again: rift reads their classes from val_annotations.txt"
         )
     lines = [line.split("\t") for line in _lines(annotations)]
     for number, line in enumerate(lines, start=1):
         if len(line) < 2 or "/" in line[0] or line[1] not in classes:
             raise RiftError(
-                f"{annotations}, line {number}: is not the name of an image, a tab and a class of wnids.txt"
+                f"{annotations}, line {number}: is not the name of an image, a tab and a class of"
+                f" wnids.txt; unpack {ARCHIVE.url} again"
             )
     names = [name for name, *_ in lines]
-    lying = {path.name for path in images.glob("*.JPEG") if not path.name.startswith(".")}
-    unlabelled = sorted(lying.difference(names))
+    found = {path.name for path in images.glob("*.JPEG") if not path.name.startswith(".")}
+    unlabelled = sorted(found.difference(names))
     if unlabelled or len(set(names)) < len(names):
-        what = f"has no line for {unlabelled[0]}" if unlabelled else "names an image twice"
-        raise RiftError(f"{annotations}: {what}; unpack {ARCHIVE.url} anew")
+        problem = f"has no line for {unlabelled[0]}" if unlabelled else "names an image twice"
+        raise RiftError(f"{annotations}: {problem}; unpack {ARCHIVE.url} again")
     labels = np.array([classes.index(wnid) for _, wnid, *_ in lines], dtype=np.int64)
     missing = sorted(set(classes).difference(wnid for _, wnid, *_ in lines))
     if missing:
         raise RiftError(
-            f"{annotations}: names no image of class {missing[0]}; unpack {ARCHIVE.url} anew"
+            f"{annotations}: names no image of class {missing[0]}; unpack {ARCHIVE.url} again"
         )
     return [images / name for name in names], labels
 
@@ -82,7 +84,15 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Arra
 def files_of_classes(
     folder: Path, classes: tuple[str, ...], within: str = ""
 ) -> tuple[list[Path], Array]:
-    """List the JPEG files of every class folder, by class and then by number, and their labels.
+    """Return the JPEG files of all class folders, sorted by class and number, and their labels.
+
+    Args:
+        folder: folder that contains one folder for each class.
+        classes: names of the class folders in the order of the labels.
+        within: subfolder of each class folder that contains the images.
+
+    Returns:
+        N paths, and labels, int64, N.
 
     Raises:
         RiftError: a class has no folder or no image.
@@ -94,7 +104,8 @@ def files_of_classes(
         found = sorted((path for path in files if not path.name.startswith(".")), key=_numbers)
         if not found:
             raise RiftError(
-                f"{folder / name / within}: holds no image (*.JPEG) of class {name}; unpack the set anew"
+                f"{folder / name / within}: contains no image (*.JPEG) of class {name}; unpack the"
+                " data set again"
             )
         paths += found
         labels += [label] * len(found)
@@ -102,15 +113,21 @@ def files_of_classes(
 
 
 def _numbers(path: Path) -> tuple[list[int], str]:
+    """Return the sort key of a file: the numbers in its name, then the name."""
     return [int(number) for number in re.findall(r"\d+", path.stem)], path.name
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file.
+
+    Raises:
+        RiftError: the file cannot be read or is not text.
+    """
     try:
         return path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise RiftError(
-            f"{path}: cannot be read ({reason}); it is part of {ARCHIVE.url}: unpack it anew, or delete {ARCHIVE.folder}"
-            " and run rift prepare, which downloads it"
+            f"{path}: cannot be read ({reason}); unpack {ARCHIVE.url} again, or delete"
+            f" {ARCHIVE.folder} and run rift prepare, which downloads it"
         ) from error
