@@ -156,6 +156,8 @@ def write_tiny(root: Path) -> Path:
             Image.new("RGB", (64, 64), colour).save(
                 folder / "train" / wnid / "images" / f"{wnid}_{number}.JPEG"
             )
+        boxes = [f"{wnid}_{number}.JPEG\t0\t0\t63\t63\n" for number in (0, 1, 2, 10)]
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("".join(boxes))
     lines = []
     for number, wnid in enumerate(["n02", "n03", "n01"] * 3):
         Image.new("RGB", (64, 64), COLOURS[wnid]).save(
@@ -221,6 +223,15 @@ def annotations(change: Callable[[str], str]) -> Callable[[Path], object]:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
+    r"train/n02/images: lacks 1 of the 4 images that n02_boxes\.txt names, such as n02_1\.JPEG": (
+        lambda folder: (folder / "train/n02/images/n02_1.JPEG").unlink()
+    ),
+    r"n02_1\.JPEG: is damaged or not a JPEG image": lambda folder: Image.new("RGB", (64, 64)).save(
+        folder / "train/n02/images/n02_1.JPEG", "PNG"
+    ),
+    r"n02_1\.JPEG: has 3000 × 3000 pixels instead of 64 × 64": lambda folder: Image.new(
+        "L", (3000, 3000)
+    ).save(folder / "train/n02/images/n02_1.JPEG", "JPEG"),
     r"val/images: is missing; if the images have been sorted into class folders": rearrange,
     r"wnids\.txt: does not name the classes of .*train, each once \(n02\)": lambda folder: (
         shutil.rmtree(folder / "train" / "n02")
@@ -234,7 +245,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     r"train/n02/images: contains no image": lambda folder: shutil.rmtree(
         folder / "train" / "n02" / "images"
     ),
-    r"n03_1\.JPEG: is damaged or not an image": lambda folder: truncate(
+    r"n03_1\.JPEG: is damaged or not a JPEG image": lambda folder: truncate(
         folder / "train" / "n03" / "images" / "n03_1.JPEG"
     ),
     r"n01_0\.JPEG: has 32 × 32 pixels": lambda folder: Image.new("RGB", (32, 32)).save(

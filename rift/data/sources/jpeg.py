@@ -34,19 +34,22 @@ def decode(paths: Sequence[Path], side: int) -> tuple[Array, str]:
         path = paths[index]
         try:
             content = path.read_bytes()
-            image = Image.open(io.BytesIO(content)).convert("RGB")
+            # Pillow opens many formats, and some start other programs.
+            image = Image.open(io.BytesIO(content), formats=["JPEG"])
+            # The size is checked before decoding: a small file may describe a huge image.
+            if image.size == (side, side):
+                images[index] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         except FileNotFoundError as error:
             raise RiftError(f"{path}: is missing; unpack the data set again") from error
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise RiftError(
-                f"{path}: is damaged or not an image ({error}); unpack the data set again"
+                f"{path}: is damaged or not a JPEG image ({error}); unpack the data set again"
             ) from error
         if image.size != (side, side):
             raise RiftError(
                 f"{path}: has {image.size[0]} × {image.size[1]} pixels instead of {side} × {side};"
                 " unpack the data set again"
             )
-        images[index] = np.asarray(image).transpose(2, 0, 1)
         return hashlib.sha256(content).digest()
 
     # Threads suffice because decoding releases the GIL; one for each core of this process.

@@ -95,7 +95,8 @@ def files_of_classes(
         N paths, and labels, int64, N.
 
     Raises:
-        RiftError: a class has no folder or no image.
+        RiftError: a class has no folder or no image, or lacks an image that its list of boxes
+            (``NAME_boxes.txt``) names.
     """
     paths: list[Path] = []
     labels: list[int] = []
@@ -106,6 +107,14 @@ def files_of_classes(
             raise RiftError(
                 f"{folder / name / within}: contains no image (*.JPEG) of class {name}; unpack the"
                 " data set again"
+            )
+        boxes = folder / name / f"{name}_boxes.txt"
+        listed = [line.split("\t")[0] for line in _lines(boxes)] if boxes.exists() else []
+        missing = sorted(set(listed).difference(path.name for path in found))
+        if missing:
+            raise RiftError(
+                f"{folder / name / within}: lacks {len(missing)} of the {len(listed)} images that"
+                f" {boxes.name} names, such as {missing[0]}; unpack the data set again"
             )
         paths += found
         labels += [label] * len(found)
