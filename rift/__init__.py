@@ -1,4 +1,7 @@
-"""Robust critical fine-tuning: more accuracy for adversarially trained classifiers, at no cost in robustness."""
+"""Robust critical fine-tuning of adversarially trained classifiers.
+
+It raises the accuracy at no cost in robustness.
+"""
 
 from importlib.metadata import version
 

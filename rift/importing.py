@@ -1,4 +1,4 @@
-"""Bases from elsewhere: weights of a file or of RobustBench's zoo, in a network of ours, and checked."""
+"""Import of bases: weights from a file or from RobustBench's zoo, loaded and checked."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,17 +18,18 @@ from rift.models.state import snapshot, without_normalisation
 from rift.progress import Progress, no_progress
 
 IMPORT_IMAGES = 1000
-"""Images of each split that imported weights are tried on."""
+"""Number of images per split on which imported weights are evaluated."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A network with weights from elsewhere.
+    """A model with imported weights.
 
     Attributes:
-        model: in eval mode.
-        spec: its specification.
-        facts: how the file was read: key, prefix, ignored entries, normalisation.
+        model: model in eval mode.
+        spec: specification of the model.
+        facts: key, prefix and ignored entries of the file, and origin and values of the
+            normalisation, as JSON values.
     """
 
     model: nn.Module
@@ -38,13 +39,14 @@ class Imported:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """How accurate imported weights are.
+    """The accuracy of imported weights.
 
     Attributes:
-        outcomes: by split, whether each image is classified correctly: bool, N.
+        outcomes: whether each image is classified correctly, by split: bool, N.
         other_normalization: accuracy on validation images with the other normalisation, in percent;
-            None where the file decides.
-        trained_on_selection: whether the network knows the validation images better than others.
+            None if the file contains the normalisation.
+        trained_on_selection: whether the model is so much more accurate on the validation images
+            than on the test images that it must have been trained on them.
     """
 
     outcomes: dict[str, Tensor]
@@ -53,7 +55,7 @@ class ImportReport:
 
     @property
     def would_be_better_otherwise(self) -> bool:
-        """Return whether the other normalisation gives a larger accuracy."""
+        """Return whether the other normalisation gives a higher accuracy."""
         other = self.other_normalization
         return other is not None and other > percent(self.outcomes["validation"])
 
@@ -68,17 +70,19 @@ class ImportReport:
 
 
 def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Tensor) -> Imported:
-    """Build a network with weights from elsewhere.
+    """Build a model with imported weights.
 
     Args:
-        base: where they are from, and what the user says about their normalisation.
-        like: the network that is expected, with the mean and standard deviation of the data set.
-        dataset: name of the data set, by which RobustBench's zoo is sorted.
-        images: some images, float32 in [0, 1], for which a network of the zoo must return the same
-            logits here and there.
+        base: source of the weights, and the user's setting of their normalisation.
+        like: specification of the expected model, with the mean and standard deviation of the data
+            set.
+        dataset: name of the data set; RobustBench's zoo has separate lists per data set.
+        images: some images, float32 in [0, 1], N×C×H×W, on which rift's model and RobustBench's
+            must agree.
 
     Raises:
-        RiftError: the weights cannot be read, do not fit, or their normalisation is unknown.
+        RiftError: the weights cannot be read, do not fit, or their normalisation is unknown; or the
+            model computes other logits than RobustBench's.
     """
     asked: Literal["dataset", "none"] | None
     source = f"{base.weights}: as {like.architecture}"
@@ -87,7 +91,7 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
         name = base.weights.removeprefix(ROBUSTBENCH)
         reference = robustbench.load_robustbench(name, dataset)
         fitted, key = weight_files.match_names(reference.state_dict(), model, source), ""
-        # The zoo's networks take images in [0, 1]; whatever else they do is part of them.
+        # The zoo's networks take images in [0, 1]; any normalisation is part of their weights.
         asked = "none" if fitted.mean is None else None
     else:
         reference = None
@@ -117,40 +121,41 @@ def check_imported(
     source: str,
     progress: Progress = no_progress,
 ) -> ImportReport:
-    """Measure how accurate imported weights are, and refuse them if they do no better than chance.
+    """Measure the accuracy of imported weights, and reject them if it may be chance.
 
     Args:
-        imported: the network, on the device of the images.
+        imported: imported model, on the device of the images.
         splits: images of the splits ``validation`` and ``test``.
-        like: the network that is expected, with the mean and standard deviation of the data set.
-        asked: what the user said about the normalisation.
+        like: specification of the expected model, with the mean and standard deviation of the data
+            set.
+        asked: normalisation that the user set, or None.
         source: name of the weights, for messages.
         progress: called after every batch.
 
     Raises:
-        RiftError: the network classifies no better than chance.
+        RiftError: the accuracy is not clearly above chance.
     """
     outcomes = {
         name: correct(imported.model, images, progress=progress) for name, images in splits.items()
     }
     origin = imported.facts["normalization"]["from"]
     for hits in outcomes.values():
-        _refuse_chance(hits, imported.spec.classes, f"{source}, normalization {origin}")
+        _check_above_chance(hits, imported.spec.classes, f"{source}, normalization {origin}")
     other = None
     if asked is not None:
-        model = _otherwise_normalized(imported.model, imported.spec, like)
+        model = _with_other_normalization(imported.model, imported.spec, like)
         other = percent(correct(model, splits["validation"]))
-    trained_on = _knows_better(outcomes["validation"], outcomes["test"])
+    trained_on = _is_better(outcomes["validation"], outcomes["test"])
     return ImportReport(outcomes, other, trained_on)
 
 
 def imported_state(imported: Imported) -> dict[str, Tensor]:
-    """Return a copy of the weights."""
+    """Return a copy of the state dict."""
     return snapshot(imported.model)
 
 
-def _otherwise_normalized(model: nn.Module, spec: ModelSpec, like: ModelSpec) -> nn.Module:
-    """Build the same network with the other normalisation: none, or that of the data set."""
+def _with_other_normalization(model: nn.Module, spec: ModelSpec, like: ModelSpec) -> nn.Module:
+    """Return a copy of a model with the other normalisation: none, or that of the data set."""
     channels = len(spec.mean)
     none = ModelSpec(
         spec.architecture, spec.classes, spec.size, (0.0,) * channels, (1.0,) * channels
@@ -162,29 +167,29 @@ def _otherwise_normalized(model: nn.Module, spec: ModelSpec, like: ModelSpec) ->
     return built.to(next(iter(state.values())).device)
 
 
-def _refuse_chance(outcomes: Tensor, classes: int, source: str) -> None:
-    """Refuse a network that does not know the classes.
+def _check_above_chance(outcomes: Tensor, classes: int, source: str) -> None:
+    """Check that a model is more accurate than random guessing.
 
     Raises:
-        RiftError: the accuracy is within five standard errors of guessing.
+        RiftError: the accuracy is at most five standard errors above chance.
     """
     chance = 1 / classes
     error = (chance * (1 - chance) / len(outcomes)) ** 0.5
     accuracy, least = percent(outcomes), 100 * (chance + 5 * error)
     if accuracy <= least:
         raise RiftError(
-            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which may be"
-            f" chance ({100 * chance:.2f}%, or by luck up to {least:.2f}%); try another normalization"
-            " or another data set, or check that the weights are trained"
+            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which may"
+            f" be chance ({100 * chance:.2f}% on average, up to {least:.2f}% by luck); set"
+            " another normalization or data set, or check that the weights are trained"
         )
 
 
-def _knows_better(outcomes: Tensor, unseen: Tensor) -> bool:
-    """Return whether a network is better on some images by more than four standard errors.
+def _is_better(outcomes: Tensor, unseen: Tensor) -> bool:
+    """Return whether a model is more accurate on some images by more than four standard errors.
 
     Args:
-        outcomes: on images that it may have been trained on: bool, N.
-        unseen: on images of the same kind that it has not been trained on.
+        outcomes: outcomes on images that may have been used for training: bool, N.
+        unseen: outcomes on images of the same kind that were not used: bool, M.
     """
     known, unknown = outcomes.double().mean(), unseen.double().mean()
     share = torch.cat([outcomes, unseen]).double().mean()

@@ -1,11 +1,14 @@
-"""Names of runs, and where every artifact of an experiment is.
+"""Names of runs, and paths of all artifacts of an experiment.
 
-A run has a name: ``runs/DATASET/ARCHITECTURE/REGIME/seedN`` for a base that is trained or imported,
-``transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN`` for one that is transferred to another data
-set. The name is the folder of its artifacts below ``results/NAME``. The rules of the workflow contain
-the same paths in full; a test compares both.
+The run of a trained or imported base is named ``runs/DATASET/ARCHITECTURE/REGIME/seedN``. The run
+of a base that is transferred to another data set is named
+``transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN``. The name is also the folder of the run's
+artifacts, below ``results/NAME``. The rules of the workflow contain the same paths; a test compares
+them.
 
-All paths here are relative to the folder of the experiment.
+The functions from ``finetuned`` to ``outcomes`` and the constants ``BASE`` to ``CRITICALITY`` give
+paths relative to the folder of a run. All other paths are relative to the folder of the experiment,
+unless a docstring says otherwise.
 """
 
 import re
@@ -29,18 +32,20 @@ EVALUATION_FOLDERS = "evaluation/*"
 Evaluation = Literal["standard", "ood", "adversarial"]
 
 Need = Literal["training", "criticality", "sweep", "standard", "ood", "adversarial"]
-# What figures of a cell are drawn from. A figure without an entry needs all that every run has.
+# Kinds of results that a figure of a cell shows. A figure without an entry needs DEFAULT_NEEDS.
 FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
     "interpolation": ("sweep",),
-    "criticality": ("criticality", "sweep"),  # it marks the modules that were fine-tuned
+    # This figure marks the modules that were fine-tuned.
+    "criticality": ("criticality", "sweep"),
     "corruptions": ("ood",),
     "pareto": ("standard", "adversarial"),
     "training": ("training",),
 }
-# Without training: an imported base has no training history.
+# ``training`` is not included, because an imported base has no training history.
 DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "adversarial")
 
-# Patterns of the benchmark files of a stage, below the benchmarks of a run; shards have a file each.
+# Patterns of the benchmark files of a stage, below the benchmark folder of a run. Every shard has a
+# file of its own.
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "train": ("train.tsv",),
     "import": ("import.tsv",),
@@ -57,7 +62,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
 
 
 class Cell(NamedTuple):
-    """What the seeds of a run have in common; results are averaged over them.
+    """A combination of data set, architecture and regime; results are averaged over its seeds.
 
     Attributes:
         dataset: name of the data set, or ``SOURCE-to-TARGET`` for a transfer.
@@ -71,7 +76,7 @@ class Cell(NamedTuple):
 
     @property
     def kind(self) -> Literal["runs", "transfers"]:
-        """Return the first folder of its runs."""
+        """Return the first folder in the names of its runs."""
         return "transfers" if TO in self.dataset else "runs"
 
     @property
@@ -81,7 +86,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return what the names of its runs begin with."""
+        """Return the common beginning of the names of its runs."""
         return "/".join((self.kind, *self))
 
 
@@ -98,21 +103,24 @@ class Run(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> "Run":
-        """Read a run's name.
+        """Return the run that has a name.
 
         Raises:
-            RiftError: it is not the name of a run.
+            RiftError: the text is not the name of a run.
         """
         match = _RUN.match(name)
         if match is None:
             raise RiftError(
-                f"{name}: is not the name of a run (runs/DATASET/ARCHITECTURE/REGIME/seedN, or"
-                " transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN)"
+                f"{name}: is not the name of a run; name it runs/DATASET/ARCHITECTURE/REGIME/seedN"
+                " or transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN"
             )
         kind, *cell, seed = match.groups()
         run = cls(Cell(*cell), int(seed))
         if run.cell.kind != kind:
-            raise RiftError(f"{name}: {kind} cannot contain {run.cell.dataset}")
+            raise RiftError(
+                f"{name}: {kind} cannot contain {run.cell.dataset}; only transfers contain a data"
+                f" set with {TO}"
+            )
         return run
 
 
@@ -132,7 +140,7 @@ def corrupted(dataset: str, corruption: str) -> str:
 
 
 def finetuned(scope: str) -> str:
-    """Return the path of fine-tuned weights, below the folder of a run like all that follow."""
+    """Return the path of the weights after fine-tuning a scope."""
     return f"{scope}/finetuned.safetensors"
 
 
@@ -142,7 +150,7 @@ def finetuning(scope: str) -> str:
 
 
 def sweep(scope: str) -> str:
-    """Return the path of the sweep from the base to fine-tuned weights."""
+    """Return the path of the interpolation sweep from the base to the fine-tuned weights."""
     return f"{scope}/sweep.csv"
 
 
@@ -157,7 +165,7 @@ def selection(scope: str) -> str:
 
 
 def weights(variant: str) -> str:
-    """Return the path of the weights of a variant: the base, or what was selected for a scope."""
+    """Return the path of the weights of a variant: of the base, or those selected for a scope."""
     return BASE if variant == "base" else selected(variant)
 
 
@@ -167,12 +175,12 @@ def result(variant: str, evaluation: Evaluation) -> str:
 
 
 def outcomes(variant: str, evaluation: Evaluation) -> str:
-    """Return the path of the outcomes of an evaluation, image by image."""
+    """Return the path of the outcomes of an evaluation per image."""
     return f"evaluation/{variant}/{evaluation}.npz"
 
 
 def table(name: str, suffix: str) -> str:
-    """Return the path of a table, below the folder of the experiment like all that follow."""
+    """Return the path of a table."""
     return f"tables/{name}.{suffix}"
 
 
@@ -183,19 +191,19 @@ def figure(name: str, suffix: str, cell: Cell | None = None, dataset: str | None
 
 
 def figure_needs(name: str) -> tuple[Need, ...]:
-    """Return the kinds of results that a figure of a cell is drawn from."""
+    """Return the kinds of results that a figure of a cell needs."""
     return FIGURE_NEEDS.get(name, DEFAULT_NEEDS)
 
 
 def figure_files(
     name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the files that a figure is drawn from, below the folder of a run.
+    """Return the files that a figure needs, below the folder of a run.
 
     Args:
         name: name of the figure.
-        scopes: the scopes that it shows.
-        variants: the variants that it shows.
+        scopes: scopes that the figure shows.
+        variants: variants that the figure shows.
     """
     evaluated, swept = tuple(variants), tuple(scopes)
     files: dict[Need, tuple[str, ...]] = {
@@ -213,9 +221,9 @@ def benchmarks(run: Run, stage: str, part: str = "") -> tuple[str, ...]:
     """Return the patterns of the benchmark files of a stage of a run.
 
     Args:
-        run: the run.
-        stage: a key of ``BENCHMARKS``.
-        part: the scope or the variant, where the stage is run for each.
+        run: run whose stage was benchmarked.
+        stage: key of ``BENCHMARKS``.
+        part: scope or variant, if the stage runs once for each.
     """
     return tuple(f"benchmarks/{run.name}/{file.format(part=part)}" for file in BENCHMARKS[stage])
 

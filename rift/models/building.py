@@ -1,4 +1,4 @@
-"""Fresh models: a network of an architecture, behind its normalisation."""
+"""Newly initialised models: a network of an architecture, with its normalisation."""
 
 from typing import Any, cast
 
@@ -21,44 +21,51 @@ def build(
     std: tuple[float, ...],
     seed: int = 0,
 ) -> nn.Module:
-    """Make a freshly initialised model.
+    """Return a newly initialised model, which takes images in [0, 1] and returns logits.
 
     Args:
-        architecture: a key of ``ARCHITECTURES``, or ``timm:NAME``.
-        classes: number of logits.
+        architecture: key of ``ARCHITECTURES``, or ``timm:NAME``.
+        classes: number of classes.
         size: side of the images in pixels.
-        mean: of each channel, images in [0, 1]; their number is the number of input channels.
-        std: of each channel.
-        seed: of the initial weights; the global random state is left as it was.
+        mean: mean of each channel, for images in [0, 1]; its length is the number of channels.
+        std: standard deviation of each channel.
+        seed: seed of the initial weights; the global random state does not change.
 
     Raises:
-        RiftError: there is no such architecture, or it does not take images of this size.
+        RiftError: the architecture does not exist, or does not support images of this size.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            seed
-        )  # of the CPU alone: torch.manual_seed would reach every GPU
+        # Only the CPU generator is seeded: torch.manual_seed would also seed every GPU.
+        torch.default_generator.manual_seed(seed)
         model = network(architecture, classes=classes, channels=len(mean), size=size)
     normalize_inputs(model, mean, std)
-    # Convolutions are faster so; the values and their order in a file stay the same.
-    cast("Any", model).to(
-        memory_format=torch.channels_last
-    )  # torch's own stubs leave this argument out
+    # Convolutions are faster in this format; values and their order in a file do not change. The
+    # cast is needed because the type stubs of torch omit the argument.
+    cast("Any", model).to(memory_format=torch.channels_last)
     return model
 
 
 def network(architecture: Architecture, *, classes: int, channels: int, size: int) -> nn.Module:
-    """Make a network alone, with the names that it has in the field and without normalisation.
+    """Return a newly initialised network without normalisation.
+
+    Its module names are those of the common implementations.
+
+    Args:
+        architecture: key of ``ARCHITECTURES``, or ``timm:NAME``.
+        classes: number of classes.
+        channels: number of channels of the images.
+        size: side of the images in pixels.
 
     Raises:
-        RiftError: there is no such architecture, or it does not take images of this size.
+        RiftError: the architecture does not exist, or does not support images of this size.
     """
     for name, make in ARCHITECTURES.items():
         if name == architecture:
             return make(classes, channels, size)
-    other = architecture.removeprefix(TIMM)
-    if other == architecture:
+    timm_name = architecture.removeprefix(TIMM)
+    if timm_name == architecture:
         raise RiftError(
-            f"architecture {architecture!r} is not available; available: {', '.join(ARCHITECTURES)}, {TIMM}NAME"
+            f"architecture {architecture!r} is not available; available:"
+            f" {', '.join(ARCHITECTURES)}, {TIMM}NAME"
         )
-    return timm_network(other, classes, channels, size)
+    return timm_network(timm_name, classes, channels, size)

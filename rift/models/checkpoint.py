@@ -1,4 +1,4 @@
-"""Models as artifacts: weights with what is needed to rebuild the model around them."""
+"""Models as artifacts: weights with the specification that rebuilds their model."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,7 +15,15 @@ from rift.models import build
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What ``rift.models.build`` needs, besides the weights."""
+    """The arguments of ``rift.models.build``, which a file stores with the weights.
+
+    Attributes:
+        architecture: key of ``rift.models.architectures.ARCHITECTURES``, or ``timm:NAME``.
+        classes: number of classes.
+        size: side of the images in pixels.
+        mean: mean of each channel, for images in [0, 1].
+        std: standard deviation of each channel.
+    """
 
     architecture: Architecture
     classes: int
@@ -27,15 +35,27 @@ class ModelSpec:
 def save(
     path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance, **facts: object
 ) -> None:
-    """Write a state dict, its specification, and what else there is to say of it (JSON values)."""
+    """Write a state dict with the specification of its model.
+
+    Args:
+        path: file to write.
+        state: state dict of the model.
+        spec: specification of the model.
+        source: provenance.
+        facts: further facts, as JSON values.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     write_weights(path, state, source, model=asdict(spec), **facts)
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelSpec]:
-    """Rebuild a model from its file, in eval mode.
+    """Return the model of a file, in eval mode, and its specification.
 
     Raises:
-        RiftError: the file cannot be read, names no model that can be built, or its weights are those of another architecture.
+        RiftError: the file cannot be read, its specification is unknown, or its weights do not fit
+            the architecture.
     """
     state, facts = read_weights(path, ("model",))
     known: dict[str, Any] = {
@@ -44,7 +64,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     }
     if set(known) != {field.name for field in fields(ModelSpec)}:
         raise RiftError(
-            f"{path}: describes its model by {', '.join(known)}; it was written by another version of rift"
+            f"{path}: describes its model by {', '.join(known)}; it was written by another version"
+            " of rift: run the stage that writes it again"
         )
     spec = ModelSpec(**known)
     try:
@@ -56,15 +77,21 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
 
 
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], otherwise: str) -> None:
-    """Load a state dict whole, or say how it differs.
+    """Load a state dict whose names and shapes are exactly those of a model.
+
+    Args:
+        model: model, changed in place.
+        state: state dict of the model.
+        otherwise: beginning of the message if the state dict does not fit.
 
     Raises:
-        RiftError: ``otherwise``, and the first entries that are missing, foreign or of another shape.
+        RiftError: entries are missing, unexpected, or have another shape; the message names the
+            first three.
     """
     expected = model.state_dict()
     differing = [
         *(f"{name} is missing" for name in expected if name not in state),
-        *(f"{name} is foreign" for name in state if name not in expected),
+        *(f"{name} is unexpected" for name in state if name not in expected),
         *(
             f"{name} is {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in expected

@@ -1,4 +1,4 @@
-"""Models for other programs: a plain state dict with the field's names, and a module around it."""
+"""Models for other programs: a plain state dict, and a Python module that loads it."""
 
 from importlib.metadata import version
 
@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from rift.models.checkpoint import ModelSpec
 from rift.models.state import without_normalisation
 
-# What makes the same network in RobustBench; it pools over 4 × 4 pixels, and so takes images of 32 pixels only.
+# Import and call that build the same network in RobustBench. Its networks pool over 4 × 4 pixels,
+# so they support only images of 32 pixels.
 ROBUSTBENCH = {
     "resnet18": (
         "resnet import BasicBlock, ResNet",
@@ -30,11 +31,14 @@ ROBUSTBENCH = {
         "WideResNet(depth=34, widen_factor=10, num_classes={classes})",
     ),
 }
-MODULE = '''"""{architecture} for {classes} classes and {size} × {size} images, exported by rift {version}.
+MODULE = '''"""{architecture} for {classes} classes and {size} × {size} images.
 
-    network = load_model()    # takes images in [0, 1], N×{channels}×{size}×{size}; gives logits; in eval mode
+rift {version} exported it.
 
-Its weights lie beside this file, in {weights}.
+    network = load_model()
+
+The network is in eval mode. It takes images in [0, 1], N×{channels}×{size}×{size}, and returns
+logits. Its weights are in {weights}, in the folder of this file.
 """
 
 from pathlib import Path
@@ -45,7 +49,7 @@ from {imported}
 
 
 class Model(nn.Module):
-    """The network, behind the normalisation that it was trained with."""
+    """The network, after the normalisation that it was trained with."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,26 +63,31 @@ class Model(nn.Module):
 
 def load_model() -> Model:
     network = Model()
-    weights = torch.load(Path(__file__).with_name("{weights}"), map_location="cpu", weights_only=True)
+    path = Path(__file__).with_name("{weights}")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
     network.model.load_state_dict(weights)
     return network.eval()
 '''
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict with the names that the architecture has in the field: without the normalisation."""
+    """Return the state dict without the normalisation, on the CPU.
+
+    Its names are those of the common implementations.
+    """
     state = without_normalisation(model.state_dict())
     return {name: value.cpu().contiguous() for name, value in state.items()}
 
 
 def module_source(spec: ModelSpec, weights: str) -> str:
-    """Write the source of a module that loads an exported state dict and takes images in [0, 1].
+    """Return the source of a Python module that loads an exported state dict.
 
-    It is made of RobustBench's own network where that has the architecture for such images, else of rift's.
+    It uses RobustBench's network if that exists for the architecture and the images, else rift's.
+    The model of the module takes images in [0, 1].
 
     Args:
-        spec: of the model.
-        weights: name of the file of the state dict, which lies beside the module.
+        spec: specification of the model.
+        weights: file name of the state dict, in the folder of the module.
     """
     imported = "rift.models import network"
     call = 'network("{architecture}", classes={classes}, channels={channels}, size={size})'

@@ -1,4 +1,4 @@
-"""Put a model into a mode for a while, and back into exactly what it was."""
+"""Context managers that change the mode of a model, and restore it exactly."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,12 @@ from torch import nn
 
 @contextmanager
 def trainable(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Gradients for these parameters of the model and for no others."""
+    """Compute gradients for some parameters of a model and for no others.
+
+    Args:
+        model: model whose parameters change ``requires_grad``; it is restored at the end.
+        parameters: parameters that need gradients.
+    """
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
     for parameter in parameters:
@@ -22,7 +27,11 @@ def trainable(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients for the weights: batch norm keeps its statistics, backward stops at the input."""
+    """Put a model into eval mode, and compute no gradients for its weights.
+
+    The statistics of batch norm stay constant. Gradients for the input are still computed. All
+    modes are restored at the end.
+    """
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:

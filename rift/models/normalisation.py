@@ -1,11 +1,18 @@
-"""Normalisation as a part of the model, so that threat model and attack are in pixel space."""
+"""Normalisation as a part of the model, so that attacks work in pixel space."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Subtract the mean of each channel and divide by its standard deviation; both are kept with the weights."""
+    """Module that subtracts the mean of each channel and divides by its standard deviation.
+
+    Both are buffers, so they are saved with the weights.
+
+    Args:
+        mean: mean of each channel, for images in [0, 1].
+        std: standard deviation of each channel.
+    """
 
     mean: Tensor
     std: Tensor
@@ -20,18 +27,26 @@ class Normalize(nn.Module):
 
 
 def normalize_inputs(network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Give a network a submodule ``normalize`` that its images go through first, whatever its own code.
+    """Add a submodule ``normalize`` to a network, which its images pass first.
 
-    Its state dict gains ``normalize.mean`` and ``normalize.std``; no other name in it changes. Calling ``network.forward``
-    instead of ``network`` goes round it, as round every hook; a forward-pre-hook added later sees normalised images, unless it
-    is added with ``prepend=True``.
+    The state dict gains ``normalize.mean`` and ``normalize.std``; the other names stay. The
+    submodule is called in a forward-pre-hook, so ``network.forward`` skips it. A forward-pre-hook
+    that is added later sees normalised images, unless it is added with ``prepend=True``.
+
+    Args:
+        network: network, changed in place.
+        mean: mean of each channel, for images in [0, 1].
+        std: standard deviation of each channel.
     """
     network.add_module("normalize", Normalize(mean, std))
     network.register_forward_pre_hook(_normalized)
 
 
 def _normalized(network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Forward-pre-hook. It takes the network from its argument, so that a copy of one uses its own normalisation."""
+    """Return the normalised images, as a forward-pre-hook.
+
+    The network is an argument, so that a copy of a network uses its own normalisation.
+    """
     (images,) = inputs
     normalized: Tensor = network.get_submodule("normalize")(images)
     return normalized

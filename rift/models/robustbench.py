@@ -1,4 +1,7 @@
-"""Networks of RobustBench's model zoo (Croce et al. 2021), by its own loader, cache and normalisation."""
+"""Networks of RobustBench's model zoo (Croce et al. 2021).
+
+RobustBench's own code downloads, caches and builds them.
+"""
 
 import importlib.util
 import os
@@ -14,24 +17,24 @@ from rift.config import ROBUSTBENCH
 from rift.errors import RiftError, first_line
 from rift.thirdparty import prepare_robustbench
 
-CACHE = Path(
-    "models"
-)  # where RobustBench puts what it downloads, below the folder it is called from
+CACHE = Path("models")
+"""Folder of RobustBench's downloads, relative to the working directory."""
 
 
 def load_robustbench(name: str, dataset: str) -> nn.Module:
-    """Load a network of the Linf model zoo, in eval mode: it takes images in [0, 1].
+    """Return a network of the Linf model zoo, in eval mode; it takes images in [0, 1].
 
     Args:
-        name: as RobustBench lists it.
-        dataset: cifar10 or cifar100.
+        name: name of the network in RobustBench.
+        dataset: name of the data set: ``cifar10`` or ``cifar100``.
 
     Raises:
-        RiftError: RobustBench is not installed, has no such network, or cannot load it.
+        RiftError: RobustBench is not installed, does not have the network, or cannot load it.
     """
     if importlib.util.find_spec("robustbench") is None:
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: RobustBench is not installed; pip install 'rift[robustbench]'"
+            f"{ROBUSTBENCH}{name}: RobustBench is not installed; run pip install"
+            " 'rift[robustbench]'"
         )
     prepare_robustbench()
     from robustbench.model_zoo import model_dicts
@@ -41,14 +44,15 @@ def load_robustbench(name: str, dataset: str) -> nn.Module:
     sets = {"cifar10": BenchmarkDataset.cifar_10, "cifar100": BenchmarkDataset.cifar_100}
     if dataset not in sets:
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: RobustBench has networks for {' and '.join(sets)}, none for {dataset}"
+            f"{ROBUSTBENCH}{name}: RobustBench has no networks for {dataset}; choose"
+            f" {' or '.join(sets)}"
         )
     known = model_dicts[sets[dataset]][ThreatModel.Linf]
     if name not in known:
-        near = get_close_matches(name, known, n=3) or sorted(known)[:3]
+        similar = get_close_matches(name, known, n=3) or sorted(known)[:3]
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: is not among the {len(known)} Linf networks of its zoo for {dataset}; it has"
-            f" {', '.join(near)} …"
+            f"{ROBUSTBENCH}{name}: is not one of RobustBench's {len(known)} Linf networks for"
+            f" {dataset}; choose one of them, such as {', '.join(similar)}"
         )
     cached = CACHE / sets[dataset].value / ThreatModel.Linf.value / f"{name}.pt"
     was_there = cached.exists()
@@ -57,22 +61,22 @@ def load_robustbench(name: str, dataset: str) -> nn.Module:
             network: nn.Module = load_model(
                 name, model_dir=CACHE, dataset=sets[dataset], threat_model=ThreatModel.Linf
             )
-    except Exception as error:  # its downloads and checkpoints fail in all ways there are
+    # RobustBench's downloads and checkpoints can raise any exception.
+    except Exception as error:
+        # A new file is an interrupted download or an error page.
         if not was_there:
-            cached.unlink(
-                missing_ok=True
-            )  # a download that broke off, or a page that says why there is none
+            cached.unlink(missing_ok=True)
         reason = first_line(error)
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: cannot be loaded ({reason}); its weights belong in {cached}: put them there if this machine"
-            " has no network, or delete the file if it is damaged"
+            f"{ROBUSTBENCH}{name}: cannot be loaded ({reason}); if this machine has no network,"
+            f" copy the weights to {cached}; if that file is damaged, delete it"
         ) from error
     return network.eval()
 
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Make torch.load refuse whatever could run code, also where a caller does not say so."""
+    """Make torch.load reject files that could run code, even if its caller does not ask for it."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -87,15 +91,23 @@ def _tensors_only() -> Iterator[None]:
 
 @torch.no_grad()
 def check_same(model: nn.Module, reference: nn.Module, images: Tensor, name: str) -> None:
-    """Make sure that a model computes what the network computes that its weights are from.
+    """Check that a model returns the same logits as the network that its weights come from.
+
+    Args:
+        model: model with the imported weights; it is put into eval mode.
+        reference: network that the weights come from, in eval mode.
+        images: float32 in [0, 1], N×C×H×W.
+        name: name of the weights, for messages.
 
     Raises:
-        RiftError: the logits differ: the network does more than its weights and their normalisation say.
+        RiftError: the logits differ by more than 1% of their variation between images.
     """
     ours, theirs = model.eval()(images), reference(images)
-    # Beside what the logits differ by from image to image: a network may have much in common for all.
+    # The logits may have a large part that is the same for all images, so the tolerance is relative
+    # to their variation.
     if not (ours - theirs).abs().max() <= 0.01 * (theirs - theirs.mean(dim=0)).abs().max():
         raise RiftError(
-            f"{name}: its weights fit, but the network computes something else with them (logits differ by up to"
-            f" {float((ours - theirs).abs().max()):.3g}): a normalisation outside of the weights, or another activation"
+            f"{name}: the weights fit, but the logits differ from those of RobustBench by up to"
+            f" {float((ours - theirs).abs().max()):.3g}; its network may have another activation,"
+            " or a normalisation outside of the weights: choose another network"
         )

@@ -1,6 +1,7 @@
-"""Weights from elsewhere: files of other programs, read safely and fitted to an architecture.
+"""Weight files of other programs, read safely and fitted to an architecture.
 
-Nothing is run that stands in a file: pickles are read as tensors and plain values alone (``weights_only``).
+Reading a file never runs code from it: pickles may contain only tensors and plain values
+(``weights_only``).
 """
 
 import pickle
@@ -18,18 +19,22 @@ from rift.models.checkpoint import load_state
 from rift.models.state import NORMALISATION, without_normalisation
 
 State = dict[str, Tensor]
-# Where training scripts put the state dict, the most telling first.
+# Keys under which training scripts save the state dict, the most specific first.
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_WEB_PAGE = "is a web page, not weights: open its link in a browser, and download the weights there"
+# Messages for files that are not weights, by their first bytes.
 POSING = {
-    b"<!doctype": "is a web page, not weights: open the link in a browser, and save the file that it offers",
-    b"<html": "is a web page, not weights: open the link in a browser, and save the file that it offers",
-    b"<?xml": "is a web page, not weights: open the link in a browser, and save the file that it offers",
+    b"<!doctype": _WEB_PAGE,
+    b"<html": _WEB_PAGE,
+    b"<?xml": _WEB_PAGE,
     b"\x1f\x8b": "is a gzip archive: unpack it first",
     b"7z\xbc\xaf": "is a 7z archive: unpack it first",
     b"Rar!": "is a rar archive: unpack it first",
     b"\xfd7zXZ": "is an xz archive: unpack it first",
     b"BZh": "is a bzip2 archive: unpack it first",
-    b"version https://git-lfs": "is a Git LFS pointer, not weights: run git lfs pull in its repository",
+    b"version https://git-lfs": (
+        "is a Git LFS pointer, not weights: run git lfs pull in its repository"
+    ),
 }
 # Entries of the official WideResNet (TRADES, RiFT) that its forward pass never uses.
 UNUSED = ("sub_block1.",)
@@ -40,10 +45,10 @@ class Fitted:
     """A state dict with the names of an architecture.
 
     Attributes:
-        state: its entries, float32 where they are floating point, without the normalisation.
-        mean: of each channel as the file has it, or None where it holds no normalisation.
-        std: likewise.
-        prefix: what stood before the names.
+        state: entries of the network without the normalisation, in the types of the network.
+        mean: mean of each channel in the file, or None if the file contains no normalisation.
+        std: standard deviation of each channel, likewise.
+        prefix: prefix of the names in the file.
         ignored: entries of the file that the network does not use.
     """
 
@@ -55,24 +60,31 @@ class Fitted:
 
 
 def read(path: Path, key: str | None = None) -> tuple[State, str]:
-    """Read the state dict of a ``.pth``, ``.pt`` or ``.safetensors`` file, and say what it stands under in it.
+    """Return the state dict of a ``.pth``, ``.pt`` or ``.safetensors`` file, and its key.
 
     Args:
-        path: the file.
-        key: what the state dict stands under, if it is nested and there is more than one; dots lead further down.
+        path: file to read.
+        key: key of the state dict in the file, with dots between nested keys; None finds it, unless
+            the file contains several.
+
+    Returns:
+        The state dict, and the key under which it was found; empty if it is not nested.
 
     Raises:
-        RiftError: the file is missing, no weights, damaged, or holds more than tensors and plain values.
+        RiftError: the file is missing, damaged or not a weight file; it contains more than tensors
+            and plain values; or the state dict cannot be determined.
     """
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise RiftError(f"{path}: cannot be read: {error.strerror}") from error
-    for magic, what in POSING.items():
-        # A safetensors file begins with a number, which may be any two of these bytes, and an opening brace.
+        raise RiftError(
+            f"{path}: cannot be read: {error.strerror}; check the path and its permissions"
+        ) from error
+    for magic, problem in POSING.items():
+        # A safetensors file begins with 8 bytes of any value, and then an opening brace.
         if head.lstrip().lower().startswith(magic.lower()) and head[8:9] != b"{":
-            raise RiftError(f"{path}: {what}")
+            raise RiftError(f"{path}: {problem}")
     if head[257:262] == b"ustar":
         raise RiftError(f"{path}: is a tar archive: unpack it first")
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
@@ -86,7 +98,9 @@ def _safetensors(path: Path) -> State:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise RiftError(f"{path}: is damaged or no safetensors file ({error})") from error
+        raise RiftError(
+            f"{path}: is damaged or not a safetensors file ({error}); download it again"
+        ) from error
 
 
 def _pickled(path: Path) -> Any:
@@ -97,45 +111,58 @@ def _pickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch says in many lines which object it refused.
+        # One of the many lines of torch's message names the rejected object.
         reason = next(
             (line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line),
             "",
         )
         raise RiftError(
-            f"{path}: is not a file of tensors alone ({reason.strip() or 'its pickle cannot be read'}); what else stands in"
-            " a pickle can run code, so it is not opened; save model.state_dict() where you trust it, and import that"
+            f"{path}: does not contain only tensors"
+            f" ({reason.strip() or 'its pickle cannot be read'}); other objects in a pickle can run"
+            " code, so it is not opened; save model.state_dict() on a machine where you trust the"
+            " file, and import that"
         ) from error
-    except Exception as error:  # a damaged file fails in whatever part of it is read first
+    # The exception depends on the damaged part of the file.
+    except Exception as error:
         raise RiftError(
-            f"{path}: is damaged or not a file of torch.save ({first_line(error)})"
+            f"{path}: is damaged or not a file of torch.save ({first_line(error)}); download it"
+            " again"
         ) from error
 
 
 def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
+    """Return the state dict in the content of a file, and its key.
+
+    Raises:
+        RiftError: the key does not exist, or the file contains no state dict or several.
+    """
     found = {name: state for name, state in _state_dicts(content) if not name.startswith("optim")}
     if key is not None:
         if key not in found:
             raise RiftError(
-                f"{path}: holds no state dict under {key!r}; it has: {', '.join(found) or 'none'}"
+                f"{path}: contains no state dict under {key!r}; set key to one of:"
+                f" {', '.join(found) or 'none'}"
             )
         return found[key], key
     if not found:
-        raise RiftError(f"{path}: holds no state dict (found {type(content).__name__})")
+        raise RiftError(
+            f"{path}: contains no state dict (found {type(content).__name__}); save"
+            " model.state_dict(), and import that"
+        )
     names = sorted(
         found,
         key=lambda name: NESTED_UNDER.index(name) if name in NESTED_UNDER else len(NESTED_UNDER),
     )
     if "" not in found and len(found) > 1 and names[0] not in NESTED_UNDER:
         raise RiftError(
-            f"{path}: holds several state dicts; say which with key: {', '.join(found)}"
+            f"{path}: contains several state dicts; set key to one of: {', '.join(found)}"
         )
     chosen = "" if "" in found else names[0]
     return found[chosen], chosen
 
 
 def _state_dicts(content: Any, within: str = "") -> Iterator[tuple[str, State]]:
-    """Find every mapping with tensors in it, by the keys that lead there."""
+    """Yield every mapping that contains weights, with its key (dots between nested keys)."""
     if isinstance(content, Mapping):
         tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
         if any(tensor.is_floating_point() and tensor.dim() > 1 for tensor in tensors.values()):
@@ -145,18 +172,18 @@ def _state_dicts(content: Any, within: str = "") -> Iterator[tuple[str, State]]:
 
 
 def match_names(state: State, model: nn.Module, path: str) -> Fitted:
-    """Give a foreign state dict the names of a network, and take its normalisation out.
+    """Return a state dict with the names of a model, and the normalisation of its file.
 
-    Prefixes of wrappers (``module.``, ``model.``, ``1.`` …) go; the mean and standard deviation of the wrapper's normalisation
-    layer are recognised by their names and sizes.
+    Prefixes of wrappers (``module.``, ``model.``, ``1.`` …) are removed. The mean and standard
+    deviation of a normalisation layer are recognised by their names and sizes.
 
     Args:
-        state: as ``read`` returns it.
-        model: made by ``rift.models.build``, whose names it must have.
-        path: names the file in messages.
+        state: state dict, as ``read`` returns it.
+        model: model of ``rift.models.build`` that the state dict must fit.
+        path: name of the file, for messages.
 
     Raises:
-        RiftError: entries are missing, foreign, of another shape, or not finite.
+        RiftError: entries are missing, unexpected, of another shape, or not finite.
     """
     expected = without_normalisation(model.state_dict())
     prefix = _prefix(state, list(expected))
@@ -170,14 +197,14 @@ def match_names(state: State, model: nn.Module, path: str) -> Fitted:
     std = _channels(around, ("std", "sigma"), channels)
     if (mean is None) != (std is None):
         raise RiftError(
-            f"{path}: holds only one of mean and standard deviation of its normalisation"
+            f"{path}: contains only one of mean and standard deviation of its normalisation; add"
+            " the other, or remove both and set normalization"
         )
     ignored = tuple(name for name in around if name.startswith(UNUSED))
-    foreign = {name: value for name, value in around.items() if name not in ignored}
+    unexpected = {name: value for name, value in around.items() if name not in ignored}
     for name, value in expected.items():
-        if name.endswith(
-            "num_batches_tracked"
-        ):  # a counter that old files lack, and that nothing here reads
+        # Old files lack this counter, which rift does not use.
+        if name.endswith("num_batches_tracked"):
             inside.setdefault(name, torch.zeros_like(value))
     fitted = {
         name: value.to(expected[name].dtype if name in expected else value.dtype)
@@ -188,18 +215,20 @@ def match_names(state: State, model: nn.Module, path: str) -> Fitted:
         {
             **{name: model.state_dict()[name] for name in ("normalize.mean", "normalize.std")},
             **fitted,
-            **foreign,
+            **unexpected,
         },
         f"{path}: does not fit",
     )
     infinite = [name for name, value in fitted.items() if not torch.isfinite(value).all()]
     if infinite:
-        raise RiftError(f"{path}: {infinite[0]} holds values that are not finite")
+        raise RiftError(
+            f"{path}: {infinite[0]} contains values that are not finite; choose another checkpoint"
+        )
     return Fitted({name: fitted[name] for name in expected}, mean, std, prefix, ignored)
 
 
 def load_into(model: nn.Module, fitted: Fitted) -> None:
-    """Put the weights into a model that has its own normalisation."""
+    """Load the weights into a model, which keeps its own normalisation."""
     normalize = {
         name: value for name, value in model.state_dict().items() if name.startswith(NORMALISATION)
     }
@@ -213,31 +242,30 @@ def normalization(
     std: tuple[float, ...],
     path: str,
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Settle what images go through before the network.
+    """Return the normalisation of imported weights.
 
     Args:
-        fitted: the weights.
-        asked: what the user said.
-        mean: of the data set.
-        std: of the data set.
-        path: names the file in messages.
+        fitted: weights, with the normalisation of their file.
+        asked: normalisation that the user set, or None.
+        mean: mean of each channel of the data set, for images in [0, 1].
+        std: standard deviation of each channel of the data set.
+        path: name of the file, for messages.
 
     Returns:
-        Mean, standard deviation, and where they are from: file, dataset or none.
+        Mean, standard deviation, and their origin: ``file``, ``dataset`` or ``none``.
 
     Raises:
-        RiftError: the user did not say and the file does not either, or both did.
+        RiftError: neither the user nor the file gives the normalisation, or both do.
     """
     if fitted.mean is not None and fitted.std is not None:
         if asked is not None:
-            raise RiftError(
-                f"{path}: holds its own normalisation; leave normalization: {asked} away"
-            )
+            raise RiftError(f"{path}: contains its own normalisation; omit normalization: {asked}")
         return fitted.mean, fitted.std, "file"
     if asked is None:
         raise RiftError(
-            f"{path}: holds no normalisation; say with normalization: dataset or none whether the network wants images"
-            " with the data set's mean and deviation taken out, or in [0, 1]"
+            f"{path}: contains no normalisation; set normalization: dataset if the network needs"
+            " images normalised by mean and standard deviation of the data set, or none if it needs"
+            " images in [0, 1]"
         )
     return (
         (mean, std, asked) if asked == "dataset" else ((0.0,) * len(mean), (1.0,) * len(std), asked)
@@ -245,7 +273,7 @@ def normalization(
 
 
 def _prefix(state: State, expected: list[str]) -> str:
-    """Find what stands before the names: the prefix under which most of them are found."""
+    """Return the prefix with which most of the expected names are in a state dict."""
     weights = [name for name in expected if name.endswith(".weight")]
     candidates = {
         name.removesuffix(weight)
@@ -258,7 +286,7 @@ def _prefix(state: State, expected: list[str]) -> str:
 
 
 def _channels(around: State, names: tuple[str, ...], channels: int) -> tuple[float, ...] | None:
-    """Take a value a channel out of what stands around the network, if it is there."""
+    """Remove and return the entry with one of some names and one value per channel, if any."""
     for name in [*around]:
         if name.rsplit(".", 1)[-1] in names and around[name].numel() in (1, channels):
             return tuple(around.pop(name).flatten().expand(channels).double().tolist())

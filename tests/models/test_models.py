@@ -185,7 +185,7 @@ def test_networks_of_timm_repeat_and_take_bfloat16() -> None:
     ("architecture", "size", "problem"),
     [
         ("vgg", 32, "architecture 'vgg' is not available; available: resnet8, .*, timm:NAME"),
-        ("timm:vit_tinny_patch16_224", 32, "has no such network; it has vit_tiny_patch16_224"),
+        ("timm:vit_tinny_patch16_224", 32, "has no such network; choose vit_tiny_patch16_224"),
         (
             "timm:hf-hub:some/body",
             32,
@@ -194,10 +194,10 @@ def test_networks_of_timm_repeat_and_take_bfloat16() -> None:
         (
             "timm:vit_tiny_patch16_224",
             8,
-            "cannot be made for 3×8×8 images and 10 classes: .*Kernel size",
+            "cannot be built for 3×8×8 images and 10 classes: .*Kernel size",
         ),
-        ("timm:test_byobnet.nobody", 32, "cannot be made for .*: Invalid pretrained tag"),
-        ("vit-small", 30, "a multiple of 8 pixels; these have 30"),
+        ("timm:test_byobnet.nobody", 32, "cannot be built for .*: Invalid pretrained tag"),
+        ("vit-small", 30, "a multiple of 8 pixels, but these have 30"),
     ],
 )
 def test_what_cannot_be_built_is_said(architecture: str, size: int, problem: str) -> None:

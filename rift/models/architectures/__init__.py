@@ -1,4 +1,8 @@
-"""Architectures by name. Add yours to ``ARCHITECTURES`` and its name to ``rift.config.names.ArchitectureName``."""
+"""Architectures by name.
+
+To add an architecture, add it to ``ARCHITECTURES``, and its name to
+``rift.config.names.ArchitectureName``.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +15,18 @@ from rift.models.architectures.resnet import ResNet
 from rift.models.architectures.transformers import vit_small
 from rift.models.architectures.wide_resnet import WideResNet
 
-Maker = Callable[
-    [int, int, int], nn.Module
-]  # of classes, channels, and the side of the images in pixels
+Maker = Callable[[int, int, int], nn.Module]
+"""Function (number of classes, number of channels, side of the images in pixels) → network."""
 
 
 def any_size(make: Callable[[int, int], nn.Module]) -> Maker:
-    """Leave out the size of the images: a convolutional network averages over what is left of them."""
+    """Return a function that ignores the size of the images.
+
+    Convolutional networks support every size, because they average over all positions at the end.
+
+    Args:
+        make: function (number of classes, number of channels) → network.
+    """
     return lambda classes, channels, _size: make(classes, channels)
 
 

@@ -1,7 +1,9 @@
-"""Residual networks with pre-activation (He et al. 2016, "Identity mappings"), as robust training knows them.
+"""Residual networks with pre-activation (He et al. 2016, "Identity mappings").
 
-The module names are those of the common CIFAR implementation. Like it, and unlike the paper, the network has no batch norm
-between its last block and the pooling, and a shortcut that changes the width starts before the first batch norm of its block.
+They are the variant that is common in adversarial training, with the module names of the common
+CIFAR implementation. That variant differs from the paper in two points. It has no batch norm
+between the last block and the pooling. A shortcut that changes the width starts before the first
+batch norm of its block.
 """
 
 from typing import cast
@@ -11,6 +13,8 @@ from torch.nn import functional as F
 
 
 class PreActBlock(nn.Module):
+    """Two 3×3 convolutions, each after batch norm and ReLU, and a shortcut."""
+
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(channels_in)
@@ -27,7 +31,15 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Stages ``layer1`` to ``layer4`` of two blocks; each but the first halves the image and doubles the channels."""
+    """Network with stages ``layer1`` to ``layer4`` of two blocks each.
+
+    Each stage but the first halves the image and doubles the number of channels.
+
+    Args:
+        classes: number of classes.
+        channels: number of channels of the images.
+        width: number of channels of the first stage.
+    """
 
     def __init__(self, classes: int, channels: int, *, width: int) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""Residual networks for small images (He et al. 2016), with the module names of the common CIFAR implementations."""
+"""Residual networks for small images (He et al. 2016).
+
+The module names are those of the common CIFAR implementations.
+"""
 
 from typing import cast
 
@@ -7,6 +10,8 @@ from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
+    """Two 3×3 convolutions, each with batch norm, and a shortcut."""
+
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
@@ -26,7 +31,16 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stages ``layer1``, ``layer2`` … of basic blocks; each but the first halves the image and doubles the channels."""
+    """Network with stages ``layer1``, ``layer2`` … of basic blocks.
+
+    Each stage but the first halves the image and doubles the number of channels.
+
+    Args:
+        classes: number of classes.
+        channels: number of channels of the images.
+        blocks: number of blocks of each stage.
+        width: number of channels of the first stage.
+    """
 
     def __init__(self, classes: int, channels: int, *, blocks: tuple[int, ...], width: int) -> None:
         super().__init__()

@@ -1,4 +1,8 @@
-"""Networks of the timm package: the small vision transformer of robust training, and any other by its name in timm."""
+"""Networks of the timm package.
+
+They are the small vision transformer that is common in adversarial training, and any other network
+by its name in timm.
+"""
 
 from difflib import get_close_matches
 
@@ -8,21 +12,28 @@ from torch import nn
 from rift.errors import RiftError, first_line
 from rift.thirdparty import prepare_torchvision
 
-PATCHES = 8  # a side: 4 pixels each on CIFAR, 8 on Tiny-ImageNet
+PATCHES = 8
+"""Number of patches per side; a patch has a side of 4 pixels on CIFAR and 8 on Tiny-ImageNet."""
 
 
 def vit_small(classes: int, channels: int, size: int) -> nn.Module:
-    """Make ViT-S (width 384, depth 12, 6 heads) with 8 × 8 patches, whatever the size of the image.
+    """Return a newly initialised ViT-S (width 384, depth 12, 6 heads) with 8 × 8 patches.
+
+    Args:
+        classes: number of classes.
+        channels: number of channels of the images.
+        size: side of the images in pixels, a multiple of 8.
 
     Raises:
-        RiftError: the side of the image is no multiple of 8.
+        RiftError: the side of the images is not a multiple of 8.
     """
     prepare_torchvision()
     from timm.models.vision_transformer import VisionTransformer
 
     if size % PATCHES:
         raise RiftError(
-            f"vit-small: wants images whose side is a multiple of {PATCHES} pixels; these have {size}"
+            f"vit-small: the side of the images must be a multiple of {PATCHES} pixels, but these"
+            f" have {size}; choose another architecture"
         )
     network = VisionTransformer(
         img_size=size,
@@ -37,49 +48,56 @@ def vit_small(classes: int, channels: int, size: int) -> nn.Module:
 
 
 def timm_network(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    """Make a network of timm, freshly initialised.
+    """Return a newly initialised network of timm.
 
     Args:
-        name: as timm lists it.
-        classes: number of logits.
-        channels: of the images.
+        name: name of the network in timm.
+        classes: number of classes.
+        channels: number of channels of the images.
         size: side of the images in pixels.
 
     Raises:
-        RiftError: timm has no such network, or it cannot be made for such images.
+        RiftError: timm does not have the network, or the network does not support such images.
     """
     prepare_torchvision()
     import timm
 
     if not timm.is_model(name):
-        near = get_close_matches(name, timm.list_models(), n=3)
-        advice = f"; it has {', '.join(near)}" if near else ""
+        similar = get_close_matches(name, timm.list_models(), n=3)
+        advice = ", ".join(similar) if similar else "a name of timm.list_models()"
         raise RiftError(
-            f"architecture 'timm:{name}': timm {timm.__version__} has no such network{advice}"
+            f"architecture 'timm:{name}': timm {timm.__version__} has no such network; choose"
+            f" {advice}"
         )
     settings = {"pretrained": False, "num_classes": classes, "in_chans": channels}
-    wanted = f"architecture 'timm:{name}': cannot be made for {channels}×{size}×{size} images and {classes} classes"
+    problem = (
+        f"architecture 'timm:{name}': cannot be built for {channels}×{size}×{size} images and"
+        f" {classes} classes"
+    )
     try:
         try:
             network = timm.create_model(name, img_size=size, **settings)
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
-            network = timm.create_model(
-                name, **settings
-            )  # one that does not ask, such as most convolutional ones
-        # Many find out only from an image that it is too small for them.
+            # Most convolutional networks do not need the size.
+            network = timm.create_model(name, **settings)
+        # Many networks raise an exception for too small images only in their forward pass.
         with torch.no_grad():
             logits = network.eval()(torch.zeros(1, channels, size, size))
-    except Exception as error:  # timm's networks refuse in all ways there are
-        raise RiftError(f"{wanted}: {first_line(error)}") from error
+    # timm's networks can raise any exception.
+    except Exception as error:
+        raise RiftError(f"{problem}: {first_line(error)}; choose another architecture") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, classes):
-        raise RiftError(f"{wanted}: what it returns are not their logits")
+        raise RiftError(
+            f"{problem}: it does not return one logit per class; choose another architecture"
+        )
     return _repeatable(network.train())
 
 
 def _repeatable(network: nn.Module) -> nn.Module:
-    """Choose the plain form of attention: the backward pass of torch's fused ones may add in any order on a GPU."""
+    """Return a network, changed in place, whose attention is not fused."""
+    # On a GPU, the backward pass of torch's fused attention may add in any order.
     for module in network.modules():
         if "fused_attn" in vars(module):
             vars(module)["fused_attn"] = False

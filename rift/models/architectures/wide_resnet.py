@@ -1,4 +1,7 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016), with the module names of the TRADES code and its descendants."""
+"""Wide residual networks (Zagoruyko and Komodakis 2016).
+
+The module names are those of the TRADES code and its descendants.
+"""
 
 from typing import cast
 
@@ -7,7 +10,10 @@ from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
-    """Batch norm and ReLU before each convolution; where the width changes, they come before the shortcut too."""
+    """Two 3×3 convolutions, each after batch norm and ReLU, and a shortcut.
+
+    If the width changes, the first batch norm and ReLU come before the shortcut too.
+    """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -28,7 +34,7 @@ class BasicBlock(nn.Module):
 
 
 class Group(nn.Module):
-    """Blocks of one width, in a submodule ``layer``; the first has the group's stride."""
+    """Group of blocks of one width, in a submodule ``layer``; only the first block has a stride."""
 
     def __init__(self, count: int, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -42,7 +48,16 @@ class Group(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Three groups ``block1``, ``block2``, ``block3`` of (depth - 4) / 6 blocks; the last two halve the image."""
+    """Network with groups ``block1``, ``block2`` and ``block3`` of (depth - 4) / 6 blocks each.
+
+    The last two groups halve the image.
+
+    Args:
+        classes: number of classes.
+        channels: number of channels of the images.
+        depth: number of layers, 6n + 4 for n blocks per group.
+        widen: factor of the widths 16, 32 and 64 of the groups.
+    """
 
     def __init__(self, classes: int, channels: int, *, depth: int, widen: int) -> None:
         super().__init__()
