@@ -1,8 +1,9 @@
-"""PGD-10 as rift runs it against PGD-10 as it is commonly written: the same model, images and steps, side by side.
+"""Compare PGD-10 of rift with the common form of PGD-10, on the same model, images and steps.
 
-The common form differentiates the loss with ``backward``, so that gradients of all weights are computed with that of the
-images, and keeps tensors in their default layout. Ours asks for the images' gradient alone, with channels last in memory. The
-floor is one forward and one backward pass to the images for each step.
+The common form differentiates the loss with ``backward``, which computes the gradients of the
+images and of all weights, and uses the default memory layout. Rift computes the gradient of the
+images only, and stores channels last. The floor is one forward pass and one backward pass to the
+images for each step.
 """
 
 import argparse
@@ -53,7 +54,8 @@ def compare(
         "the floor": lambda: floor(bare, last, labels),
     }
     print(
-        f"{architecture}, {channels}×{side}×{side}, batch {batch_size}, {torch.get_num_threads()} threads",
+        f"{architecture}, {channels}×{side}×{side}, batch {batch_size}, "
+        f"{torch.get_num_threads()} threads",
         flush=True,
     )
     print_rates(take_turns(runs, rounds), batch_size, against="the common form")

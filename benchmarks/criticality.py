@@ -1,11 +1,12 @@
-"""Module robust criticality: how fast a whole table is, and what the searches find.
+"""Module robust criticality: the time of a whole table, and the results of the searches.
 
-speed  a table by the official code's way (a copy of the network for each module, default layout, whole forward passes, one more
-       pass to judge) against ``published`` and ``pga``: time, memory and the numbers found
-study  what pga and the first-order estimate find beside ``published``, by their settings
+speed  time, memory and results of a table: the method of the official code against ``published``
+       and ``pga``. The official code copies the network for each module, uses the default memory
+       layout and whole forward passes, and takes one more pass to measure the loss.
+study  results of pga and of the first-order estimate for several settings, against ``published``
 
-Both want weights of a robust network and a prepared data set, as ``rift train`` and ``rift prepare`` write them: what is found
-depends on them.
+Both need the weights of a robust network and a prepared data set from ``rift train`` and
+``rift prepare``, because the results depend on them.
 """
 
 import argparse
@@ -38,7 +39,8 @@ from rift.data.images import Images
 from rift.models import checkpoint
 from side_by_side import in_default_layout, ratio
 
-ROUNDS = 3  # the modules are divided among them
+# The rounds divide the modules among themselves.
+ROUNDS = 3
 CPU = torch.device("cpu")
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 Table = dict[str, float]
@@ -47,7 +49,7 @@ Table = dict[str, float]
 def official(
     model: nn.Module, images: Tensor, labels: Tensor, modules: list[str], settings: Criticality
 ) -> Table:
-    """Measure modules as the official code does: all other weights of the copy are frozen, batches as there."""
+    """Measure modules like the official code: with its batches, and all other weights frozen."""
     network = in_default_layout(model).eval()
     batches = list(
         zip(images.split(settings.batch_size), labels.split(settings.batch_size), strict=True)
@@ -88,10 +90,11 @@ def ours(
 
 
 class Memory:
-    """What a call needs at most beyond what the process held before, in MiB."""
+    """The peak memory of a call in MiB, beyond the memory that the process held before."""
 
     def __enter__(self) -> "Memory":
-        # Memory that was freed goes back to the system first, or the next one would use it unseen.
+        # Return freed memory to the system first; otherwise, the next call would reuse it
+        # unnoticed.
         ctypes.CDLL(None).malloc_trim(0)
         RESET.write_text("5")
         self.before = self._read("VmRSS")
@@ -122,7 +125,8 @@ def compare_speed(
     found: dict[str, Table] = {name: {} for name in rivals}
     memory: dict[str, list[float]] = {name: [] for name in rivals}
     for run in rivals.values():
-        run(names[-1:])  # warms up
+        # The first call is slower, so it is not measured.
+        run(names[-1:])
     for number in range(1, ROUNDS + 1):
         some = shard(names, number, ROUNDS)
         for name, run in rivals.items():
@@ -132,11 +136,13 @@ def compare_speed(
                 times[name].append(time.perf_counter() - begun)
             memory[name].append(needed.needed)
     print(
-        f"Table of {len(names)} modules, {len(labels)} images, {precision}, {torch.get_num_threads()} threads"
+        f"Table of {len(names)} modules, {len(labels)} images, {precision}, "
+        f"{torch.get_num_threads()} threads"
     )
     for name in rivals:
         print(
-            f"  {name:10}{sum(times[name]):9.1f} s   {sum(times['official']) / sum(times[name]):6.2f} times official; by round"
+            f"  {name:10}{sum(times[name]):9.1f} s"
+            f"   {sum(times['official']) / sum(times[name]):6.2f} times official; by round"
             f" {ratio(times['official'], times[name])}; memory {max(memory[name]):.0f} MiB"
         )
     off = max(abs(found["published"][name] / found["official"][name] - 1) for name in names)
@@ -152,8 +158,9 @@ def print_reached(name: str, reached: Mapping[str, float]) -> None:
         f"at least {limit}: {sum(v >= limit for v in values)}" for limit in (1, 0.999, 0.99)
     )
     print(
-        f"  {name}: of {len(values)} modules, its MRC over that published is {shares}; geometric mean"
-        f" {math.exp(statistics.fmean(map(math.log, values))):.3f}, least {reached[least]:.3f} ({least})",
+        f"  {name}: of {len(values)} modules, its MRC over that published is {shares};"
+        f" geometric mean {math.exp(statistics.fmean(map(math.log, values))):.3f},"
+        f" least {reached[least]:.3f} ({least})",
         flush=True,
     )
 

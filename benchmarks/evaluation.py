@@ -1,11 +1,12 @@
-"""Evaluation as rift does it, against what one would call by hand: the same network and images, side by side.
+"""Compare the evaluation of rift with direct calls, on the same network and images.
 
-AutoAttack: rift (blocks, a state written after every block and attack) against pyautoattack called directly with the same
-batches. The labels are what the network says, and the ball is so small that hardly an image falls: every attack goes to its end
-on either side, which makes equal work of it.
+AutoAttack: rift, which works in blocks and writes a state after every block and attack, against a
+direct call of pyautoattack with the same batches. The labels are the predictions of the network,
+and the ball is so small that almost all images withstand. Every attack therefore runs completely,
+so both sides do the same work.
 
-OOD: the command ``rift evaluate ood``, from files of corrupted images to files of results, against a bare loop of forward
-passes over tensors that lie ready.
+OOD: the command ``rift evaluate ood``, which reads files of corrupted images and writes files of
+results, against a plain loop of forward passes over tensors in memory.
 """
 
 import argparse
@@ -68,7 +69,8 @@ def compare_autoattack(images: int, batch_size: int, rounds: int, device: torch.
     print(f"AutoAttack, resnet8, {images} images, batches of {batch_size}, {device}", flush=True)
     print_rates(times, images, against="pyautoattack")
     print(
-        f"  {', '.join(f'{100 * share:.1f}% withstand under {name}' for name, share in left.items())}",
+        "  "
+        + ", ".join(f"{100 * share:.1f}% withstand under {name}" for name, share in left.items()),
         flush=True,
     )
 

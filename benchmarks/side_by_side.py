@@ -1,4 +1,4 @@
-"""What the benchmarks share: one network in two layouts, and rivals timed in turns within one run."""
+"""Shared parts of the benchmarks: one network in two layouts, and alternating timing."""
 
 import statistics
 import time
@@ -17,14 +17,17 @@ CPU = torch.device("cpu")
 def network(
     architecture: ArchitectureName, channels: int = 3, side: int = 32, device: torch.device = CPU
 ) -> nn.Module:
-    """Make a network of random weights as rift makes it, channels last in memory; the same weights every time."""
+    """Make a network of rift with channels last in memory.
+
+    The random weights are the same every time.
+    """
     return build(
         architecture, classes=10, size=side, mean=(0.5,) * channels, std=(0.25,) * channels
     ).to(device)
 
 
 def in_default_layout(model: nn.Module) -> nn.Module:
-    """Copy a network into the layout that torch gives weights by itself; the two share no memory."""
+    """Copy a network into the default memory layout of torch; the copy shares no memory with it."""
     copy = deepcopy(model)
     state = {
         name: value.clone(memory_format=torch.contiguous_format)
@@ -35,7 +38,7 @@ def in_default_layout(model: nn.Module) -> nn.Module:
 
 
 def seconds(function: Callable[[], object], device: torch.device = CPU) -> float:
-    """Time one call, to the end of what it started on a GPU."""
+    """Time one call, including the work that it started on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     begun = time.perf_counter()
@@ -51,16 +54,16 @@ def take_turns(
     device: torch.device = CPU,
     pause: float = 0,
 ) -> dict[str, list[float]]:
-    """Time rivals one after the other in every round, so that what else the machine does meets them all.
+    """Time all rivals in every round, so that other load on the machine affects all of them.
 
     Args:
-        runs: what is called, by name.
-        rounds: counted rounds; one more comes first and warms up.
-        device: that they compute on.
-        pause: seconds before every turn, in which processes of the one before may finish what they do ahead.
+        runs: the functions to call, by name.
+        rounds: number of counted rounds; one more round comes first as a warm-up.
+        device: the device of the computation.
+        pause: seconds before every turn, in which worker processes of the previous turn may finish.
 
     Returns:
-        Seconds of every counted turn, by name.
+        The seconds of every counted turn, by name.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
@@ -73,21 +76,22 @@ def take_turns(
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> str:
-    """Write the median of the rounds' ratios, and the least and the greatest."""
+    """Format the median, the minimum and the maximum of the ratios of the rounds."""
     ratios = [one / other for one, other in zip(above, below, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def rates(times: Mapping[str, Sequence[float]], images: int) -> dict[str, float]:
-    """Images a second, by the median of the turns."""
+    """Return images per second, from the median of the turns."""
     return {name: images / statistics.median(taken) for name, taken in times.items()}
 
 
 def print_rates(times: Mapping[str, Sequence[float]], images: int, against: str) -> None:
-    """Print a line for every rival: its speed, and how many times as fast it is as one of them."""
+    """Print the speed of every rival, absolute and relative to one of them."""
     width = max(map(len, times))
     for name, rate in rates(times, images).items():
         print(
-            f"  {name:{width}}{rate:11.1f} images/s   {ratio(times[against], times[name])} times {against}",
+            f"  {name:{width}}{rate:11.1f} images/s"
+            f"   {ratio(times[against], times[name])} times {against}",
             flush=True,
         )

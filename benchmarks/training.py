@@ -1,12 +1,13 @@
-"""Adversarial training of ResNet-18 on 32×32 images: against the usual tools, and against what the machine can do.
+"""Compare adversarial training of ResNet-18 with the usual tools and with the machine's limits.
 
-step     a PGD-10 training step against the loop that most repositories write: torch's loader with worker processes and
-         torchvision's transforms, PGD of torchattacks, float32 in the default layout
+step     a PGD-10 training step against the loop of most repositories: torch's loader with worker
+         processes, torchvision's transforms, PGD of torchattacks, float32 in the default layout
 pgd      PGD-10 alone against torchattacks and foolbox
-peak     operations and bytes of a step beside the machine's own speed, measured in the same run
-regimes  a step of every regime beside the forward and backward passes that it takes
+peak     operations and bytes of a step, against the speed of the machine in the same run
+regimes  a step of every regime, against its number of forward and backward passes
 
-Images are random numbers: how fast a network is does not depend on them, and nothing needs to be downloaded.
+The 32×32 images are random numbers: the speed of a network does not depend on them, and the
+benchmark needs no download.
 """
 
 import argparse
@@ -39,25 +40,21 @@ from rift.training.step import BatchGradient
 from side_by_side import in_default_layout, network, print_rates, rates, ratio, take_turns
 
 EPS, STEP, STEPS = 8 / 255, 2 / 255, 10
-CONVOLUTION = (
-    2 * 128 * 128 * 3 * 3 * 16 * 16
-)  # operations an image of the convolution that is measured
-KERNELS = {
-    "cpu": (2048, 2**28, 4),
-    "cuda": (8192, 2**32, 50),
-}  # side of matrices, bytes that are copied, calls a turn
-RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4  # of SGD
-IMAGES, EPOCHS = (
-    45_000,
-    110,
-)  # of the paper's training on CIFAR-10, a tenth of the images being the selection split
+# Operations per image of the measured convolution.
+CONVOLUTION = 2 * 128 * 128 * 3 * 3 * 16 * 16
+# The side of the matrices, the number of copied bytes, and the calls per turn.
+KERNELS = {"cpu": (2048, 2**28, 4), "cuda": (8192, 2**32, 50)}
+# The settings of SGD.
+RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
+# The paper trains on CIFAR-10; a tenth of the images is the selection split.
+IMAGES, EPOCHS = 45_000, 110
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 Runs = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured, and where."""
+    """The size of the measurement, and its device."""
 
     device: torch.device
     batch: int
@@ -69,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Passes:
-    """What theory says a training step costs, in passes of a batch through the network."""
+    """The theoretical cost of a training step, in passes of a batch through the network."""
 
     forward: int
     to_images: int
@@ -77,11 +74,16 @@ class Passes:
 
     @property
     def cost(self) -> int:
-        """In forward passes: going back to the images is as much again, to images and weights twice as much."""
+        """The cost in forward passes.
+
+        A backward pass to the images costs as much as a forward pass, one to images and weights
+        twice as much.
+        """
         return self.forward + self.to_images + 2 * self.full
 
 
-# By regime and inner attack. Forward: of the attack's steps, of its objective where that looks at clean images, of the loss.
+# Passes by regime and inner attack. Forward passes belong to the steps of the attack, to its
+# objective if this uses clean images, and to the loss.
 PASSES: dict[tuple[RegimeName, InnerName], Passes] = {
     ("pgd", "pgd"): Passes(10 + 1, 10, 1),
     ("pgd", "fgsm-rs"): Passes(1 + 1, 1, 1),
@@ -101,14 +103,17 @@ def random_images(count: int, device: torch.device) -> Images:
 
 
 def set_gpu_as(whose: Literal["rift", "usual"]) -> None:
-    """Have cuDNN as rift's commands have it (equal runs are equal, float32 is float32), or as it is usually had."""
+    """Set cuDNN like the commands of rift, or as usual.
+
+    The settings of rift make runs reproducible and keep the precision of float32.
+    """
     torch.backends.cudnn.deterministic = whose == "rift"
     torch.backends.cudnn.benchmark = whose == "usual"
     torch.backends.cudnn.allow_tf32 = whose == "usual"
 
 
 def forms(plan: Plan) -> list[str]:
-    """How rift's networks are run; what stands after their name."""
+    """Return the suffixes of names for the ways to run networks of rift."""
     return ["", ", compiled"] if plan.compile else [""]
 
 
@@ -116,7 +121,7 @@ def forms(plan: Plan) -> list[str]:
 
 
 def settings_of(regime: RegimeName, inner: InnerName, precision: Precision) -> TrainingSettings:
-    """The regime with its authors' settings."""
+    """Return the regime with the settings of its authors."""
     chosen = {"train": {"precision": precision}, "inner": {"method": inner}}
     return TrainingSettings.model_validate(merge(recipe_of(regime).settings, chosen))
 
@@ -131,7 +136,7 @@ def rift_training(
     inner: InnerName = "pgd",
     compiled: bool = False,
 ) -> Callable[[], None]:
-    """Make the function that trains a few batches just as ``rift train`` does."""
+    """Make the function that trains a few batches exactly like ``rift train``."""
     if compiled:
         model.compile()
     settings = settings_of(regime, inner, precision)
@@ -161,7 +166,10 @@ def rift_training(
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images in memory that become pictures, and are transformed, one by one, as torchvision's own data sets do it."""
+    """Images in memory that are converted and transformed one by one.
+
+    The data sets of torchvision work in the same way.
+    """
 
     def __init__(self, data: Images, transform: Callable[[object], Tensor]) -> None:
         self.data = (
@@ -180,7 +188,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def usual_batches(data: Images, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
-    """Load shuffled batches without end: workers start once and keep loading ahead."""
+    """Load shuffled batches without end: workers start once and load batches in advance."""
     prepare_torchvision()
     from torchvision import transforms
 
@@ -205,13 +213,12 @@ def usual_batches(data: Images, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def usual_training(model: nn.Module, data: Images, plan: Plan) -> Callable[[], None]:
-    """Make the function that trains a few batches as it is usually written."""
+    """Make the function that trains a few batches with the usual loop."""
     prepare_torchvision()
     import torchattacks
 
-    attack = torchattacks.PGD(
-        model, eps=EPS, alpha=STEP, steps=STEPS
-    )  # puts the model into eval mode, and back
+    # The attack itself sets eval mode and then restores the mode of the model.
+    attack = torchattacks.PGD(model, eps=EPS, alpha=STEP, steps=STEPS)
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
     source = usual_batches(data, plan)
 
@@ -240,7 +247,8 @@ def compare_steps(plan: Plan) -> None:
         name = f"rift, {precision}{form}"
         runs[name] = rift_training(deepcopy(ours), data, plan, precision, compiled=bool(form))
     print(
-        f"PGD-10 training step, batch {plan.batch}, {plan.batches} batches a turn, {plan.workers} loader workers"
+        f"PGD-10 training step, batch {plan.batch}, {plan.batches} batches a turn, "
+        f"{plan.workers} loader workers"
     )
     times = take_turns(runs, plan.rounds, plan.device, pause=0.5)
     print_rates(times, plan.batches * plan.batch, against="the usual loop")
@@ -315,11 +323,11 @@ def compare_attacks(plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation takes for each image.
+    """The cost of a computation per image.
 
     Attributes:
-        operations: of convolutions and matrix products; a multiplication and its addition are two.
-        bytes: that all other operators take and give, each tensor once for each operator.
+        operations: of convolutions and matrix products; a multiply-add counts as two.
+        bytes: inputs and outputs of all other operators; each operator counts a tensor once.
     """
 
     operations: float
@@ -327,9 +335,10 @@ class Work:
 
 
 class Counter(TorchDispatchMode):
-    """Counts operations and bytes of all operators but mere views.
+    """Counts operations and bytes of all operators except for views.
 
-    torch's own FlopCounterMode, whose formulas these are, cannot watch ``torch.autograd.grad`` of an image.
+    It uses the formulas of torch's FlopCounterMode, which cannot count ``torch.autograd.grad`` of
+    an image.
     """
 
     def __init__(self) -> None:
@@ -365,7 +374,11 @@ def counted(function: Callable[[], object]) -> Counter:
 
 
 def work_of_a_step(model: nn.Module, plan: Plan, precision: Precision) -> Work:
-    """Count a PGD-10 step, from two small ones: a part goes by the image, the rest (of the weights) by the step."""
+    """Count a PGD-10 step from two small ones.
+
+    One part of the cost is proportional to the number of images. The rest comes from the weights
+    and is constant.
+    """
     few = {}
     for images in (2, 4):
         train = rift_training(
@@ -374,7 +387,8 @@ def work_of_a_step(model: nn.Module, plan: Plan, precision: Precision) -> Work:
             replace(plan, batch=images, batches=1),
             precision,
         )
-        train()  # the first step makes gradients and momentum
+        # The first step allocates gradients and momentum, so it is not counted.
+        train()
         few[images] = counted(train)
     operations = (few[4].operations - few[2].operations) / 2
     by_image = (few[4].bytes - few[2].bytes) / 2
@@ -396,7 +410,7 @@ def matrix_product(
 def convolution(
     device: torch.device, kind: torch.dtype, batch: int, repeats: int
 ) -> Callable[[], None]:
-    """3×3, 128 channels, 16×16 pixels: from the middle of ResNet-18, channels last."""
+    """Make a 3×3 convolution from the middle of ResNet-18: 128 channels, 16×16, channels last."""
     images = torch.randn(batch, 128, 16, 16, device=device).to(
         kind, memory_format=torch.channels_last
     )
@@ -423,7 +437,7 @@ def copying(device: torch.device, size: int, repeats: int) -> Callable[[], None]
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the machine does at its best: operations a second in one arithmetic, and bytes a second."""
+    """The peak speed of the machine in one precision: operations and bytes per second."""
 
     product: float
     convolution: float
@@ -431,22 +445,29 @@ class Ceiling:
 
 
 def print_shares(work: Work, ceiling: Ceiling, steps: Mapping[str, float]) -> None:
-    """Print what ceilings would allow, and what share of them steps reach; ``steps`` are images a second."""
+    """Print the limits from the ceilings, and the shares that steps reach.
+
+    ``steps`` contains images per second.
+    """
     convolving, moving = work.operations / ceiling.convolution, work.bytes / ceiling.copying
     print(
-        f"    matrix product {ceiling.product / 1e9:10.1f} GFLOP/s: allows {ceiling.product / work.operations:.1f} images/s"
+        f"    matrix product {ceiling.product / 1e9:10.1f} GFLOP/s: "
+        f"allows {ceiling.product / work.operations:.1f} images/s"
     )
     print(
-        f"    convolution    {ceiling.convolution / 1e9:10.1f} GFLOP/s: allows {1 / convolving:.1f} images/s"
+        f"    convolution    {ceiling.convolution / 1e9:10.1f} GFLOP/s: "
+        f"allows {1 / convolving:.1f} images/s"
     )
     print(
-        f"    convolutions at that speed, then all else ({work.bytes / 1e6:.0f} MB an image) at the speed of copying:"
+        "    convolutions at that speed, "
+        f"then all else ({work.bytes / 1e6:.0f} MB an image) at the speed of copying:"
         f" {1 / (convolving + moving):.1f} images/s"
     )
     for name, rate in steps.items():
         reached = rate * work.operations
         print(
-            f"    {name}: {rate:.1f} images/s, {reached / 1e9:.1f} GFLOP/s, {reached / ceiling.product:.0%} of the product's,"
+            f"    {name}: {rate:.1f} images/s, {reached / 1e9:.1f} GFLOP/s,"
+            f" {reached / ceiling.product:.0%} of the product's,"
             f" {reached / ceiling.convolution:.0%} of the convolution's",
             flush=True,
         )
@@ -468,10 +489,12 @@ def compare_with_peak(plan: Plan) -> None:
     one_pass = counted(lambda: model(data.up_to(1).floats())).operations
     operations = work["float32"].operations
     print(
-        f"Peak, batch {plan.batch}, {plan.batches} batches a turn; ceilings by their fastest turn, steps by their median"
+        f"Peak, batch {plan.batch}, {plan.batches} batches a turn; "
+        "ceilings by their fastest turn, steps by their median"
     )
     print(
-        f"  a PGD-10 step: {operations / 1e9:.2f} GFLOP an image, {operations / one_pass:.2f} forward passes' worth"
+        f"  a PGD-10 step: {operations / 1e9:.2f} GFLOP an image,"
+        f" {operations / one_pass:.2f} forward passes' worth"
         f" (theory: {PASSES['pgd', 'pgd'].cost})"
     )
     times = take_turns(runs, plan.rounds, plan.device)
@@ -519,7 +542,8 @@ def compare_regimes(plan: Plan) -> None:
     }
     form = precision + forms(plan)[-1]
     print(
-        f"Regimes, batch {plan.batch}, {plan.batches} batches a turn, {form}: time beside that of pgd",
+        f"Regimes, batch {plan.batch}, {plan.batches} batches a turn, {form}: "
+        "time beside that of pgd",
         flush=True,
     )
     times = take_turns(runs, plan.rounds, plan.device)
@@ -527,8 +551,10 @@ def compare_regimes(plan: Plan) -> None:
     for name, key in named.items():
         passes, unit = PASSES[key], PASSES["pgd", "pgd"].cost
         print(
-            f"  {name:13}{speed[name]:11.1f} images/s   {ratio(times[name], times['pgd'])} times pgd; theory"
-            f" {passes.cost / unit:.2f}: {passes.forward} forward, {passes.to_images} back to images,"
+            f"  {name:13}{speed[name]:11.1f} images/s"
+            f"   {ratio(times[name], times['pgd'])} times pgd; theory"
+            f" {passes.cost / unit:.2f}: {passes.forward} forward,"
+            f" {passes.to_images} back to images,"
             f" {passes.full} back to weights",
             flush=True,
         )
@@ -595,16 +621,19 @@ def main() -> None:
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(
-            f"{' and '.join(missing)} not installed: pip install -c constraints.txt -e '.[benchmarks]'"
+            f"{' and '.join(missing)} not installed: "
+            "pip install -c constraints.txt -e '.[benchmarks]'"
         )
     torch.manual_seed(0)
     print(f"ResNet-18, 3×32×32, {machine(device)}, torch {torch.__version__}")
     compiling = on_gpu if asked.compile is None else asked.compile
-    # Many networks are compiled here, in several modes each; torch gives up after eight forms of the same function.
+    # The benchmark compiles many networks in several modes. By default, torch stops compiling a
+    # function after eight versions.
     torch._dynamo.config.recompile_limit = 256
     for size in sizes:
         for part in parts:
-            torch._dynamo.reset()  # else the second size is compiled for all sizes, which is slower
+            # Otherwise, torch compiles the second batch size for all sizes, which is slower.
+            torch._dynamo.reset()
             PARTS[part](Plan(device, size, batches, asked.rounds, asked.workers, compiling))
 
 

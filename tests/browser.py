@@ -1,4 +1,7 @@
-"""Headless Chromium, spoken to in its DevTools protocol over two pipes: no driver and no port is needed."""
+"""Controls headless Chromium with its DevTools protocol.
+
+It communicates over two pipes, so it needs no driver and no port.
+"""
 
 import base64
 import fcntl
@@ -22,11 +25,11 @@ SECONDS = 60
 
 
 class Browser:
-    """A browser without a network that remembers what pages complain of and what they ask for.
+    """A browser without a network that records the complaints and the requests of pages.
 
     Attributes:
-        complaints: errors and warnings of the console, and exceptions that nothing caught.
-        requests: addresses asked for over a network, by the pages and all their frames.
+        complaints: errors and warnings of the console, and uncaught exceptions.
+        requests: network addresses that the pages and all their frames requested.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +96,7 @@ class Browser:
         self.wait("document.readyState === 'complete'")
 
     def run(self, script: str, frame: int | None = None) -> Any:
-        """Return what a script comes to on the page, or in one of its frames (an execution context)."""
+        """Return the value of a script on the page, or in an execution context of a frame."""
         where = {} if frame is None else {"contextId": frame}
         answer = self._call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, **where
@@ -102,10 +105,10 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, script: str, frame: Callable[[], int | None] = lambda: None) -> None:
-        """Wait until a script comes to something true."""
+        """Wait until the value of a script is true."""
         end = time.monotonic() + SECONDS
         while True:
-            # A frame may be gone by the time that it is asked.
+            # A frame may no longer exist when the script runs.
             try:
                 if self.run(script, frame()):
                     return
@@ -116,7 +119,7 @@ class Browser:
             time.sleep(0.05)
 
     def frame(self) -> int:
-        """Execution context of the frame that was opened last."""
+        """Return the execution context of the frame that was opened last."""
         self.run("1")
         return max(self._frames)
 

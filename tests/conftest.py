@@ -1,4 +1,4 @@
-"""What tests share: a small trained experiment's building blocks on real digits."""
+"""Shared fixtures: parts of a small trained experiment on real digits."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,13 @@ from rift import artifacts, data, models
 from rift.config import Data
 from rift.data.images import Images
 
-# How long an example takes says more of what else the machine does.
+# The time of an example depends mostly on the other load of the machine.
 hypothesis.settings.register_profile("rift", deadline=None)
 hypothesis.settings.load_profile("rift")
 
 torch.set_num_threads(1)
-# Of the commands that tests start, too: on small networks a second thread costs more than it does.
+# This also applies to commands that tests start. For small networks, a second thread costs more
+# time than it saves.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -28,7 +29,7 @@ def prepared() -> data.Prepared:
 
 @pytest.fixture(scope="session")
 def digits(prepared: data.Prepared) -> Images:
-    """The training split."""
+    """Return the training split."""
     return prepared.split("train")
 
 
@@ -44,7 +45,10 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_model(prepared: data.Prepared, digits: Images) -> nn.Module:
-    """A network that has learnt something, so that its weights and running statistics are no longer those of the start."""
+    """Return a trained network.
+
+    Its weights and running statistics differ from those of a new network.
+    """
     model = models.build("resnet8", classes=10, size=8, mean=prepared.mean, std=prepared.std)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     model.train()
@@ -60,7 +64,7 @@ def prepared_model(prepared: data.Prepared, digits: Images) -> nn.Module:
 
 @pytest.fixture
 def prepared_set(prepared: data.Prepared, tmp_path: Path) -> Path:
-    """A prepared set as a file."""
+    """Return the file of a prepared data set."""
     path = tmp_path / "prepared.safetensors"
     data.save(path, prepared, artifacts.provenance("test", {}))
     return path

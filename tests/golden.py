@@ -3,8 +3,8 @@
     python tests/golden.py write results/demo golden.json      # before a change
     python tests/golden.py compare results/demo golden.json    # after it, on the same machine
 
-Equal settings must give equal numbers, bit for bit. Times are left out: the cost table, benchmarks, and the speed and seconds
-of training histories.
+Equal settings must give equal numbers, bit for bit. The comparison leaves out times: the cost
+table, benchmarks, and the speed and seconds of training histories.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def size(folder: Path) -> int:
-    """Return how many bytes of numbers were compared."""
+    """Return the number of compared bytes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sum(len(content) for path in files for _, content in parts(path))
 
@@ -85,7 +85,8 @@ def main() -> None:
         print(f"{kind}: {name}")
     files = len({name.split(" ")[0] for name in before})
     print(
-        f"{len(before)} parts of {files} files, {size(arguments.results):,} bytes, {len(differing)} differ"
+        f"{len(before)} parts of {files} files, {size(arguments.results):,} bytes, "
+        f"{len(differing)} differ"
     )
     if differing:
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The structure of the package: layers, circles, sizes, and what it takes to add something."""
+"""The structure of the package: layers, import cycles, sizes, and additions."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in mod
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of rift that a file imports, wherever in it."""
+    """Return the modules of rift that a file imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "rift":
@@ -60,7 +60,10 @@ def test_imports_point_down(repository: Path) -> None:
 
 
 def runtime_imports(path: Path) -> set[str]:
-    """Modules of rift that are imported when a file is: not within functions or for types alone."""
+    """Return the modules of rift that a file imports when it is imported itself.
+
+    Imports within functions or for types only do not count.
+    """
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("rift"):
@@ -69,7 +72,10 @@ def runtime_imports(path: Path) -> set[str]:
 
 
 def test_imports_have_no_circle(repository: Path) -> None:
-    """Files that re-export a folder are left out: whoever imports one of its files imports them first."""
+    """The check skips files that re-export a folder.
+
+    Python imports them before every file of the folder.
+    """
     root = repository / "rift"
     modules = {
         ".".join(("rift", *path.relative_to(root).with_suffix("").parts)): path
@@ -111,7 +117,7 @@ def test_no_file_and_no_function_is_too_long_to_read(repository: Path) -> None:
 
 
 def test_the_workflow_has_the_paths_of_the_layout(repository: Path) -> None:
-    """Every artifact of a run is written literally in a rule as ``rift.layout`` names it."""
+    """Rules contain the path of every artifact of a run, exactly as ``rift.layout`` names it."""
     from rift import layout
 
     rules = "\n".join(path.read_text() for path in (repository / "workflow/rules").glob("*.smk"))
@@ -147,7 +153,8 @@ def test_the_python_in_the_readme_runs(repository: Path) -> None:
     assert len(names["table"]) == 10
 
 
-# By kind: the file, its content, the dict's file, the line put into the dict, the import, the type of names, a check.
+# For each kind: the new file, its content, the file of the dict, the new line of the dict, the
+# import, the type of the names, and a check.
 ADDITIONS = {
     "data set": (
         "data/sources/dummy.py",
@@ -156,7 +163,8 @@ ADDITIONS = {
         '    "dummy": Dataset(dummy.digits),\n',
         "from rift.data.sources import dummy\n",
         "DatasetName",
-        "from rift import data, config\nassert len(data.prepare('dummy', config.Data()).labels['train']) > 1000",
+        "from rift import data, config\n"
+        "assert len(data.prepare('dummy', config.Data()).labels['train']) > 1000",
     ),
     "architecture": (
         "models/architectures/dummy.py",
@@ -220,7 +228,7 @@ ADDITIONS = {
 def test_a_new_thing_is_one_file_one_line_and_one_name(
     kind: str, repository: Path, tmp_path: Path
 ) -> None:
-    """A copy of the package with the addition accepts its name in an experiment file and can use it."""
+    """After the addition, a copy of the package accepts and uses its name."""
     file, content, registry, line, imported, type_of_names, check = ADDITIONS[kind]
     package = tmp_path / "rift"
     shutil.copytree(repository / "rift", package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -233,7 +233,7 @@ def test_every_state_that_is_saved_leads_to_the_same_end(
     train, validation = digits.up_to(96), digits.take(slice(96, 160))
 
     class Recording(Work):
-        """Work that is due after every step, and keeps copies of what it saves."""
+        """Saves after every step and keeps a copy of each saved state."""
 
         def __init__(self) -> None:
             super().__init__(save_minutes=0)

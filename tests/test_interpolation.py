@@ -133,5 +133,6 @@ def test_a_sweep_in_bfloat16_attacks_in_bfloat16_alone(
     )
     assert (True, torch.bfloat16) in seen
     assert (True, torch.float32) not in seen
-    assert (False, torch.float32) in seen  # accuracy on clean images
+    # The accuracy on clean images is measured in float32.
+    assert (False, torch.float32) in seen
     assert 0 < points[0].adversarial_accuracy < points[0].standard_accuracy

@@ -1,4 +1,4 @@
-"""Each number against a calculation of another kind: closed forms, sums over all outcomes, simulation."""
+"""Compare each number with a closed form, a sum over all outcomes or a simulation."""
 
 from itertools import product
 from math import comb
@@ -41,7 +41,7 @@ def test_a_mean_of_several_outcomes_an_image_has_a_bootstrap_instead() -> None:
 
 
 def test_an_interval_is_that_of_the_binomial_where_a_variant_only_gains() -> None:
-    """The sum of a resample of ``gained`` ones among n images is binomial: its quantiles are known in closed form."""
+    """The sum of a resample is binomial, so its quantiles have a closed form."""
     images, gained = 400, 24
     base = np.zeros((1, images))
     variant = (np.arange(images) < gained).astype(float)[None]
@@ -50,12 +50,12 @@ def test_an_interval_is_that_of_the_binomial_where_a_variant_only_gains() -> Non
         100 * stats.binom.ppf(tail, images, gained / images) / images for tail in (0.025, 0.975)
     )
     assert delta.mean == pytest.approx(100 * gained / images)
-    # 9,999 resamples: within one image.
+    # With 9,999 resamples, the limits are exact to one image.
     assert (delta.low, delta.high) == pytest.approx(expected, abs=0.26)
 
 
 def test_an_interval_is_that_of_the_normal_approximation_where_there_are_many_images() -> None:
-    """The mean of 4,000 independent differences: standard error in closed form."""
+    """The standard error of the mean of 4,000 independent differences has a closed form."""
     rng = np.random.default_rng(1)
     base, variant = rng.random((1, 4000)) < 0.80, rng.random((1, 4000)) < 0.83
     delta = paired_delta(base.astype(float), variant.astype(float))
@@ -77,9 +77,8 @@ def test_an_interval_is_that_of_scipy_up_to_what_resampling_leaves_to_chance() -
         method="percentile",
         rng=np.random.default_rng(9),
     ).confidence_interval
-    assert (found.low, found.high) == pytest.approx(
-        tuple(theirs), abs=0.012
-    )  # the interval is 0.24 wide
+    # The interval has a width of 0.24.
+    assert (found.low, found.high) == pytest.approx(tuple(theirs), abs=0.012)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +95,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
         other = (rng.random((2, images)) < gain).astype(float)
         delta = paired_delta(base, np.where(rng.random((2, images)) < changed, other, base))
         hits += delta.low <= truth <= delta.high
-    assert (
-        abs(hits - 380) <= 3 * np.sqrt(400 * 0.95 * 0.05) + 4
-    )  # three standard errors, and 1% for few changes
+    # The tolerance is three standard errors, and 1% because few images change.
+    assert abs(hits - 380) <= 3 * np.sqrt(400 * 0.95 * 0.05) + 4
 
 
 def test_pairing_makes_equal_outcomes_differ_by_nothing() -> None:
@@ -115,14 +113,15 @@ def test_mcnemar_is_the_sum_over_the_binomial(gained: int, lost: int) -> None:
     assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-9)
     base, variant = np.zeros((1, 400)), np.zeros((1, 400))
     variant[0, :gained] = base[0, 200 : 200 + lost] = 1
-    base[0, 350:] = variant[0, 350:] = 1  # what both pass says nothing
+    # Images that both pass give no information.
+    base[0, 350:] = variant[0, 350:] = 1
     found = exact_test(base, variant)
     assert (found.p, *found.by_seed) == pytest.approx((expected, expected), rel=1e-9)
     assert (found.gained, found.lost) == (gained, lost)
 
 
 def test_the_test_of_several_seeds_goes_through_every_sign() -> None:
-    """Net changes of eleven images, by hand: the share of the 2^11 ways to give them signs that lie as far out."""
+    """For eleven images, p is the share of the 2^11 sign choices with a sum at least as extreme."""
     rng = np.random.default_rng(4)
     base, variant = rng.random((3, 11)) < 0.3, rng.random((3, 11)) < 0.7
     found = exact_test(base.astype(float), variant.astype(float))
@@ -146,7 +145,7 @@ def test_seeds_that_repeat_each_other_are_no_further_evidence() -> None:
 
 
 def test_the_test_is_right_as_often_as_it_says_where_nothing_differs() -> None:
-    """Two seeds whose outcomes of an image go together, as those of hard images do."""
+    """The outcomes of two seeds are correlated, like those of difficult images."""
     rng = np.random.default_rng(6)
     wrong = 0
     for _ in range(400):
@@ -157,13 +156,17 @@ def test_the_test_is_right_as_often_as_it_says_where_nothing_differs() -> None:
 
 
 def test_a_difference_is_distinguishable_by_its_interval_and_the_exact_test() -> None:
-    """Four images of a hundred, all gained: the bootstrap leaves out zero, but chance does that one time in eight."""
+    """Four of a hundred images change, and all are gained.
+
+    The bootstrap interval excludes zero, but chance gives such a result one time in eight.
+    """
     base, variant = np.zeros((1, 100)), (np.arange(100) < 4).astype(float)[None]
     delta, test = paired_delta(base, variant), exact_test(base, variant)
     assert delta.excludes_zero
     assert test.p == pytest.approx(0.125)
     assert not is_distinguishable(delta, test.p)
-    assert is_distinguishable(delta, float("nan"))  # where there is no test
+    # NaN means that there is no test.
+    assert is_distinguishable(delta, float("nan"))
     assert is_distinguishable(delta, 0.05)
 
 

@@ -1,7 +1,9 @@
-"""Files that stages hand to each other: written whole or not at all, each with its provenance.
+"""Artifacts: the files that stages exchange.
 
-Weights and image sets are safetensors, tables are CSV with one leading comment line, results are JSON, outcomes of
-every image are npz. Nothing that differs between two equal runs (time, host) is written, so equal runs give equal bytes.
+Each is written completely or not at all, and contains its provenance. Weights and image sets are
+safetensors, tables are CSV with one leading comment line, results are JSON, and outcomes of images
+are npz. No file contains facts that differ between two equal runs (time, host), so that equal runs
+give equal bytes.
 """
 
 from rift.artifacts.files import (

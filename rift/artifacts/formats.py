@@ -1,7 +1,7 @@
 """The formats of artifacts: JSON, CSV, npz, npy and safetensors.
 
-Each file contains its provenance and a digest of its content, which is checked whenever it is read. The digest leaves the
-provenance out: equal numbers have equal digests, whichever commit computed them.
+Each file contains its provenance and a digest of its content. Every reader checks the digest. The
+digest does not cover the provenance, so that equal numbers have equal digests for all commits.
 """
 
 import hashlib
@@ -21,25 +21,31 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-Array: TypeAlias = "NDArray[Any]"  # as text: the command line need not wait for numpy
+# The type is a string, so that the command line does not wait for the import of numpy.
+Array: TypeAlias = "NDArray[Any]"
 
 PROVENANCE, CONTENT = "provenance", "content"
 
 
 def write_json(path: Path, content: Mapping[str, object], source: Provenance) -> None:
-    """Write JSON values, with their provenance under the key ``provenance``."""
+    """Write JSON values, with their provenance under the key ``provenance``.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     source = {**source, CONTENT: _digest_of_json(content)}
     write_text(path, json.dumps({**content, PROVENANCE: source}, indent=2) + "\n")
 
 
 def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a JSON artifact and make sure that it has these keys.
+    """Return the values of a JSON artifact, with its provenance under the key ``provenance``.
 
-    Returns:
-        Its values, and its provenance under the key ``provenance``.
+    Args:
+        path: file to read.
+        keys: keys that must exist.
 
     Raises:
-        RiftError: it cannot be read, is damaged, or lacks a key.
+        RiftError: the file cannot be read, is damaged, or lacks a key.
     """
     content = reading(path, lambda: dict(json.loads(path.read_text(encoding="utf-8"))))
     missing = [key for key in keys if key not in content]
@@ -54,7 +60,11 @@ def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def write_csv(path: Path, table: "pd.DataFrame", source: Provenance) -> None:
-    """Write a table; the comment in its first line is its provenance and its number of rows."""
+    """Write a table, with its provenance and its number of rows in a comment on the first line.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     body = table.to_csv(index=False)
     facts = {**source, "rows": len(table), CONTENT: _digest_of_text(body)}
     write_text(path, f"# {json.dumps(facts, sort_keys=True)}\n{body}")
@@ -63,15 +73,15 @@ def write_csv(path: Path, table: "pd.DataFrame", source: Provenance) -> None:
 def read_csv(
     path: Path, columns: tuple[str, ...], may_lack: tuple[str, ...] = ()
 ) -> "pd.DataFrame":
-    """Read a table and make sure that it has these columns.
+    """Return a table, after a check of its columns.
 
     Args:
-        path: of the file.
-        columns: they must exist, without an empty cell.
-        may_lack: they must exist, but may have empty cells.
+        path: file to read.
+        columns: columns that must exist, without an empty cell.
+        may_lack: columns that must exist, but may have empty cells.
 
     Raises:
-        RiftError: it cannot be read, is damaged, or lacks a column.
+        RiftError: the file cannot be read, is damaged, or lacks a column.
     """
     import pandas as pd
 
@@ -90,10 +100,10 @@ def read_csv(
 
 
 def read_provenance(path: Path) -> Provenance:
-    """Read the provenance of a table.
+    """Return the provenance of a table.
 
     Raises:
-        RiftError: it cannot be read or has none.
+        RiftError: the file cannot be read or has no provenance.
     """
 
     def load() -> Provenance:
@@ -104,7 +114,11 @@ def read_provenance(path: Path) -> Provenance:
 
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Array], source: Provenance) -> None:
-    """Write outcomes: named boolean arrays whose last axis is the test image, from the first."""
+    """Write outcomes: named boolean arrays, whose last axis is the index of the test image.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     import numpy as np
 
     facts = {**source, CONTENT: _digest_of_arrays(outcomes)}
@@ -113,7 +127,7 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Array], source: Provenance
         replacing(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        # np.savez would write the time of day into each entry: equal runs would differ in their bytes.
+        # np.savez writes the time into each entry, so that equal runs would differ in their bytes.
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
@@ -122,10 +136,10 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Array], source: Provenance
 
 
 def read_outcomes(path: Path) -> dict[str, Array]:
-    """Read outcomes.
+    """Return the outcomes in a file, by name.
 
     Raises:
-        RiftError: they cannot be read or are damaged.
+        RiftError: the file cannot be read or is damaged.
     """
     import numpy as np
 
@@ -139,10 +153,10 @@ def read_outcomes(path: Path) -> dict[str, Array]:
 
 
 def read_origin(path: Path) -> Provenance:
-    """Read the provenance of outcomes, without the outcomes.
+    """Return the provenance of outcomes, without a read of the outcomes.
 
     Raises:
-        RiftError: it cannot be read or has none.
+        RiftError: the file cannot be read or has no provenance.
     """
     import numpy as np
 
@@ -156,7 +170,11 @@ def read_origin(path: Path) -> Provenance:
 def write_arrays(
     path: Path, arrays: Mapping[str, Array], source: Provenance, **facts: object
 ) -> None:
-    """Write named arrays as safetensors; ``facts`` are JSON values."""
+    """Write named arrays as safetensors; ``facts`` are JSON values.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     from safetensors.numpy import save
 
     metadata = _metadata({name: _bytes_of(array) for name, array in arrays.items()}, source, facts)
@@ -166,16 +184,25 @@ def write_arrays(
 def read_arrays(
     path: Path, names: tuple[str, ...], facts: tuple[str, ...] = ()
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read the named arrays and all facts of a safetensors file.
+    """Return the named arrays and all facts of a safetensors file.
+
+    Args:
+        path: file to read.
+        names: arrays to read; an empty tuple reads all.
+        facts: facts that must exist.
 
     Raises:
-        RiftError: it cannot be read, is damaged, or lacks one of the arrays or facts named.
+        RiftError: the file cannot be read, is damaged, or lacks a named array or fact.
     """
     return _read_safetensors(path, "numpy", names, facts)
 
 
 def write_array(path: Path, array: Array) -> None:
-    """Write one array as ``.npy``."""
+    """Write one array as ``.npy``.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     import numpy as np
 
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -183,10 +210,10 @@ def write_array(path: Path, array: Array) -> None:
 
 
 def read_array(path: Path) -> Array:
-    """Read one array from ``.npy``; it stays on disk until it is used.
+    """Return one array from ``.npy`` as a memory map, which is read from disk when it is used.
 
     Raises:
-        RiftError: it cannot be read, or has been cut off.
+        RiftError: the file cannot be read or is truncated.
     """
     import numpy as np
 
@@ -200,7 +227,11 @@ def read_array(path: Path) -> Array:
 def write_weights(
     path: Path, state: Mapping[str, "torch.Tensor"], source: Provenance, **facts: object
 ) -> None:
-    """Write a state dict as safetensors; ``facts`` are JSON values."""
+    """Write a state dict as safetensors; ``facts`` are JSON values.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -213,19 +244,19 @@ def write_weights(
 def read_weights(
     path: Path, facts: tuple[str, ...] = ()
 ) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-    """Read a state dict and the facts of a safetensors file.
+    """Return the state dict and the facts of a safetensors file.
 
     Raises:
-        RiftError: it cannot be read, is damaged, or lacks one of the facts named.
+        RiftError: the file cannot be read, is damaged, or lacks a named fact.
     """
     return _read_safetensors(path, "pt", (), facts)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Read the facts of a safetensors file, its provenance among them, without its arrays.
+    """Return the facts of a safetensors file, which include its provenance.
 
     Raises:
-        RiftError: it cannot be read.
+        RiftError: the file cannot be read.
     """
     from safetensors import safe_open
 
@@ -237,7 +268,9 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def content_digest(path: Path) -> str:
-    """Return the digest of the content of a file: as recorded in an artifact, else of its bytes.
+    """Return the digest of the content of a file.
+
+    An artifact records this digest. For other files, it is the digest of the bytes.
 
     Raises:
         RiftError: the file cannot be read.
@@ -258,7 +291,8 @@ def content_digest(path: Path) -> str:
             source: Provenance = readers[path.suffix]()
             recorded = source.get(CONTENT)
         except (RiftError, ValueError, AttributeError):
-            recorded = None  # of another program, or damaged: its reader says so
+            # The file is of another program, or is damaged. The stage that reads it reports this.
+            recorded = None
         if isinstance(recorded, str):
             return recorded
     return reading(path, whole)
@@ -267,7 +301,11 @@ def content_digest(path: Path) -> str:
 def _metadata(
     contents: Mapping[str, memoryview], source: Provenance, facts: Mapping[str, object]
 ) -> dict[str, str]:
-    # One entry: safetensors writes several in an order of its own, and equal runs would differ.
+    """Return the metadata of a safetensors file.
+
+    It has a single entry, because safetensors does not keep the order of several entries, and
+    equal runs would differ in their bytes.
+    """
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     whole = {**source, CONTENT: _digest_of_json(sums)}
     return {"rift": json.dumps({**facts, "sums": sums, PROVENANCE: whole}, sort_keys=True)}
@@ -280,7 +318,8 @@ def _read_safetensors(
 
     if path.is_file() and path.suffix != ".safetensors":
         raise RiftError(
-            f"{path}: is not a .safetensors file of rift; weights from elsewhere go through rift import"
+            f"{path}: is not a .safetensors file of rift; import weights of other programs with"
+            " rift import"
         )
 
     def load() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -290,8 +329,8 @@ def _read_safetensors(
             missing += [name for name in needed if name not in facts]
             if missing:
                 raise RiftError(
-                    f"{path}: contains no {', '.join(missing)}; is it the right file, and written by"
-                    " this version?"
+                    f"{path}: contains no {', '.join(missing)}; check that it is the right file,"
+                    " and that this version of rift wrote it"
                 )
             return {name: content.get_tensor(name) for name in names or content.keys()}, facts
 
@@ -331,10 +370,10 @@ def _digest_of_text(text: str) -> str:
 
 
 def _check(path: Path, source: Mapping[str, Any], found: str) -> None:
-    """Make sure that the content is what was written.
+    """Check that the content has the digest that was recorded when it was written.
 
     Raises:
-        RiftError: it is not.
+        RiftError: the digests differ.
     """
     if CONTENT in source and source[CONTENT] != found:
         raise _damaged(path)
@@ -342,6 +381,6 @@ def _check(path: Path, source: Mapping[str, Any], found: str) -> None:
 
 def _damaged(path: Path) -> RiftError:
     return RiftError(
-        f"{path}: is damaged: its content is not what was written; delete it and run the stage that"
-        " writes it"
+        f"{path}: is damaged: its content does not match its digest; delete it and run the stage"
+        " that writes it"
     )

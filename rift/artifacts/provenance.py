@@ -1,4 +1,4 @@
-"""Where an artifact comes from."""
+"""The provenance of an artifact: the stage, settings, inputs and versions that produced it."""
 
 import functools
 import hashlib
@@ -12,8 +12,11 @@ from typing import Any
 from rift import __version__
 
 Provenance = dict[str, Any]
-"""``stage``, ``version`` of the stage, ``settings`` and their ``digest``, ``seed``, ``inputs`` (the digest of the content of
-each), ``rift``, ``commit``, ``torch`` and ``device``; for outcomes also ``examples``."""
+"""A dict of ``stage``, ``version`` of the stage, ``settings`` and their ``digest``, ``seed``,
+``inputs`` (digest of the content of each input), ``rift``, ``commit``, ``torch`` and ``device``.
+
+The provenance of outcomes also contains ``examples``, the digest of the test images.
+"""
 
 
 def provenance(
@@ -25,15 +28,15 @@ def provenance(
     device: str | None = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Provenance:
-    """Describe where an artifact comes from.
+    """Return the provenance of an artifact.
 
     Args:
         stage: name of the stage.
-        settings: everything the stage depends on besides its input files, as JSON values.
-        version: of the stage; it is raised when the stage computes other numbers.
-        seed: seed of the run, where it has one.
-        device: device that computed it, where there was one.
-        inputs: digest of the content of each input, by its name.
+        settings: all settings that affect the result, as JSON values.
+        version: version of the stage; it increases when a change of the code changes the results.
+        seed: seed of the run; None if the stage draws no random numbers.
+        device: device that computed the artifact; None if the stage does not use torch.
+        inputs: digest of the content of each input, by name.
     """
     text = json.dumps({"stage": stage, "version": version, "settings": settings}, sort_keys=True)
     return {
@@ -52,10 +55,10 @@ def provenance(
 
 @functools.cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, None outside of one.
+    """Return the commit of the checkout that this package runs from, or None without a checkout.
 
-    It ends in ``-dirty`` if files have changed since. A process asks once, at its start: a checkout
-    that moves on while it computes changes nothing.
+    The commit ends in ``-dirty`` if files differ from it. The result is cached when the process
+    starts, so that a later change of the checkout has no effect.
     """
     repository = Path(__file__).resolve().parents[2]
     if not (repository / ".git").exists():

@@ -1,9 +1,9 @@
-"""Going on after an interruption, for every long stage.
+"""Continuation of long stages after an interruption.
 
-``with resumable(output, begun_with) as work`` locks the output, finds the state that an earlier process
-left, and removes that state at the end. The stage calls ``work.save`` whenever it can go on from a point.
-SIGTERM and SIGINT save at the next such point and end the process with a non-zero status, so that the
-same command, or the same workflow, goes on.
+``with resumable(output, begun_with) as work`` locks the output, reads the state that an earlier
+process saved, and removes this state at the end. The stage calls ``work.save`` at every point that
+it can continue from. After SIGTERM or SIGINT, the process saves at the next of these points and
+exits with a non-zero status. The same command, or the same workflow, then continues.
 """
 
 import signal
@@ -20,16 +20,16 @@ from rift.config.values import leaves
 from rift.errors import RiftError, Stopped
 
 State = dict[str, Any]
-"""Everything that another process needs to go on: tensors, numbers, texts, and lists and dicts of them."""
+"""Everything that another process needs to continue: tensors, numbers, strings, lists and dicts."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Work:
-    """A stage under way.
+    """A running stage, which saves its state and reacts to signals.
 
     Attributes:
-        state: what an earlier process saved; None if there was none.
+        state: state that an earlier process saved; None if there is none.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Work:
 
     @property
     def is_due(self) -> bool:
-        """Return whether the state should be saved now: after a signal, or after enough minutes."""
+        """Return whether to save the state now: after a signal, or after ``save_minutes``."""
         return self.asked_to_stop or time.monotonic() - self._saved_at >= self._seconds
 
     def save(self, state: State) -> None:
-        """Write the state; then stop if a signal asked for it.
+        """Write the state, then stop if a signal asked for it.
 
         Raises:
-            Stopped: after a signal.
+            Stopped: a signal asked the process to stop.
             RiftError: the state cannot be written.
         """
         if self._file is not None:
@@ -74,13 +74,17 @@ class Work:
         """End the stage if a signal asked for it.
 
         Raises:
-            Stopped: it did.
+            Stopped: a signal asked the process to stop.
         """
         if self._signal is not None:
             raise Stopped(self._signal)
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
-        """Note a signal; stop at once after a second one, or where the stage asks for it."""
+        """Record a signal, and stop at once after a second signal or with ``at_once``.
+
+        Raises:
+            Stopped: the process stops at once.
+        """
         repeated = self._signal is not None
         self._signal = number
         if repeated or self._at_once:
@@ -96,20 +100,21 @@ def resumable(
     at_once: bool = False,
     writes: bool = True,
 ) -> Iterator[Work]:
-    """Let a stage go on from where an earlier process was interrupted.
+    """Return a context in which a stage continues from the state of an interrupted process.
 
     Args:
-        output: what the stage writes at its end; the state is in ``OUTPUT.state`` until then.
-        begun_with: everything that the result depends on; a state that began with something else is
-            refused.
-        save_minutes: minutes after which ``Work.is_due`` asks for a save.
-        at_once: a signal stops the stage where it is. Without it, a signal waits for the next save,
-            which a stage with short steps reaches within seconds.
-        writes: whether this process saves; of several that train together only the first does.
+        output: file that the stage writes at its end; before this, ``OUTPUT.state`` contains the
+            state.
+        begun_with: everything that the result depends on; a state with other values is refused.
+        save_minutes: minutes between saves, for ``Work.is_due``.
+        at_once: whether a signal stops the stage immediately. If not, the stage stops at the next
+            save, which a stage with short steps reaches within seconds.
+        writes: whether this process saves; of several processes that train together, only the first
+            saves.
 
     Raises:
         RiftError: another process works on the output, or the state cannot be used.
-        Stopped: within, after SIGTERM or SIGINT.
+        Stopped: a signal asked the process to stop, within the context.
     """
     file = output.with_name(f"{output.name}.state")
     lock = output.with_name(f"{output.name}.lock")
@@ -128,7 +133,7 @@ def resumable(
 
 @contextmanager
 def _signals(work: Work) -> Iterator[None]:
-    """Deliver SIGTERM and SIGINT to the work; only the main thread can receive them."""
+    """Pass SIGTERM and SIGINT to the work; only the main thread can install signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,10 +147,10 @@ def _signals(work: Work) -> Iterator[None]:
 
 
 def _saved_state(file: Path, begun_with: Mapping[str, Any]) -> State:
-    """Read the state of an interrupted stage.
+    """Return the state of an interrupted stage.
 
     Raises:
-        RiftError: it cannot be read, or began with other settings.
+        RiftError: the file cannot be read, or has the state of a run with other settings.
     """
     content = read_state(file, ("begun_with", "run"))
     before, now = (leaves(settings) for settings in (content["begun_with"], begun_with))
@@ -156,15 +161,19 @@ def _saved_state(file: Path, begun_with: Mapping[str, Any]) -> State:
     ]
     if differing:
         raise RiftError(
-            f"{file}: was begun with other settings: {', '.join(differing)}; set these back to go on,"
-            " or delete it to begin again"
+            f"{file}: was saved with other settings: {', '.join(differing)}; restore these settings"
+            " to continue, or delete the file to start again"
         )
     state: State = content["run"]
     return state
 
 
 def write_state(path: Path, state: Mapping[str, object]) -> None:
-    """Write the state of a stage: tensors, numbers, texts, and lists and dicts of them."""
+    """Write the state of a stage: tensors, numbers, strings, lists and dicts.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
     import torch
 
     with replacing(path) as temporary:
@@ -172,10 +181,10 @@ def write_state(path: Path, state: Mapping[str, object]) -> None:
 
 
 def read_state(path: Path, keys: tuple[str, ...]) -> State:
-    """Read a state and make sure that it has these keys.
+    """Return a state, after a check that it has these keys.
 
     Raises:
-        RiftError: it cannot be read, or lacks a key.
+        RiftError: the file cannot be read, or lacks a key.
     """
     import torch
 
@@ -185,5 +194,5 @@ def read_state(path: Path, keys: tuple[str, ...]) -> State:
     state = reading(path, load)
     missing = [key for key in keys if key not in state]
     if missing:
-        raise RiftError(f"{path}: contains no {', '.join(missing)}; delete it to begin again")
+        raise RiftError(f"{path}: contains no {', '.join(missing)}; delete the file to start again")
     return state

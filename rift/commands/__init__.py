@@ -1,1 +1,4 @@
-"""The command line: one file per stage. Each command reads artifacts, calls a stage, and writes artifacts."""
+"""The command line, with one file per stage.
+
+Each command reads artifacts, calls a stage, and writes artifacts.
+"""

@@ -1,10 +1,12 @@
-"""The base of all commands.
+"""The base class of all commands.
 
-A command is a model: its fields are its flags, and a field that is a section of the configuration takes that section's keys
-(``--train.epochs 110``). Types say what a field is: an ``Input`` file, an ``Output`` file, ``Neutral`` (changes no
-result), or a setting. Checks of writability, provenance and digests of inputs follow from the types.
+A command is a pydantic model, and its fields are its flags. A field that is a section of the
+configuration takes the keys of that section (``--train.epochs 110``). The type of a field says what
+the field is: an ``Input`` file, an ``Output`` file, ``Neutral`` (does not change the result), or a
+setting. The types determine which outputs are checked, and what the provenance records.
 
-Modules that a command computes with are imported when it runs, so that ``--help`` does not wait for torch.
+A command imports the modules that it computes with when it runs, so that ``--help`` does not wait
+for torch.
 """
 
 import sys
@@ -42,18 +44,16 @@ Output = Annotated[T, OUTPUT]
 Neutral = Annotated[T, NEUTRAL]
 
 PreparedSet = Annotated[Input[Path], Field(description="Prepared data set (rift prepare).")]
-Seed = Annotated[config.Seed, Field(description="Seed of all random numbers.")]
+Seed = Annotated[config.Seed, Field(description="Seed of all random numbers (0 or more).")]
 Shard = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")]
 Device = Annotated[
     Neutral[str],
-    Field(
-        description="auto (a GPU if there is one, else the CPU), or a torch device such as cuda:1."
-    ),
+    Field(description="auto (a GPU if there is one, else the CPU), or a torch device (cuda:1)."),
 ]
 
 
 class Command(BaseModel):
-    """A command. Subclasses declare fields, ``stage``, ``version`` and ``run``."""
+    """The base class of a command; subclasses define fields, ``stage``, ``version`` and ``run``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -61,17 +61,21 @@ class Command(BaseModel):
     """Name of the stage in provenance."""
 
     version: ClassVar[int] = 1
-    """Version of the stage; it is raised when the stage computes other numbers."""
+    """Version of the stage; it increases when a change of the code changes the results."""
 
-    memory: ClassVar[str] = "the memory that other programs use"
-    """What to lower if memory does not suffice."""
+    memory: ClassVar[str] = "the memory use of other programs"
+    """What to lower when memory runs out, for the error message."""
 
     @abstractmethod
     def run(self) -> None:
-        """Read artifacts, call a stage, write artifacts, and print a summary."""
+        """Read artifacts, call a stage, write artifacts, and print a summary.
+
+        Raises:
+            RiftError: the user can solve the problem.
+        """
 
     def paths(self, role: str) -> Iterator[tuple[str, Path]]:
-        """Yield names and paths of the fields with a role, ``INPUT`` or ``OUTPUT``."""
+        """Yield the names and paths of the fields with a role, ``INPUT`` or ``OUTPUT``."""
         for name in self._fields(role):
             value = getattr(self, name)
             if isinstance(value, Path):
@@ -80,24 +84,28 @@ class Command(BaseModel):
                 yield from ((f"{name}.{number}", path) for number, path in enumerate(value))
 
     def check_outputs(self) -> None:
-        """Make sure that all outputs can be written, before the command computes.
+        """Check that all outputs can be written.
 
         Raises:
-            RiftError: one cannot, or two are the same file.
+            RiftError: an output cannot be written, or two outputs are the same file.
         """
         seen: set[Path] = set()
         for _, path in self.paths(OUTPUT):
             artifacts.check_writable(path)
             if path in seen:
-                raise RiftError(f"{path}: is named for two different outputs")
+                raise RiftError(f"{path}: is the path of two outputs; choose different paths")
             seen.add(path)
 
     def inputs(self) -> dict[str, str]:
-        """Return the digest of the content of every input, by the field's name."""
+        """Return the digest of the content of every input, by field name.
+
+        Raises:
+            RiftError: an input cannot be read.
+        """
         return {name: artifacts.content_digest(path) for name, path in self.paths(INPUT)}
 
     def settings_for_provenance(self) -> dict[str, Any]:
-        """Return everything that the result depends on besides inputs and seed, as JSON values."""
+        """Return all settings that affect the result, without inputs and seed, as JSON values."""
         without = {*self._fields(INPUT), *self._fields(OUTPUT), *self._fields(NEUTRAL), "seed"}
         values = {
             name: getattr(self, name) for name in type(self).model_fields if name not in without
@@ -110,7 +118,11 @@ class Command(BaseModel):
         }
 
     def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
-        """Return where the outputs come from."""
+        """Return the provenance of the outputs.
+
+        Raises:
+            RiftError: an input cannot be read.
+        """
         return artifacts.provenance(
             self.stage,
             self.settings_for_provenance(),
@@ -121,12 +133,12 @@ class Command(BaseModel):
         )
 
     def begun_with(self, source: artifacts.Provenance) -> dict[str, Any]:
-        """Return what a state must have begun with to be gone on from."""
+        """Return what must match a saved state, so that the command can continue from it."""
         keys = ("stage", "version", "settings", "seed", "inputs")
         return {key: source[key] for key in keys}
 
     def arguments(self) -> list[str]:
-        """Return the flags that this command was made from."""
+        """Return the flags that this command was created from."""
         return list(_flags(self.model_dump(mode="json", exclude_unset=True, exclude_none=True)))
 
     @classmethod
@@ -149,7 +161,11 @@ def say(text: str) -> None:
 
 
 def opened_device(name: str) -> "torch.device":
-    """Choose the device, and say which it is."""
+    """Return the device of a name, and print it to standard error.
+
+    Raises:
+        RiftError: the device cannot be used.
+    """
     import os
 
     import torch
@@ -165,10 +181,11 @@ def opened_device(name: str) -> "torch.device":
 def opened_model(
     weights: Path, prepared: "Prepared", data: Path, device: "torch.device"
 ) -> "tuple[nn.Module, ModelSpec]":
-    """Load a model and make sure that it fits a prepared data set.
+    """Return a model that fits a prepared data set, and its specification.
 
     Raises:
-        RiftError: it cannot be loaded, or is for other classes, channels or sizes.
+        RiftError: the weights cannot be loaded, or the numbers of classes and channels or the image
+            size differ from those of the data set.
     """
     from rift.models import checkpoint
 
@@ -176,14 +193,20 @@ def opened_model(
     ours = _shape(spec.classes, len(spec.mean), spec.size)
     theirs = _shape(len(prepared.classes), len(prepared.mean), prepared.size)
     if theirs != ours:
-        raise RiftError(f"{weights}: is for {ours}, but {data} has {theirs}")
+        raise RiftError(
+            f"{weights}: is for {ours}, but {data} has {theirs}; pass weights and data that match"
+        )
     return model, spec
 
 
 def opened(
     weights: Path, data: Path, split: str, device: "torch.device"
 ) -> "tuple[nn.Module, Images]":
-    """Load a model, and one split of a prepared data set that it fits."""
+    """Return a model, and one split of the prepared data set.
+
+    Raises:
+        RiftError: a file cannot be loaded, or the model does not fit the data set.
+    """
     from rift.data import load
 
     prepared = load(data, (split,))
@@ -192,7 +215,7 @@ def opened(
 
 
 def expected_spec(architecture: Architecture, prepared: "Prepared") -> "ModelSpec":
-    """Return the specification of a network of an architecture for a data set."""
+    """Return the specification of a network with this architecture for a data set."""
     from rift.models.checkpoint import ModelSpec
 
     classes, size = len(prepared.classes), prepared.size
@@ -200,14 +223,14 @@ def expected_spec(architecture: Architecture, prepared: "Prepared") -> "ModelSpe
 
 
 def frame(records: "Sequence[DataclassInstance]") -> "pd.DataFrame":
-    """Return records as a table with a row for each."""
+    """Return records as a table with one row per record."""
     import pandas as pd
 
     return pd.DataFrame([asdict(record) for record in records])
 
 
 def history(trained: "Trained") -> "pd.DataFrame":
-    """Return the history of a training as a table with a row per epoch."""
+    """Return the history of a training run as a table with one row per epoch."""
     table = frame(trained.history).dropna(axis=1)
     table["kept"] = [row.epoch == trained.kept for row in trained.history]
     if "averaged_standard_accuracy" in table:
@@ -216,14 +239,14 @@ def history(trained: "Trained") -> "pd.DataFrame":
 
 
 def read_shard(text: str | None) -> tuple[int, int]:
-    """Read 2/4: the second of four; no text is the only one.
+    """Return the number and the count of a shard: (2, 4) for ``2/4``, and (1, 1) for None.
 
     Raises:
-        RiftError: there is no such shard.
+        RiftError: the number exceeds the count.
     """
     number, count = map(int, (text or "1/1").split("/"))
     if number > count:
-        raise RiftError(f"--shard {text}: there is no such shard")
+        raise RiftError(f"--shard {text}: the number of a shard must be at most {count}")
     return number, count
 
 

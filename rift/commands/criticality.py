@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _CriticalityInputs(Command):
-    """Commands that need adversarial examples of a base."""
+    """The base class of commands that use adversarial examples of a base."""
 
     base: Input[Path] = Field(description="Weights of the adversarially trained base.")
     data: PreparedSet
@@ -44,14 +44,19 @@ class _CriticalityInputs(Command):
     device: Device = "auto"
 
     def opened(self) -> "tuple[nn.Module, Images, torch.device]":
-        """Load the model and the images that it is measured on."""
+        """Return the model, the images that it is measured on, and the device.
+
+        Raises:
+            RiftError: a file cannot be loaded, the model does not fit the data set, or the split
+                has too few images.
+        """
         device = opened_device(self.device)
         model, images = opened(self.base, self.data, self.criticality.split, device)
         images = images.first(self.criticality.images, "criticality.images")
         return model, images, device
 
     def examples(self, model: "nn.Module", images: "Images") -> "torch.Tensor":
-        """Attack the images."""
+        """Return an adversarial example of each image."""
         from rift.criticality import adversarial_examples
 
         with display("examples") as progress:
@@ -61,7 +66,7 @@ class _CriticalityInputs(Command):
 
 
 class Examples(_CriticalityInputs):
-    """Make the adversarial examples that criticality is measured on, for several jobs that share them."""
+    """Generate the adversarial examples for a measurement of criticality in several jobs."""
 
     stage = "examples"
     memory = "--criticality.images"
@@ -81,15 +86,16 @@ class Criticality(_CriticalityInputs):
     memory = "--criticality.batch_size or --criticality.cache_mib"
 
     adversarial: Neutral[Path | None] = Field(
-        None, description="Adversarial examples (rift examples); without it they are made."
+        None,
+        description="Adversarial examples (rift examples). By default, the command generates them.",
     )
     shard: Neutral[Shard | None] = Field(
         None,
-        description="2/4: the second of four jobs that share the modules; rift merge criticality"
-        " merges them.",
+        description="Shard K/N, for example 2/4: measure only the K-th of N parts of the modules."
+        " rift merge criticality merges the shards.",
     )
     output: Output[Path] = Field(
-        description="Output: the table (.csv, one row per module), or with --shard the raw"
+        description="Output: the table (.csv), one row per module. With --shard: the raw"
         " measurement (.safetensors)."
     )
 
@@ -101,8 +107,8 @@ class Criticality(_CriticalityInputs):
         order = list(measured_modules(model))
         if count > len(order):
             raise RiftError(
-                f"--shard {self.shard}: the network has {len(order)} modules to measure; lower"
-                " criticality.shards"
+                f"--shard {self.shard}: the network has only {len(order)} modules to measure;"
+                " lower criticality.shards"
             )
         adversarial = self._adversarial(model, images)
         with display("criticality") as progress:
@@ -122,7 +128,11 @@ class Criticality(_CriticalityInputs):
             _write_table(self.output, criticality_table(measured), source)
 
     def _adversarial(self, model: "nn.Module", images: "Images") -> "torch.Tensor":
-        """Read the examples, or make them."""
+        """Return the adversarial examples, from the file or newly generated.
+
+        Raises:
+            RiftError: the file cannot be read, or contains examples of other images.
+        """
         import torch
 
         if self.adversarial is None:
@@ -131,7 +141,8 @@ class Criticality(_CriticalityInputs):
         examples = torch.from_numpy(arrays["images"])
         if examples.shape != (len(images), *images.shape):
             raise RiftError(
-                f"{self.adversarial}: contains other images; run rift examples with the same settings"
+                f"{self.adversarial}: contains examples of other images; run rift examples with the"
+                " settings of this command"
             )
         return examples.to(images.device, memory_format=torch.channels_last)
 
@@ -157,22 +168,27 @@ class MergeCriticality(Command):
 
 
 def check_equal(paths: Sequence[Path], facts: Sequence[object]) -> None:
-    """Make sure that shards are parts of one whole: all have the same facts.
+    """Check that all shards belong to the same measurement.
+
+    Args:
+        paths: files of the shards.
+        facts: settings and inputs of each shard.
 
     Raises:
-        RiftError: one differs from the first.
+        RiftError: the facts of a shard differ from those of the first.
     """
     for path, each in zip(paths, facts, strict=True):
         if each != facts[0]:
             raise RiftError(
-                f"{path}: was measured with other settings than {paths[0]}; measure all of them again"
+                f"{path}: the settings differ from those of {paths[0]}; measure all shards again"
+                " with the same settings"
             )
 
 
 def _write_table(
     path: Path, records: "Sequence[ModuleCriticality]", source: artifacts.Provenance
 ) -> None:
-    """Write the criticality table, and say which modules are least and most critical."""
+    """Write the criticality table, and print the least and the most critical module."""
     artifacts.write_csv(path, frame(records), source)
     by_rank = sorted(records, key=lambda record: record.rank)
     least, most = (
@@ -181,10 +197,11 @@ def _write_table(
     )
     tied = ", ".join(row.module for row in by_rank[1:] if row.tied)
     indistinguishable = f", not distinguishable from it: {tied}" if tied else ""
-    say(f"least critical: {least}{indistinguishable}; most: {most}")
+    say(f"least critical: {least}{indistinguishable}; most critical: {most}")
 
 
 MEASURED = ("losses", "correct", "images", "rises", "kept")
+"""Names of the arrays in a raw measurement."""
 
 
 def _write_shard(
@@ -195,7 +212,11 @@ def _write_shard(
 
 
 def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenance]":
-    """Read a raw measurement, the modules of the whole network, and the provenance."""
+    """Return a raw measurement, the names of all modules of the network, and the provenance.
+
+    Raises:
+        RiftError: the file cannot be read.
+    """
     from rift.criticality import Measurement
 
     arrays, facts = artifacts.read_arrays(path, MEASURED, ("modules", "order", "provenance"))
@@ -204,5 +225,5 @@ def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenan
 
 
 def without_content(source: artifacts.Provenance) -> artifacts.Provenance:
-    """Return the provenance that shards have in common: without the digest of their own content."""
+    """Return the provenance without the digest of the content, which differs between shards."""
     return {key: value for key, value in source.items() if key != "content"}

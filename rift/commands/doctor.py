@@ -86,9 +86,9 @@ _EXTRAS = {
     "workflow": "whole experiments",
     "robustbench": "the models and benchmarks of RobustBench",
     "tensorboard": "training logs for TensorBoard",
-    "benchmarks": "the comparisons of speed with other packages",
+    "benchmarks": "the speed comparisons with other packages",
     "reference": "the tests that compare corruptions with another implementation",
-    "dev": "the tools for changing rift",
+    "dev": "the tools for the development of rift",
 }
 
 
@@ -118,7 +118,7 @@ def _torch() -> Iterator[Finding]:
         advice = (
             "config/demo.yaml runs on a CPU; the paper's grid needs a GPU and a CUDA build of torch"
         )
-        yield Finding("note", "device", f"torch {torch.__version__} can use no GPU", advice)
+        yield Finding("note", "device", f"torch {torch.__version__} cannot use a GPU", advice)
         yield Finding("ok", "cpu", threads)
         yield Finding("ok", "precision", "auto trains and measures in float32")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from rift import artifacts, config
-from rift.artifacts.resume import resumable
+from rift.artifacts.resume import Work, resumable
 from rift.commands.command import (
     Command,
     Device,
@@ -31,27 +31,34 @@ from rift.progress import display
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from rift.data import Prepared
     from rift.data.corruptions.files import CorruptedImages
+    from rift.data.images import Images
+    from rift.evaluation.ood import OodResult
 
 
 class _Evaluation(Command):
-    """Commands that evaluate weights on test images."""
+    """The base class of commands that evaluate weights on test images."""
 
     weights: Input[Path] = Field(description="Weights to evaluate.")
     data: PreparedSet
 
     def provenance(self, device: "torch.device | None" = None) -> artifacts.Provenance:
-        """Return where the outputs come from, and of which test images they are."""
+        """Return the provenance of the outputs, with the digest of the test images.
+
+        Raises:
+            RiftError: an input cannot be read.
+        """
         from rift.data import test_set_digest
 
-        # Outcomes of other test images must not be compared in pairs with these.
+        # Paired comparisons are only valid between outcomes of the same test images.
         return {**super().provenance(device), "examples": test_set_digest(self.data)}
 
 
 class EvaluateStandard(_Evaluation):
-    """Accuracy on clean test images."""
+    """Measure the accuracy on clean test images."""
 
     stage = "evaluate standard"
 
@@ -61,7 +68,7 @@ class EvaluateStandard(_Evaluation):
     evaluate: Evaluate = Evaluate()
     device: Device = "auto"
     output: Output[Path] = Field(description="Output: the result (.json).")
-    outcomes: Output[Path] = Field(description="Output: outcomes of every image (.npz).")
+    outcomes: Output[Path] = Field(description="Output: outcome of every image (.npz).")
 
     def run(self) -> None:
         from rift.evaluation.accuracy import correct, refuse_non_finite
@@ -79,7 +86,7 @@ class EvaluateStandard(_Evaluation):
 
 
 class EvaluateOod(_Evaluation):
-    """Accuracy on corrupted test images."""
+    """Measure the accuracy on corrupted test images."""
 
     stage = "evaluate ood"
 
@@ -95,11 +102,17 @@ class EvaluateOod(_Evaluation):
         description="Output: the table (.csv), one row per corruption and severity."
     )
     outcomes: Output[Path] = Field(
-        description="Output: outcomes of every image (.npz): severities × images per corruption."
+        description="Output: outcome of every image (.npz), severities × images per corruption."
     )
 
     def inputs(self) -> dict[str, str]:
-        """Return digests of inputs; of corrupted images those of the files that describe them."""
+        """Return the digests of the inputs.
+
+        Corrupted images count by the digests of the files that describe them.
+
+        Raises:
+            RiftError: an input cannot be read.
+        """
         described = {
             f"corrupted.{path.stem}": artifacts.content_digest(path.with_suffix(".json"))
             for path in self.corrupted
@@ -113,11 +126,27 @@ class EvaluateOod(_Evaluation):
     def run(self) -> None:
         import pandas as pd
 
+        device = opened_device(self.device)
+        found = self._evaluated(device)
+        source, rows = self.provenance(device), found.rows()
+        artifacts.write_outcomes(self.outcomes, found.outcomes, source)
+        artifacts.write_csv(self.output, pd.DataFrame(rows), source)
+        corruptions, severities = len(self.evaluate.ood.names), len(self.evaluate.ood.severities)
+        say(
+            f"accuracy {found.accuracy:.2f}%, mean of {corruptions} corruptions × {severities}"
+            f" severities on {rows[0]['images']} test images"
+        )
+
+    def _evaluated(self, device: "torch.device") -> "OodResult":
+        """Return the result of the corruptions that the settings name.
+
+        Raises:
+            RiftError: a file cannot be loaded, or no file contains a named corruption.
+        """
         from rift.data import load
         from rift.evaluation.accuracy import refuse_non_finite
         from rift.evaluation.ood import evaluate_ood
 
-        device = opened_device(self.device)
         prepared = load(self.data, ("test",))
         model, _ = opened_model(self.weights, prepared, self.data, device)
         with display("ood") as progress, refuse_non_finite(model, str(self.weights)):
@@ -130,21 +159,13 @@ class EvaluateOod(_Evaluation):
         names = self.evaluate.ood.names
         if missing := [name for name in names if name not in found.outcomes]:
             raise RiftError(
-                f"--corrupted: no file contains {', '.join(missing)}, named by"
-                " evaluate.ood.corruptions"
+                f"--corrupted: no file contains {', '.join(missing)}; pass a file (rift corrupt)"
+                " for each corruption of evaluate.ood.corruptions"
             )
-        found = found.only(names)
-        source, rows = self.provenance(device), found.rows()
-        artifacts.write_outcomes(self.outcomes, found.outcomes, source)
-        artifacts.write_csv(self.output, pd.DataFrame(rows), source)
-        severities = len(self.evaluate.ood.severities)
-        say(
-            f"accuracy {found.accuracy:.2f}%, mean of {len(names)} corruptions × {severities}"
-            f" severities on {rows[0]['images']} test images"
-        )
+        return found.only(names)
 
     def _images(self, prepared: "Prepared", device: "torch.device") -> "Iterator[CorruptedImages]":
-        """Read the files one after the other."""
+        """Yield the images of one file after the other, so that memory contains only one file."""
         from rift.data.corruptions.files import severities_of
 
         for path in self.corrupted:
@@ -154,12 +175,12 @@ class EvaluateOod(_Evaluation):
 
 
 class EvaluateAdversarial(_Evaluation):
-    """Accuracy on attacked test images, by PGD and AutoAttack; an interrupted job goes on where it was."""
+    """Measure the accuracy under PGD and AutoAttack; an interrupted job continues."""
 
     stage = "evaluate adversarial"
     memory = (
-        "--evaluate.autoattack.batch_size and --evaluate.pgd.batch_size, which draw other random"
-        " numbers"
+        "--evaluate.autoattack.batch_size and --evaluate.pgd.batch_size (this changes the random"
+        " numbers)"
     )
 
     class Evaluate(Section):
@@ -175,32 +196,31 @@ class EvaluateAdversarial(_Evaluation):
     device: Device = "auto"
     shard: Neutral[Shard | None] = Field(
         None,
-        description="2/4: the second of four jobs that share the images; rift merge adversarial merges"
-        " them.",
+        description="Shard K/N, for example 2/4: attack only the K-th of N parts of the images."
+        " rift merge adversarial merges the shards.",
     )
     output: Output[Path] = Field(
-        description="Output: the results (.json), or with --shard the raw results (.safetensors);"
-        " until then, OUTPUT.state contains the state."
+        description="Output: the results (.json), or with --shard the raw results (.safetensors)."
+        " While the job runs, OUTPUT.state contains its state."
     )
     outcomes: Output[Path | None] = Field(
-        None, description="Output: outcomes of every image (.npz). Not allowed with --shard."
+        None,
+        description="Output: outcome of every image (.npz). Required without --shard, not allowed"
+        " with it.",
     )
 
     @model_validator(mode="after")
     def _a_shard_has_no_outcomes(self) -> "EvaluateAdversarial":
         if (self.shard is None) != (self.outcomes is not None):
             problem = (
-                "is missing"
+                "is required without --shard"
                 if self.shard is None
-                else "is written by rift merge adversarial, not by a shard"
+                else "is not allowed with --shard; rift merge adversarial writes it"
             )
             raise ValueError(f"--outcomes: {problem}")
         return self
 
     def run(self) -> None:
-        from rift.evaluation.accuracy import refuse_non_finite
-        from rift.evaluation.adversarial import evaluate_adversarial
-
         shard = read_shard(self.shard)
         device = opened_device(self.device)
         model, test = opened(self.weights, self.data, "test", device)
@@ -211,29 +231,42 @@ class EvaluateAdversarial(_Evaluation):
                 steps = ", ".join(
                     f"{work.state[name]['done']} steps of {name}" for name in work.state
                 )
-                say(f"going on after {steps}")
-            with refuse_non_finite(model, str(self.weights)):
-                found = evaluate_adversarial(
-                    model,
-                    test,
-                    attacks=self.attacks,
-                    settings=config.Evaluate(**dict(self.evaluate)),
-                    attack=self.attack,
-                    seed=self.seed,
-                    shard=shard,
-                    kept=work.state,
-                    keep=work.save,
-                    show=display,
-                )
+                say(f"continuing after {steps}")
+            found = self._attacked(model, test, shard, work)
             if self.outcomes is None:
                 arrays = {name: stages.cpu().numpy() for name, stages in found.items()}
                 artifacts.write_arrays(self.output, arrays, source)
             else:
                 _write_adversarial(self.output, self.outcomes, found, source)
 
+    def _attacked(
+        self, model: "nn.Module", test: "Images", shard: tuple[int, int], work: Work
+    ) -> "dict[str, torch.Tensor]":
+        """Return the outcomes of the attacks on one shard of the images.
+
+        Raises:
+            RiftError: the network returns values that are not finite.
+        """
+        from rift.evaluation.accuracy import refuse_non_finite
+        from rift.evaluation.adversarial import evaluate_adversarial
+
+        with refuse_non_finite(model, str(self.weights)):
+            return evaluate_adversarial(
+                model,
+                test,
+                attacks=self.attacks,
+                settings=config.Evaluate(**dict(self.evaluate)),
+                attack=self.attack,
+                seed=self.seed,
+                shard=shard,
+                kept=work.state,
+                keep=work.save,
+                show=display,
+            )
+
 
 class MergeAdversarial(Command):
-    """Merge the shards of an evaluation under attack."""
+    """Merge the shards of an adversarial evaluation."""
 
     stage = "evaluate adversarial"
 
@@ -241,7 +274,7 @@ class MergeAdversarial(Command):
         min_length=1, description="Raw results (rift evaluate adversarial --shard)."
     )
     output: Output[Path] = Field(description="Output: the results (.json).")
-    outcomes: Output[Path] = Field(description="Output: outcomes of every image (.npz).")
+    outcomes: Output[Path] = Field(description="Output: outcome of every image (.npz).")
 
     def run(self) -> None:
         import torch
@@ -259,15 +292,17 @@ class MergeAdversarial(Command):
 
 
 class Crosscheck(_Evaluation):
-    """Run RobustBench's benchmark on the same images, and report whether it agrees with rift."""
+    """Run the benchmark of RobustBench on the same images, and compare its results with rift's."""
 
     stage = "crosscheck"
     memory = "--batch_size"
 
     images: Annotated[int, Field(ge=1)] = Field(
-        100, description="How many test images, from the first."
+        100, description="Number of test images, from the first image on (at least 1)."
     )
-    batch_size: Annotated[int, Field(ge=1)] = Field(250, description="Images attacked at once.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(
+        250, description="Number of images that are attacked at once (at least 1)."
+    )
     seed: Seed = 0
     attack: config.Attack = config.Attack()
     device: Device = "auto"
@@ -297,7 +332,7 @@ class Crosscheck(_Evaluation):
             f"{count} {name.replace('_', ' ')}" for name, count in facts["differing"].items()
         )
         verdict = "they agree" if found.agree else "THEY DO NOT AGREE"
-        say(f"{verdict}; of {facts['images']} images differ: {counts}")
+        say(f"{verdict}; differing outcomes of {facts['images']} images: {counts}")
         if not found.agree:
             raise SystemExit(1)
 
@@ -305,10 +340,10 @@ class Crosscheck(_Evaluation):
 def _write_adversarial(
     output: Path, outcomes: Path, found: "dict[str, torch.Tensor]", source: artifacts.Provenance
 ) -> None:
-    """Write results and outcomes of attacks, and say how accurate the network is under each."""
+    """Write the results and outcomes of attacks, and print the accuracy under each attack."""
     from rift.evaluation.adversarial import summarize
 
-    # In the order of a shard's file: equal results, equal bytes.
+    # The file of a shard has sorted keys. Sorting here too makes equal results equal in bytes.
     source = json.loads(json.dumps(source, sort_keys=True))
     settings = source["settings"]
     result = summarize(
@@ -319,8 +354,8 @@ def _write_adversarial(
     )
     if result.masks_gradients:
         say(
-            "warning: Square breaks more than 0.2% of the images after attacks that follow gradients:"
-            " these may be masked, and the accuracy too high"
+            "warning: Square breaks more than 0.2% of the images after the gradient-based attacks;"
+            " the network may mask gradients, and its true robust accuracy may be lower"
         )
     artifacts.write_outcomes(outcomes, result.outcomes, source)
     artifacts.write_json(output, result.results, source)

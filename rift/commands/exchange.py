@@ -1,4 +1,4 @@
-"""Weights of other programs: ``rift import`` and ``rift export``."""
+"""Exchange of weights with other programs: ``rift import`` and ``rift export``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,21 +25,19 @@ if TYPE_CHECKING:
 
 
 class Import(Command):
-    """Take weights from elsewhere as a base, and report how accurate they are."""
+    """Import weights of another program as a base, and report their accuracy."""
 
     stage = "import"
 
     weights: str = Field(
-        description="File (.pth, .pt, .safetensors), or robustbench:NAME of its model zoo."
+        description="File (.pth, .pt, .safetensors), or robustbench:NAME for its models."
     )
     architecture: Architecture = Field(description="Architecture of the weights.")
     data: PreparedSet
     normalization: Literal["dataset", "none"] | None = Field(
-        None, description="Normalisation before the network, where the file does not contain it."
+        None, description="Normalisation before the network, if the file does not contain it."
     )
-    key: str | None = Field(
-        None, description="Key of the weights in the file, if it contains several."
-    )
+    key: str | None = Field(None, description="Key of the weights, if the file contains several.")
     device: Device = "auto"
     output: Output[Path] = Field(description="Output: weights (.safetensors).")
     manifest: Output[Path] = Field(
@@ -48,25 +46,30 @@ class Import(Command):
 
     @property
     def base(self) -> config.ImportedBase:
-        """Return the source of the weights as a configuration names it."""
+        """Return the source of the weights in the form of a configuration."""
         return config.ImportedBase(
             weights=self.weights, normalization=self.normalization, key=self.key
         )
 
     @model_validator(mode="after")
     def _as_in_a_configuration(self) -> "Import":
+        # The model of the configuration checks which settings the weights allow.
         _ = self.base
         return self
 
     def settings_for_provenance(self) -> dict[str, Any]:
-        """Return the settings; a file counts by its content, not by its name."""
+        """Return the settings; the digest of a weight file replaces its name."""
         settings = super().settings_for_provenance()
         if not self.weights.startswith(ROBUSTBENCH):
             del settings["weights"]
         return settings
 
     def inputs(self) -> dict[str, str]:
-        """Return the digests of the data set and of the file of weights."""
+        """Return the digests of the data set and of the weight file.
+
+        Raises:
+            RiftError: an input cannot be read.
+        """
         digests = [artifacts.content_digest(Path(path)) for path in self.base.files]
         return {**super().inputs(), **({"weights": digests[0]} if digests else {})}
 
@@ -119,31 +122,33 @@ class Import(Command):
         say(f"classifies {shares} correctly; normalization: {origin}{under}")
         if report.would_be_better_otherwise:
             say(
-                "warning: with the other normalization it classifies"
-                f" {report.other_normalization:.2f}% of the validation images correctly: are you sure"
-                f" of {self.normalization}?"
+                "warning: with the other normalization, the network classifies"
+                f" {report.other_normalization:.2f}% of the validation images correctly; check"
+                f" --normalization {self.normalization}"
             )
         if report.trained_on_selection:
             say(
-                "warning: it knows the validation images better than the test images, and was probably"
-                " trained on them: a selection on them is then one on training data; data.cut: last"
-                " keeps images that you left out"
+                "warning: the network is more accurate on the validation images than on the test"
+                " images, and was probably trained on them; if its training left out the last"
+                " training images, set data.cut: last to select on those"
             )
 
 
 class Export(Command):
-    """Write a model for other programs: a plain state dict, and a module that RobustBench can evaluate."""
+    """Write a model for other programs: a state dict, and a Python module for RobustBench."""
 
     stage = "export"
 
-    weights: Path = Field(description="Weights to export (.safetensors), such as base or selected.")
+    weights: Path = Field(
+        description="Weights to export (.safetensors), for example base or selected."
+    )
     output: Output[Path] = Field(
-        description="Output: state dict (.pth), with the names that the architecture has in the field."
+        description="Output: state dict (.pth), with the usual parameter names of the architecture."
     )
     module: Output[Path | None] = Field(
         None,
-        description="Output: module (.py) next to it; its load_model() returns the network for images"
-        " in [0, 1].",
+        description="Output: Python module (.py) in the same folder. Its load_model() returns the"
+        " network for images in [0, 1].",
     )
 
     def run(self) -> None:
@@ -153,7 +158,7 @@ class Export(Command):
 
         if self.module is not None and self.module.parent != self.output.parent:
             raise RiftError(
-                f"--module: {self.module} must be next to {self.output}: it loads it from there"
+                f"--module: {self.module} must be in the folder of {self.output}, which it loads"
             )
         model, spec = checkpoint.load(self.weights)
         with artifacts.replacing(self.output) as temporary:

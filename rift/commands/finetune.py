@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import Field
 
 from rift import artifacts, config
-from rift.artifacts.resume import resumable
+from rift.artifacts.resume import Work, resumable
 from rift.commands.command import (
     Command,
     Device,
@@ -26,14 +26,19 @@ from rift.errors import RiftError
 from rift.progress import display
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from rift.criticality.rows import Table
+    from rift.data import Prepared
+    from rift.data.images import Images
     from rift.interpolation import Selection
+    from rift.models.checkpoint import ModelSpec
+    from rift.training.history import Trained
 
 
 class Finetune(Command):
-    """Fine-tune one scope of the base on clean images; an interrupted job goes on where it was."""
+    """Fine-tune one scope of the base on clean images; an interrupted job continues."""
 
     stage = "finetune"
     memory = "--finetune.batch_size"
@@ -49,7 +54,8 @@ class Finetune(Command):
     augment: config.Augment = config.Augment()
     device: Device = "auto"
     output: Output[Path] = Field(
-        description="Output: weights (.safetensors); until then, OUTPUT.state contains the state."
+        description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
+        " state."
     )
     history: Output[Path] = Field(
         description="Output: fine-tuning history (.csv), one row per epoch."
@@ -58,7 +64,6 @@ class Finetune(Command):
     def run(self) -> None:
         from rift.criticality import WHOLE_NETWORK
         from rift.data import load
-        from rift.finetuning import fine_tune
         from rift.models import checkpoint
 
         device = opened_device(self.device)
@@ -66,15 +71,31 @@ class Finetune(Command):
         model, spec = opened_model(self.base, prepared, self.data, device)
         modules = self._modules(model)
         train = prepared.split("train", device).first(self.finetune.images, "finetune.images")
+        validation = prepared.split("validation", device)
         source = self.provenance(device)
-        with (
-            resumable(self.output, self.begun_with(source)) as work,
-            display("finetune") as progress,
-        ):
-            finetuned = fine_tune(
+        with resumable(self.output, self.begun_with(source)) as work:
+            finetuned = self._fine_tune(model, train, validation, modules, work)
+            artifacts.write_csv(self.history, history(finetuned), source)
+            checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)
+        names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
+        say(f"{', '.join(names)}: epoch {finetuned.kept} kept")
+
+    def _fine_tune(
+        self,
+        model: "nn.Module",
+        train: "Images",
+        validation: "Images",
+        modules: list[str],
+        work: Work,
+    ) -> "Trained":
+        """Fine-tune the modules, and return the result."""
+        from rift.finetuning import fine_tune
+
+        with display("finetune") as progress:
+            return fine_tune(
                 model,
                 train,
-                prepared.split("validation", device),
+                validation,
                 modules,
                 settings=self.finetune,
                 augmentation=self.augment,
@@ -82,13 +103,13 @@ class Finetune(Command):
                 work=work,
                 progress=progress,
             )
-            artifacts.write_csv(self.history, history(finetuned), source)
-            checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)
-        names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
-        say(f"{', '.join(names)}: epoch {finetuned.kept} kept")
 
     def _modules(self, model: "nn.Module") -> list[str]:
-        """Return the modules that the scope names."""
+        """Return the names of the modules in the scope.
+
+        Raises:
+            RiftError: the criticality table cannot be read, or is not the table of the base.
+        """
         from rift.criticality import measured_modules, modules_of
 
         columns = ("module", "kind", "parameters", "mrc", "rank")
@@ -102,7 +123,7 @@ class Finetune(Command):
 
 
 class Interpolate(Command):
-    """Sweep from the base to the fine-tuned weights and select the best point that is as robust as the base."""
+    """Select the most accurate mix of base and fine-tuned weights that is as robust as the base."""
 
     stage = "interpolate"
 
@@ -113,26 +134,18 @@ class Interpolate(Command):
     interpolate: config.Interpolate = config.Interpolate()
     attack: config.Attack = config.Attack()
     device: Device = "auto"
-    sweep: Output[Path] = Field(description="Output: the sweep (.csv), one row per alpha.")
+    sweep: Output[Path] = Field(description="Output: the sweep (.csv), one row per value of alpha.")
     output: Output[Path] = Field(description="Output: the selected weights (.safetensors).")
     choice: Output[Path] = Field(description="Output: the selection (.json).")
 
     def run(self) -> None:
         from rift.data import load
         from rift.interpolation import choose, sweep
-        from rift.models import checkpoint
-        from rift.models.state import snapshot
 
         device = opened_device(self.device)
         split = self.interpolate.selection
         prepared = load(self.data, (split,))
-        model, spec = opened_model(self.base, prepared, self.data, device)
-        other, finetuned_spec = checkpoint.load(self.finetuned, device)
-        if finetuned_spec != spec:
-            raise RiftError(
-                f"{self.finetuned}: is a {finetuned_spec.architecture} that does not fit {self.base}"
-            )
-        base, finetuned = snapshot(model), snapshot(other)
+        model, spec, base, finetuned = self._opened(prepared, device)
         images = prepared.split(split, device).first(self.interpolate.images, "interpolate.images")
         with display("interpolate") as progress:
             points = sweep(
@@ -148,15 +161,48 @@ class Interpolate(Command):
         found = choose(points, base, finetuned, tolerance=self.interpolate.tolerance)
         source = self.provenance(device)
         artifacts.write_csv(self.sweep, frame(points), source)
-        facts = self._facts(found, len(images), str(device.type))
+        self._write_selection(found, self._facts(found, len(images), device.type), spec, source)
+
+    def _opened(
+        self, prepared: "Prepared", device: "torch.device"
+    ) -> "tuple[nn.Module, ModelSpec, dict[str, Tensor], dict[str, Tensor]]":
+        """Return the model of the base, its specification, and both states to interpolate between.
+
+        Raises:
+            RiftError: weights cannot be loaded, or do not fit the data set or each other.
+        """
+        from rift.models import checkpoint
+        from rift.models.state import snapshot
+
+        model, spec = opened_model(self.base, prepared, self.data, device)
+        finetuned, finetuned_spec = checkpoint.load(self.finetuned, device)
+        if finetuned_spec != spec:
+            raise RiftError(
+                f"{self.finetuned}: is a {finetuned_spec.architecture} that does not fit"
+                f" {self.base}; pass weights that were fine-tuned from this base"
+            )
+        return model, spec, snapshot(model), snapshot(finetuned)
+
+    def _write_selection(
+        self,
+        found: "Selection",
+        facts: dict[str, Any],
+        spec: "ModelSpec",
+        source: artifacts.Provenance,
+    ) -> None:
+        """Write the selected weights and the facts of the selection, and print its gain."""
+        from rift.models import checkpoint
+
         artifacts.write_json(self.choice, facts, source)
         checkpoint.save(self.output, found.state, spec, source)
         gain = found.selected.standard_accuracy - found.base.standard_accuracy
         say(
-            f"alpha {found.selected.alpha:g} selected: accuracy {gain:+.2f} points on the {split} split"
+            f"alpha {found.selected.alpha:g} selected: accuracy {gain:+.2f} points on the"
+            f" {self.interpolate.selection} split"
         )
 
     def _facts(self, found: "Selection", images: int, device: str) -> dict[str, Any]:
+        """Return the facts of the selection, as JSON values."""
         import torch
 
         from rift.device import resolve_precision

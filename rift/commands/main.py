@@ -1,4 +1,4 @@
-"""The command ``rift``: parse, run, exit status."""
+"""The command ``rift``: it parses the flags, runs a stage, and sets the exit status."""
 
 import re
 import sys
@@ -38,7 +38,7 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory")
 
 
 def _stage(command: type[BaseModel], alias: str | None = None) -> Any:
-    """List a command in the help with the summary that its own help begins with."""
+    """Return a field that describes a command in the help with the docstring of the command."""
     return Field(description=command.__doc__, alias=alias)
 
 
@@ -62,7 +62,7 @@ class Merge(BaseModel):
 
 
 class Rift(BaseSettings):
-    """Robust critical fine-tuning: more accuracy for adversarially trained classifiers, at no cost in robustness."""
+    """Improve the accuracy of robust classifiers by robust critical fine-tuning (RiFT)."""
 
     model_config = SettingsConfigDict(
         cli_prog_name="rift",
@@ -99,15 +99,15 @@ class Rift(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read flags only: an environment variable that happens to be called TRAIN is not meant for us."""
+        """Return only the flags, so that an environment variable TRAIN has no effect."""
         return (init_settings,)
 
 
 def run(command: Command) -> None:
-    """Run a command: check its outputs, compute, write.
+    """Check the outputs of a command, and run it.
 
     Raises:
-        RiftError: a problem that the user can solve, such as too little memory.
+        RiftError: the user can solve the problem, for example too little memory.
         Stopped: after SIGTERM or SIGINT.
     """
     command.check_outputs()
@@ -115,14 +115,19 @@ def run(command: Command) -> None:
     try:
         command.run()
     except (MemoryError, RuntimeError) as error:
-        # Recognised by its text: torch, which defines its class, may not have been imported.
+        # Only the text identifies the error: torch defines its class, and may not be imported.
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise RiftError(f"out of memory; lower {command.memory}") from error
 
 
 def main() -> None:
-    """Run the command line; exit with 2 for wrong flags, 1 for other problems that the user can solve."""
+    """Run the command line.
+
+    Raises:
+        SystemExit: with status 2 for wrong flags, 1 for other problems that the user can solve, and
+            128 plus the number of the signal after SIGTERM or SIGINT.
+    """
     arguments = sys.argv[1:] or ["--help"]
     try:
         run(_command_of(CliApp.run(Rift, cli_args=arguments)))
@@ -138,21 +143,21 @@ def main() -> None:
         print(f"rift: error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except Stopped as stop:
-        print(f"rift: {stop}; the same command goes on", file=sys.stderr)
+        print(f"rift: {stop}; run the same command again to continue", file=sys.stderr)
         raise SystemExit(stop.exit_status) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
 def _command_of(parsed: BaseModel) -> Command:
-    """Return the command that was named, within its group if it has one."""
+    """Return the selected command, from within its group if it has one."""
     while not isinstance(parsed, Command):
         parsed = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=False))
     return parsed
 
 
 def _command_words(error: ValidationError, arguments: list[str]) -> Iterator[str]:
-    """Yield the words of the command whose flags are wrong; they begin the path of every problem."""
+    """Yield the words of the command; the location of every validation error starts with them."""
     path = [str(part) for part in error.errors()[0]["loc"]]
     groups = ("evaluate", "merge")
     yield from path[: 2 if arguments[0] in groups else 1]

@@ -12,15 +12,15 @@ from rift.progress import display
 
 
 class Prepare(Command):
-    """Read a data set, check it, and cut it into training, validation and test split."""
+    """Read and check a data set, and divide it into training, validation and test split."""
 
     stage = "prepare"
 
-    dataset: DatasetName = Field(description="Data set.")
+    dataset: DatasetName = Field(description="Name of the data set.")
     data: config.Data = config.Data()
     output: Output[Path] = Field(description="Output: the prepared data set (.safetensors).")
     manifest: Output[Path] = Field(
-        description="Output: the manifest (.json): checksums, counts, mean and deviation."
+        description="Output: the manifest (.json): checksums, counts, mean and standard deviation."
     )
 
     def run(self) -> None:
@@ -48,14 +48,15 @@ class Corrupt(Command):
     stage = "corrupt"
 
     data: PreparedSet
-    corruption: CorruptionName = Field(description="Corruption.")
+    corruption: CorruptionName = Field(description="Name of the corruption.")
     corrupt: config.Corrupt = config.Corrupt()
     root: Neutral[Path | None] = Field(
-        None, description="Folder of the data sets on disk; without it $RIFT_DATA, else data."
+        None,
+        description="Folder of the data sets. The default is $RIFT_DATA, or data if it is not set.",
     )
     output: Output[Path] = Field(
-        description="Output: corrupted images (.npy), in the published layout; labels.npy is written"
-        " next to them."
+        description="Output: corrupted images (.npy) in the published layout. labels.npy is written"
+        " to the same folder."
     )
 
     def run(self) -> None:
@@ -63,7 +64,9 @@ class Corrupt(Command):
         from rift.data.corruptions import files
 
         if self.output.suffix != ".npy":
-            raise RiftError(f"--output: {self.output}: corrupted images are written as .npy")
+            raise RiftError(
+                f"--output: {self.output}: the name of corrupted images must end in .npy"
+            )
         prepared = load(self.data, ("test",))
         root = config.data_root(self.root)
         with display("download") as progress:

@@ -11,17 +11,17 @@ from rift.config import FigureName, Grid, TableName
 
 
 class Table(Command):
-    """Make a table from evaluated runs, in every format that an output's ending asks for."""
+    """Make a table from evaluated runs; the ending of each output selects its format."""
 
     stage = "table"
 
     name: CliPositionalArg[TableName] = Field(
-        description=f"Table: {', '.join(get_args(TableName))}."
+        description=f"Name of the table: {', '.join(get_args(TableName))}."
     )
     results: Path = Field(description="Folder of the experiment (results/NAME).")
     grid: Grid
     output: Output[tuple[Path, ...]] = Field(
-        min_length=1, description="Outputs: .csv, .md, .tex, .html."
+        min_length=1, description="Output files: .csv, .md, .tex or .html."
     )
 
     def run(self) -> None:
@@ -34,13 +34,13 @@ class Table(Command):
 
 
 class Compare(Command):
-    """Compare what was measured with the numbers that the RiFT paper prints."""
+    """Compare the measured numbers with those in the RiFT paper."""
 
     stage = "compare"
 
     results: Path = Field(description="Folder of the experiment (results/NAME).")
     output: Output[tuple[Path, ...]] = Field(
-        (), description="Outputs besides the terminal: .csv, .md, .tex, .html."
+        (), description="Output files in addition to the terminal: .csv, .md, .tex or .html."
     )
 
     def run(self) -> None:
@@ -54,16 +54,18 @@ class Compare(Command):
 
 
 class Figure(Command):
-    """Draw a figure from the runs of one grid cell, in every format that an output's ending asks for."""
+    """Draw a figure from the runs of one grid cell; the ending of an output selects its format."""
 
     stage = "figure"
 
     name: CliPositionalArg[FigureName] = Field(
-        description=f"Figure: {', '.join(get_args(FigureName))}."
+        description=f"Name of the figure: {', '.join(get_args(FigureName))}."
     )
     results: Path = Field(description="Folder of the experiment (results/NAME).")
     grid: Grid
-    output: Output[tuple[Path, ...]] = Field(min_length=1, description="Outputs: .png, .pdf.")
+    output: Output[tuple[Path, ...]] = Field(
+        min_length=1, description="Output files: .png or .pdf."
+    )
 
     def run(self) -> None:
         from rift.reporting.figures.drawing import draw, save_figure
@@ -74,7 +76,7 @@ class Figure(Command):
 
 
 class Overview(Command):
-    """Write the first page of a report: the runs, the result, the main table and the main figure."""
+    """Write the first page of a report: the runs, the result, the main table and main figure."""
 
     stage = "overview"
 

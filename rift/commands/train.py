@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Train(Command):
-    """Train a base and keep its most robust epoch; an interrupted training goes on where it was."""
+    """Train a base and keep its most robust epoch; an interrupted job continues."""
 
     stage = "train"
     memory = (
@@ -47,7 +47,7 @@ class Train(Command):
     data: PreparedSet
     architecture: Architecture = Field(description="Architecture: resnet18 …, or timm:NAME.")
     regime: RegimeName = Field(
-        "pgd", description="Training regime; its authors' recipe fills in what no flag sets."
+        "pgd", description="Training regime. The recipe of its authors sets what no flag sets."
     )
     seed: Seed = 0
     train: config.Train = config.Train()
@@ -60,7 +60,8 @@ class Train(Command):
     awp: config.Awp = config.Awp()
     device: Device = "auto"
     output: Output[Path] = Field(
-        description="Output: weights (.safetensors); until then, OUTPUT.state contains the state."
+        description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
+        " state."
     )
     history: Output[Path] = Field(description="Output: training history (.csv), one row per epoch.")
 
@@ -69,7 +70,8 @@ class Train(Command):
     def _follow_the_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
         regime = given.get("regime", "pgd")
         if regime not in RegimeName.__args__:  # type: ignore[attr-defined]
-            return given  # reported for the regime itself
+            # The field of the regime reports the error.
+            return given
         foreign = config.sections_of_other_regimes(regime)
         others = leaves({name: given[name] for name in foreign if name in given})
         if others:
@@ -80,23 +82,27 @@ class Train(Command):
     @model_validator(mode="after")
     def _refuse_unused_keys(self) -> "Train":
         if self.train.init_normalization and not self.train.init:
-            raise ValueError("--train.init_normalization is for the weights of --train.init")
+            raise ValueError("--train.init_normalization requires --train.init")
         return self
 
     @property
     def settings(self) -> config.TrainingSettings:
-        """Return the sections together."""
+        """Return the sections of the training as one configuration."""
         names = config.TrainingSettings.model_fields
         return config.TrainingSettings(**{name: getattr(self, name) for name in names})
 
     def settings_for_provenance(self) -> dict[str, Any]:
-        """Return everything that the result depends on; nothing of other regimes."""
+        """Return all settings that affect the result, without the sections of other regimes."""
         foreign = config.sections_of_other_regimes(self.regime)
         settings = super().settings_for_provenance()
         return {name: value for name, value in settings.items() if name not in foreign}
 
     def inputs(self) -> dict[str, str]:
-        """Return the digests of the data set and of the initial weights."""
+        """Return the digests of the data set and of the initial weights.
+
+        Raises:
+            RiftError: an input cannot be read.
+        """
         files = (
             [] if self.train.init is None else config.ImportedBase(weights=self.train.init).files
         )
@@ -114,7 +120,7 @@ class Train(Command):
             return
         device = opened_device(self.device)
         with joined_group(device) as group, ExitStack() as held:
-            # Data and network come first: if one is damaged, no folder is left for the output.
+            # Loading comes first: if data or weights are damaged, no output folder is created.
             prepared = load(self.data, ("train", "validation"))
             model, spec = self._network(prepared)
             source = self.provenance(device)
@@ -143,7 +149,7 @@ class Train(Command):
         source: artifacts.Provenance,
         work: Work,
     ) -> "Trained":
-        """Train the network, and write the history after every epoch."""
+        """Train the network, write the history after every epoch, and return the result."""
         from rift.training.regimes import REGIMES
         from rift.training.trainer import train
 
@@ -173,7 +179,11 @@ class Train(Command):
             )
 
     def _network(self, prepared: "Prepared") -> "tuple[nn.Module, ModelSpec]":
-        """Return the network with its initial weights."""
+        """Return the network with its initial weights, and its specification.
+
+        Raises:
+            RiftError: the initial weights cannot be imported.
+        """
         from rift.importing import import_base
         from rift.models import build
 
@@ -192,17 +202,17 @@ def _say_kept(trained: "Trained") -> None:
     say(f"epoch {trained.kept} kept{', averaged weights' if trained.averaged else ''}")
     if trained.collapsed is not None:
         say(
-            f"warning: catastrophic overfitting from epoch {trained.collapsed} on: the network"
-            " withstands the single step it was trained with, but not PGD; the most robust epoch is"
-            " kept"
+            f"warning: catastrophic overfitting since epoch {trained.collapsed}: the network"
+            " withstands the single-step attack of its training, but not PGD; the most robust epoch"
+            " is kept"
         )
 
 
 def _check_processes(processes: int, device: str) -> None:
-    """Make sure that every process gets its own GPU, if they compute on GPUs.
+    """Check that every process gets its own GPU, if the processes compute on GPUs.
 
     Raises:
-        RiftError: there are fewer, or one was named.
+        RiftError: there are fewer GPUs than processes, or ``--device`` selects a single GPU.
     """
     import torch
 
@@ -214,22 +224,23 @@ def _check_processes(processes: int, device: str) -> None:
     available = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if available and processes > available:
         raise RiftError(
-            f"--train.processes {processes}: there are {available} GPUs, and each process needs one"
+            f"--train.processes {processes}: there are {available} GPUs, and each process needs"
+            f" one; choose at most {available}"
         )
 
 
 @contextmanager
 def _tensorboard(folder: Path) -> "Iterator[Callable[[Epoch], None]]":
-    """Log rows of a training history for TensorBoard.
+    """Yield a function that logs a row of the training history for TensorBoard.
 
     Raises:
-        RiftError: it is not installed.
+        RiftError: TensorBoard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise RiftError(
-            "--train.tensorboard: needs TensorBoard: pip install 'rift[tensorboard]'"
+            "--train.tensorboard: TensorBoard is not installed; run pip install 'rift[tensorboard]'"
         ) from error
 
     with SummaryWriter(folder / "tensorboard") as writer:

@@ -1,11 +1,12 @@
-"""Settings of an experiment: one strict schema for every YAML file and for the flags of every command.
+"""Settings of an experiment: one strict schema for all YAML files and all command-line flags.
 
-An experiment file contains sections; a command takes the sections it depends on as flags of the same name
-(``train: {epochs: 110}`` in YAML is ``--train.epochs 110`` on the command line). Nothing here imports torch: the Snakefile
-reads these modules whenever it is parsed.
+An experiment file contains sections. A command accepts the sections it depends on as flags of the
+same name: ``train: {epochs: 110}`` in YAML is ``--train.epochs 110`` on the command line.
 
-Images are in [0, 1]; every ``eps`` and ``step`` is a pixel distance in that range, and may be written as a fraction
-(``8/255``).
+Images are in [0, 1]. Every ``eps`` and ``step`` is a distance in pixel values of that range, and
+can be written as a fraction (``8/255``).
+
+These modules do not import torch, because the Snakefile imports them every time it is parsed.
 """
 
 from rift.config.criticality import SETTINGS_OF_SEARCHES, Criticality

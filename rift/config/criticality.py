@@ -17,55 +17,66 @@ SETTINGS_OF_SEARCHES: dict[SearchName, tuple[str, ...]] = {
 
 
 class Criticality(Section):
-    """Module robust criticality (Zhu et al. 2023, Definition 3.1): how the largest robust loss in the ball is searched for."""
+    """Search for the largest robust loss in the weight ball (Zhu et al. 2023, Definition 3.1)."""
 
     method: SearchName = Field(
         "pga",
-        description="pga (projected gradient ascent), published (the official code's search) or gradient (to first order).",
+        description="Search method. pga: projected gradient ascent; published: search of the"
+        " official code; gradient: first-order estimate.",
     )
     epsilon: Positive = Field(
-        0.1, description="Radius of the weight ball, relative to the norm of the weight."
+        0.1, description="Radius of the weight ball, as a share of the norm of the weight."
     )
     norm: Literal["l2", "linf"] = Field(
-        "l2", description="Norm of the weight ball; linf: of its largest entry."
+        "l2", description="Norm of the weight ball: l2 or linf (largest absolute value)."
     )
     passes: Annotated[int, Field(ge=2)] = Field(
         3,
-        description="Passes of pga over the images; the last is one step along the gradient of all.",
+        description="Passes of pga over the images: ≥ 2. The last pass takes one step along the"
+        " gradient of all images.",
     )
-    steps: Count = Field(16, description="Steps that pga takes in each of its other passes.")
+    steps: Count = Field(16, description="Steps of pga in each of the other passes.")
     restarts: Annotated[int, Field(ge=0)] = Field(
         10,
-        description="Starts of pga that are tried besides the ball's centre: towards one class each, then random ones.",
+        description="Starts that pga tries in addition to the centre of the ball: ≥ 0. First one"
+        " towards each class, then random ones.",
     )
     trial_images: Count = Field(
-        32, description="Images that starts are tried on; the best one is searched from."
+        32, description="Images for the trial of the starts; pga continues from the best start."
     )
     epochs: Count = Field(
-        10, description="Passes of the published search; the weight is projected after each."
+        10,
+        description="Epochs of the published search. Each ends with a projection of the weight"
+        " into the ball.",
     )
-    learning_rate: Positive = Field(1.0, description="Step length of the published search.")
+    learning_rate: Positive = Field(1.0, description="Learning rate of the published search.")
     stop_at_boundary: bool = Field(
         False,
-        description="End the published search when it first leaves the ball, as the paper's Algorithm 1 has it.",
+        description="Whether the published search stops when it first leaves the ball, as in"
+        " Algorithm 1 of the paper.",
     )
     batch_size: Count = Field(
         512,
-        description="Images a step of the published search; images at once, at most, of the others.",
+        description="Images per step of the published search; for the other methods, the most"
+        " images that are processed at once.",
     )
     precision: Precision = Field(
         "float32",
-        description="Arithmetic of the ascent; auto is bfloat16 on a GPU that has it, else float32.",
+        description="Precision of the search; auto is bfloat16 on a GPU that supports it, else"
+        " float32.",
     )
     split: Literal["train", "validation", "test"] = Field(
-        "train", description="Split that the images come from."
+        "train", description="Split that contains the images."
     )
-    images: ImageCount = Field("all", description="How many of its images, counted from the first.")
+    images: ImageCount = Field(
+        "all", description="Number of images of this split, from the first; or all."
+    )
     cache_mib: Annotated[int, Field(ge=0)] = Field(
         2048,
-        description="Memory for activations before the module measured; batches that do not fit compute them anew.",
+        description="Memory for cached activations in front of the measured module, in MiB: ≥ 0."
+        " Batches that do not fit compute them again.",
     )
-    shards: Count = Field(1, description="Jobs that the modules are divided among.")
+    shards: Count = Field(1, description="Number of jobs that share the modules.")
 
     @model_validator(mode="after")
     def _every_setting_is_of_the_method(self) -> "Criticality":
@@ -77,11 +88,12 @@ class Criticality(Section):
             ]
             if changed and method != self.method:
                 raise ValueError(
-                    f"{changed[0]}: is a setting of the method {method}, but the method is {self.method}; leave it away or set"
-                    f" method: {method}"
+                    f"{changed[0]}: is a setting of the method {method}, but the method is"
+                    f" {self.method}; remove it, or set method to {method}"
                 )
         if self.method == "published" and self.norm != "l2":
             raise ValueError(
-                f"norm: the method published knows l2 alone; for {self.norm} take pga or gradient"
+                "norm: the method published supports only l2; set norm to l2, or method to pga or"
+                " gradient"
             )
         return self

@@ -12,33 +12,37 @@ from rift.config.values import ImageCount, Section, Seed, Share
 
 
 def data_root(given: str | Path | None) -> Path:
-    """Settle where data sets lie: as given, else ``$RIFT_DATA``, else ``data``."""
+    """Return the folder of the data sets: ``given``, else ``$RIFT_DATA``, else ``data``."""
     return Path(given or os.environ.get("RIFT_DATA") or "data")
 
 
 class Data(Section):
-    """Where data sets lie, and how the prepared set is cut."""
+    """Folder of the data sets, and the splits of the prepared data set."""
 
     root: str | None = Field(
         None,
-        description="Folder of the data sets on disk; if not given, $RIFT_DATA, else data. Digits do not need it.",
+        description="Folder of the data sets; the default is $RIFT_DATA if set, else data. The"
+        " data set digits does not need it.",
     )
     validation: Share = Field(
-        0.1, description="Share of the training images cut off as the selection split."
+        0.1, description="Share of the training images in the selection split: in (0, 0.5)."
     )
     cut: Literal["stratified", "last"] = Field(
         "stratified",
-        description="stratified: drawn at random from every class; last: the last training images, for imported bases that"
-        " were trained on those before.",
+        description="Images of the selection split. stratified: a random share of every class;"
+        " last: the last training images, for imported bases that were trained on all earlier"
+        " ones.",
     )
     test: Share = Field(
-        0.2, description="Share cut off as test images where a data set has no official test split."
+        0.2,
+        description="Share of the images in the test split, if there is no official one: in"
+        " (0, 0.5).",
     )
-    seed: Seed = Field(0, description="Seed of the stratified cut.")
+    seed: Seed = Field(0, description="Seed of the stratified split.")
 
     @property
     def folder(self) -> Path:
-        """The data root."""
+        """Folder of the data sets."""
         return data_root(self.root)
 
 
@@ -47,10 +51,11 @@ class Corrupt(Section):
 
     source: Literal["auto", "published", "generated"] = Field(
         "auto",
-        description="published: as published, downloaded if need be; generated: made here; auto: published where it lies"
-        " under the data root, else generated. Tables say which.",
+        description="published: use the published images, and download them if necessary;"
+        " generated: generate images; auto: use the published images if the data root contains"
+        " them, else generate images. Tables show the source.",
     )
     images: ImageCount = Field(
-        "all", description="How many test images are corrupted, counted from the first."
+        "all", description="Number of test images to corrupt, from the first; or all."
     )
     seed: Seed = Field(0, description="Seed of the noise.")

@@ -18,7 +18,7 @@ def _in_their_order(names: tuple["AutoAttackName", ...]) -> tuple["AutoAttackNam
 class Standard(Section):
     """Accuracy on clean test images."""
 
-    images: ImageCount = Field("all", description="How many test images, counted from the first.")
+    images: ImageCount = Field("all", description="Number of test images, from the first; or all.")
 
 
 class Ood(Section):
@@ -26,18 +26,20 @@ class Ood(Section):
 
     corruptions: Corruptions = Field(
         "rift",
-        description="Corruptions that are averaged: a list, or rift (18) or robustbench (15).",
+        description="Corruptions to average over: a list, or the name rift (18 corruptions) or"
+        " robustbench (15 corruptions).",
     )
     severities: Annotated[tuple[Severity, ...], Field(min_length=1), AfterValidator(rising)] = (
-        Field((1, 2, 3, 4, 5), description="Severities that are averaged, of 1 to 5.")
+        Field((1, 2, 3, 4, 5), description="Severities to average over: from 1 to 5, increasing.")
     )
     images: ImageCount = Field(
-        "all", description="How many test images of each, counted from the first."
+        "all",
+        description="Number of test images per corruption and severity, from the first; or all.",
     )
 
     @property
     def names(self) -> tuple[CorruptionName, ...]:
-        """The corruptions, whichever way they were given."""
+        """Names of the corruptions, also if ``corruptions`` is the name of a list."""
         return (
             CORRUPTION_LISTS[self.corruptions]
             if isinstance(self.corruptions, str)
@@ -46,32 +48,35 @@ class Ood(Section):
 
 
 class Pgd(Section):
-    """PGD evaluation with the attack of the threat model."""
+    """Accuracy under the PGD attack of the section ``attack``."""
 
-    images: ImageCount = Field("all", description="How many test images, counted from the first.")
-    restarts: Count = Field(3, description="Random starts; an image counts if it withstands all.")
+    images: ImageCount = Field("all", description="Number of test images, from the first; or all.")
+    restarts: Count = Field(
+        3, description="Random starts. An image is correct if all attacks on it fail."
+    )
     batch_size: Count = Field(
         500,
-        description="Images attacked at once, from random starts of their own: another number means other ones.",
+        description="Images per batch. The random starts, and so the result, depend on it.",
     )
 
 
 class AutoAttack(Section):
-    """AutoAttack (Croce and Hein 2020)."""
+    """Accuracy under AutoAttack (Croce and Hein 2020)."""
 
-    images: ImageCount = Field("all", description="How many test images, counted from the first.")
+    images: ImageCount = Field("all", description="Number of test images, from the first; or all.")
     attacks: Annotated[Names[AutoAttackName], AfterValidator(_in_their_order)] = Field(
         get_args(AutoAttackName),
-        description="Attacks; all four are AutoAttack's standard version, fewer an upper bound of its accuracy.",
+        description="Attacks to run. All four are the standard version of AutoAttack; fewer give"
+        " an upper bound of its accuracy.",
     )
     batch_size: Count = Field(
         250,
-        description="Images attacked at once, with random numbers of their own: another number means other ones.",
+        description="Images per batch. The random numbers, and so the result, depend on it.",
     )
 
     @property
     def version(self) -> str:
-        """What this is called: standard, or custom with the names of its attacks."""
+        """Name of the version: ``standard``, or ``custom (…)`` with the names of the attacks."""
         return (
             "standard"
             if self.attacks == get_args(AutoAttackName)
@@ -80,13 +85,13 @@ class AutoAttack(Section):
 
 
 class Adversarial(Section):
-    """How the evaluation under attack is divided."""
+    """Division of the evaluation under attack into jobs."""
 
-    shards: Count = Field(1, description="Jobs that share the test images, whole batches of them.")
+    shards: Count = Field(1, description="Number of jobs that share the batches of test images.")
 
 
 class Evaluate(Section):
-    """What is measured on test images."""
+    """Evaluations on test images."""
 
     standard: Standard = Standard()
     ood: Ood = Ood()

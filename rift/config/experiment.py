@@ -1,4 +1,4 @@
-"""An experiment file."""
+"""Schema of an experiment file."""
 
 import shlex
 from collections.abc import Mapping
@@ -30,20 +30,21 @@ from rift.layout import Cell, Run, figure_needs
 
 
 class Overrides(Section):
-    """Settings for some regimes, data sets or architectures only; a later one of these three goes over an earlier."""
+    """Settings for single regimes, data sets or architectures, in increasing priority."""
 
     regimes: Mapping[RegimeName, RegimeSettings] = Field(
         {},
-        description="Settings by regime; what no setting says follows the recipe of its authors.",
+        description="Settings by regime. Settings that are given nowhere follow the recipe of its"
+        " authors.",
     )
 
     datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
     architectures: Mapping[Architecture, RunSettings] = Field(
         {},
-        description="Settings by architecture; what data sets are made of is the same for all.",
-        json_schema_extra={
-            "propertyNames": TypeAdapter(Architecture).json_schema()
-        },  # pydantic leaves out a union
+        description="Settings by architecture. The sections data and corrupt cannot differ between"
+        " them.",
+        # pydantic omits the names of the keys, because their type is a union.
+        json_schema_extra={"propertyNames": TypeAdapter(Architecture).json_schema()},
     )
 
 
@@ -51,16 +52,17 @@ class Experiment(Settings):
     """An experiment file."""
 
     experiment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        description="Name; all it makes lies in results/NAME."
+        description="Name of the experiment. All results are written to results/NAME."
     )
     grid: Grid
     protocol: ProtocolName | None = Field(
         None,
-        description="paper: what a file leaves open is as published: criticality by the published search on its split (test;"
-        " Tiny-ImageNet: train), α selected on test data, OOD of Tiny-ImageNet at severity 1. Tables say so.",
+        description="paper: omitted settings are those of the paper: criticality by the published"
+        " search on test data (Tiny-ImageNet: training data), α selected on test data, and"
+        " severity 1 for corruptions of Tiny-ImageNet. Tables mark it.",
     )
     base: tuple[ImportedBase, ...] = Field(
-        (), description="Bases that are imported; of several entries the first that fits holds."
+        (), description="Imported bases. The first entry that matches a run applies."
     )
     report: Report = Report()
     overrides: Overrides = Overrides()
@@ -69,7 +71,10 @@ class Experiment(Settings):
     def _every_base_is_one_of_the_grid(self) -> "Experiment":
         for number, base in enumerate(self.base):
             if not any(base.applies_to(run) for run in self.runs):
-                raise ValueError(f"base.{number} ({base.weights}) fits no run of the grid")
+                raise ValueError(
+                    f"base.{number} ({base.weights}) matches no run of the grid; correct its"
+                    " dataset, architecture, regime or seed, or remove it"
+                )
         return self
 
     @model_validator(mode="after")
@@ -79,28 +84,31 @@ class Experiment(Settings):
             corrupted, evaluated = settings.corrupt.images, settings.evaluate.ood.images
             if corrupted != "all" and evaluated != "all" and evaluated > corrupted:
                 raise ValueError(
-                    f"evaluate.ood.images: {evaluated} of {dataset}, but corrupt.images makes {corrupted}"
+                    f"evaluate.ood.images: needs {evaluated} corrupted images of {dataset}, but"
+                    f" corrupt.images is {corrupted}; set evaluate.ood.images to at most"
+                    f" {corrupted}"
                 )
             if settings.data.root != self.data.root:
                 raise ValueError(
-                    f"overrides.datasets.{dataset}.data.root: all data sets have the same data.root"
+                    f"overrides.datasets.{dataset}.data.root: must not differ between data"
+                    " sets; remove it, or set data.root for all"
                 )
         return self
 
     @property
     def cells(self) -> list[Cell]:
-        """Every data set, architecture and regime of the grid."""
+        """All combinations of data set, architecture and regime of the grid."""
         grid = self.grid
         return [Cell(*names) for names in product(grid.datasets, grid.architectures, grid.regimes)]
 
     @property
     def runs(self) -> list[Run]:
-        """Every seed of every cell."""
+        """All runs: every cell with every seed."""
         return [Run(cell, seed) for cell in self.cells for seed in self.grid.seeds]
 
     @property
     def imports(self) -> dict[Run, ImportedBase]:
-        """Every run whose base is imported, and where it comes from."""
+        """Entry of ``base`` for every run whose base is imported."""
         first = {
             run: next((entry for entry in self.base if entry.applies_to(run)), None)
             for run in self.runs
@@ -109,7 +117,7 @@ class Experiment(Settings):
 
     @property
     def trained(self) -> list[Run]:
-        """Every run whose base is trained."""
+        """Runs whose base is trained."""
         imports = self.imports
         return [run for run in self.runs if run not in imports]
 
@@ -121,8 +129,9 @@ class Experiment(Settings):
     ) -> Settings:
         """Return the settings of a data set, an architecture and a regime.
 
-        The protocol's settings for the data set come first, then those of the file, then overrides.
-        The regime's recipe fills in what is still open.
+        The priority increases from the recipe of the regime to the protocol, the file, and its
+        overrides by regime, data set and architecture. None selects no overrides of that kind, and
+        for ``regime`` no recipe.
         """
         merged = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
         if self.protocol is not None:
@@ -140,18 +149,18 @@ class Experiment(Settings):
         return Settings.model_validate(merged)
 
     def settings_of(self, run: Run | Cell | str) -> Settings:
-        """Return the settings of a run or a cell; a run may be given by its name."""
+        """Return the settings of a run, given as a run or its name, or of a cell."""
         cell = _cell_of(run)
         return self.settings(cell.target, cell.architecture, cast("RegimeName", cell.regime))
 
     def initial(self, run: str) -> list[str]:
-        """Return the files of weights that the training of a run begins with."""
+        """Return the file with the initial weights of a training run, or an empty list."""
         init = self.settings_of(run).train.init
         return ImportedBase(weights=init).files if init else []
 
     @property
     def figures(self) -> dict[Cell, tuple[FigureName, ...]]:
-        """Figures of every cell. Imported bases have no training to draw."""
+        """Figures of every cell. A cell with an imported base has no figures of training."""
         untrained = {run.cell for run in self.imports}
         return {
             cell: tuple(
@@ -165,27 +174,28 @@ class Experiment(Settings):
 
     @property
     def dataset_figures(self) -> tuple[FigureName, ...]:
-        """Figures of every data set."""
+        """Figures that are drawn once per data set."""
         return tuple(name for name in self.report.figures if name in DATASET_FIGURES)
 
     def corruptions(self, dataset: str) -> tuple[CorruptionName, ...]:
-        """Return every corruption that some cell of a data set is evaluated on."""
+        """Return all corruptions that any cell of a data set is evaluated on."""
         settings = (self.settings(dataset, name) for name in self.grid.architectures)
         return tuple(dict.fromkeys(name for each in settings for name in each.evaluate.ood.names))
 
     def flags(
         self, run: Run | Cell | str | None, *sections: str, dataset: str | None = None
     ) -> str:
-        """Write sections as flags of a command, quoted for the shell.
+        """Return sections as flags of a command, quoted for the shell.
 
         Settings that change no result are omitted: Snakemake re-runs a job when its flags change.
 
         Args:
-            run: the run or cell whose overrides apply, and which ``grid`` is reduced to; None for
-                the whole experiment, or for a data set.
-            sections: dotted paths such as ``evaluate.pgd``, or ``grid``, or ``regime`` for the
-                sections that only the run's regime has.
-            dataset: the data set whose overrides apply, where there is no run.
+            run: run or cell that determines the overrides and the part of ``grid``; None for the
+                whole experiment or a data set.
+            sections: dotted paths such as ``evaluate.pgd``, ``grid``, or ``regime`` for the
+                sections that only the regime of the run uses.
+            dataset: data set that determines the overrides and the part of ``grid`` if ``run`` is
+                None.
         """
         if run is None:
             settings, own = self.settings(dataset), tuple[str, ...]()

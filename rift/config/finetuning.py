@@ -13,35 +13,44 @@ from rift.config.values import Count, ImageCount, NotNegative, Number, Positive,
 def _part(limits: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= limits[0] <= limits[1] <= 1:
         raise ValueError(
-            "must be two numbers between 0 (the first module) and 1 (the last) that do not fall"
+            "must be two numbers from 0 (the first module) to 1 (the last module), and the second"
+            " must not be smaller than the first"
         )
     return limits
 
 
 class Finetune(Section):
-    """Clean fine-tuning of one scope."""
+    """Fine-tuning of one scope on clean images."""
 
-    epochs: Count = Field(10, description="Passes; the learning rate is divided by 10 halfway.")
-    batch_size: Count = Field(128, description="Images a step.")
-    learning_rate: Positive = Field(1e-3, description="First learning rate of SGD.")
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
-    weight_decay: NotNegative = Field(5e-4, description="L2 penalty of SGD.")
+    epochs: Count = Field(
+        10, description="Number of epochs. Halfway, the learning rate is divided by 10."
+    )
+    batch_size: Count = Field(128, description="Images per step.")
+    learning_rate: Positive = Field(1e-3, description="Initial learning rate of SGD.")
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.9, description="Momentum of SGD: in [0, 1)."
+    )
+    weight_decay: NotNegative = Field(5e-4, description="Weight decay (L2 penalty) of SGD: ≥ 0.")
     batch_norm: Literal["train", "frozen"] = Field(
         "train",
-        description="train: running statistics of the whole network move, as published; frozen: they stay.",
+        description="Running statistics of batch norm in the whole network. train: they are"
+        " updated, as in the official code; frozen: they stay constant.",
     )
     precision: Precision = Field(
         "float32",
-        description="Arithmetic of fine-tuning; auto is bfloat16 on a GPU that has it, else float32.",
+        description="Precision of fine-tuning; auto is bfloat16 on a GPU that supports it, else"
+        " float32.",
     )
     images: ImageCount = Field(
-        "all", description="How many training images are used, counted from the first."
+        "all", description="Number of training images, from the first; or all."
     )
     least_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0,
-        description="Share of the network's measured weights that a module must have to be chosen as least critical.",
+        description="Smallest share of the measured weights that a least critical module can have:"
+        " in [0, 1). Smaller modules are excluded.",
     )
     part: Annotated[tuple[Number, Number], AfterValidator(_part)] = Field(
         (0, 1),
-        description="Part of the network that the least critical modules are chosen from; its middle: [0.25, 0.75].",
+        description="Part of the network that contains the least critical modules, from the first"
+        " module (0) to the last (1); [0.25, 0.75] is the middle half.",
     )

@@ -1,4 +1,4 @@
-"""What an experiment runs: the grid, imported bases, the report."""
+"""Content of an experiment: grid, imported bases and report."""
 
 import shlex
 from typing import Annotated, Literal, get_args
@@ -24,40 +24,44 @@ from rift.layout import Run
 
 
 class Grid(Section):
-    """What is run: every combination of data set, architecture, regime and seed, each with every scope."""
+    """Runs: all combinations of data set, architecture, regime and seed, each with all scopes."""
 
-    datasets: Names[DatasetName] = Field(description="Data sets.")
-    architectures: Names[Architecture] = Field(description="Architectures.")
+    datasets: Names[DatasetName] = Field(description="Data sets to run.")
+    architectures: Names[Architecture] = Field(description="Architectures to run.")
     regimes: Names[RegimeName] = Field(("pgd",), description="Training regimes of the base.")
-    seeds: Names[Seed] = Field((0, 1, 2), description="Seeds; each is a run of its own.")
-    scopes: Names[Scope] = Field(("rift",), description="What is fine-tuned.")
+    seeds: Names[Seed] = Field((0, 1, 2), description="Seeds; each one gives a separate run.")
+    scopes: Names[Scope] = Field(("rift",), description="Scopes to fine-tune.")
     autoattack: Annotated[tuple[Variant, ...], AfterValidator(distinct)] = Field(
         ("base", "rift"),
-        description="Variants (base or a scope) that AutoAttack is run on, besides PGD.",
+        description="Variants (base or a scope) to evaluate with AutoAttack in addition to PGD.",
     )
 
     @model_validator(mode="after")
     def _autoattack_is_run_on_variants(self) -> "Grid":
-        sections_of_other_regimes = [
-            variant for variant in self.autoattack if variant not in self.variants
-        ]
-        if sections_of_other_regimes:
+        unknown = [variant for variant in self.autoattack if variant not in self.variants]
+        if unknown:
             raise ValueError(
-                f"autoattack names {', '.join(sections_of_other_regimes)}, which is not among the scopes"
+                f"autoattack contains {', '.join(unknown)}, but scopes does not; add it to scopes,"
+                " or remove it from autoattack"
             )
         return self
 
     @property
     def variants(self) -> tuple[Variant, ...]:
+        """The base and all scopes."""
         return ("base", *self.scopes)
 
     def only(self, **cell: str) -> "Grid":
-        """Leave of the grid what belongs to a cell: ``dataset``, ``architecture``, ``regime``, or some of them."""
+        """Return the part of the grid that belongs to a cell.
+
+        Args:
+            cell: names by ``dataset``, ``architecture`` and ``regime``, or some of them.
+        """
         return self.model_copy(update={f"{kind}s": (name,) for kind, name in cell.items()})
 
 
 class ImportedBase(Section):
-    """Where the bases of some runs come from; a key that is not given stands for every value."""
+    """Source of the bases of some runs. Omitted keys match all runs."""
 
     dataset: DatasetName | None = Field(None, description="Data set of these runs.")
     architecture: Architecture | None = Field(None, description="Architecture of these runs.")
@@ -65,40 +69,45 @@ class ImportedBase(Section):
     seed: Seed | None = Field(None, description="Seed of these runs.")
     weights: str = Field(
         min_length=1,
-        description="train, or a file (.pth, .pt, .safetensors), or robustbench:NAME of its model zoo.",
+        description="train, a file (.pth, .pt, .safetensors), or robustbench:NAME for a network of"
+        " the RobustBench model zoo.",
     )
     normalization: Literal["dataset", "none"] | None = Field(
         None,
-        description="What images go through before the network, where the file does not hold it: dataset (its mean and"
-        " standard deviation) or none (it wants [0, 1]).",
+        description="Input normalisation of the network, if the file does not contain one."
+        " dataset: mean and standard deviation of the data set; none: the network expects images"
+        " in [0, 1].",
     )
     key: str | None = Field(
-        None, description="What the weights stand under in the file, if it holds several."
+        None, description="Key of the weights in the file, if it contains several sets."
     )
 
     @model_validator(mode="after")
     def _says_nothing_in_vain(self) -> "ImportedBase":
         if self.weights == "train" and (self.normalization or self.key):
-            raise ValueError("normalization and key are for imported weights, not for train")
+            raise ValueError(
+                "normalization and key apply only to imported weights; remove them, or set weights"
+                " to a file"
+            )
         if self.weights.startswith(ROBUSTBENCH) and (self.normalization or self.key):
             raise ValueError(
-                "RobustBench's networks bring their normalisation: leave normalization and key away"
+                "RobustBench networks include their normalisation; remove normalization and key"
             )
         return self
 
     def applies_to(self, run: Run) -> bool:
-        """Return whether a run has the data set, architecture, regime and seed that are given here."""
+        """Return whether a run has the data set, architecture, regime and seed of this entry."""
         values = {**run.cell._asdict(), "seed": run.seed}
         return all(getattr(self, key) in (None, value) for key, value in values.items())
 
     @property
     def files(self) -> list[str]:
-        """What must be there before the import."""
+        """Files that the import reads."""
         return [] if self.weights.startswith(ROBUSTBENCH) else [self.weights]
 
     @property
     def flags(self) -> str:
-        """What ``rift import`` is told of the weights, quoted for the shell."""
+        """Flags of ``rift import`` for the weights, quoted for the shell."""
         said = {"weights": self.weights, "normalization": self.normalization, "key": self.key}
         return " ".join(
             f"--{key} {shlex.quote(value)}" for key, value in said.items() if value is not None
@@ -106,9 +115,10 @@ class ImportedBase(Section):
 
 
 class Report(Section):
-    """What the report shows."""
+    """Content of the report."""
 
-    tables: Names[TableName] = Field(get_args(TableName), description="Tables.")
+    tables: Names[TableName] = Field(get_args(TableName), description="Tables to show.")
     figures: Names[FigureName] = Field(
-        get_args(FigureName), description="Figures, one of each per grid cell or data set."
+        get_args(FigureName),
+        description="Figures to draw, for each cell of the grid or each data set.",
     )

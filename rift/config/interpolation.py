@@ -13,15 +13,15 @@ from rift.config.values import Count, ImageCount, NotNegative, Number, Precision
 def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
     if 0.0 not in values:
         raise ValueError(
-            "must contain 0, the base itself: it is what every other point is compared with"
+            "must contain 0: this is the base, which all other points are compared with"
         )
     if list(values) != sorted(set(values)):
-        raise ValueError("must rise strictly")
+        raise ValueError("must be strictly increasing")
     return values
 
 
 class Interpolate(Section):
-    """Sweep from the base to the fine-tuned weights, and the choice of a point on it."""
+    """Interpolation from the base to the fine-tuned weights, and the selection of α."""
 
     alphas: Annotated[
         tuple[Annotated[Number, Field(ge=0, le=1)], ...],
@@ -29,20 +29,23 @@ class Interpolate(Section):
         AfterValidator(_alphas),
     ] = Field(
         (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        description="Points of the sweep: 0 is the base, 1 the fine-tuned weights.",
+        description="Increasing values of α in [0, 1]: 0 is the base, 1 the fine-tuned weights.",
     )
     tolerance: NotNegative = Field(
-        0.1, description="Adversarial accuracy that may be lost, in percentage points."
+        0.1, description="Largest accepted loss of adversarial accuracy, in percentage points: ≥ 0."
     )
     restarts: Count = Field(
-        3, description="Random starts of PGD; an image counts if it withstands all."
+        3, description="Random starts of PGD. An image is correct if all attacks on it fail."
     )
     precision: Precision = Field(
         "float32",
-        description="Arithmetic of PGD; auto is bfloat16 on a GPU that has it, else float32.",
+        description="Precision of PGD; auto is bfloat16 on a GPU that supports it, else float32.",
     )
     selection: Literal["validation", "test"] = Field(
         "validation",
-        description="Split that decides; test repeats the paper's protocol, and tables say so.",
+        description="Split for the selection of α. test follows the protocol of the paper; tables"
+        " mark it.",
     )
-    images: ImageCount = Field("all", description="How many of its images, counted from the first.")
+    images: ImageCount = Field(
+        "all", description="Number of images of this split, from the first; or all."
+    )

@@ -1,7 +1,7 @@
-"""Every name that a user can choose, as types.
+"""Types of all names that a user can choose.
 
-The dicts of functions that these names index are typed by them, and a test keeps both equal. A file is
-therefore checked, and an editor completes names, without an import of what they name.
+The registries of implementations use these names as keys, and a test keeps both equal. Settings can
+therefore be checked, and editors can complete names, without importing the implementations.
 """
 
 from typing import Annotated, Literal, get_args
@@ -58,7 +58,8 @@ FigureName = Literal[
     "interpolation", "criticality", "corruptions", "pareto", "training", "contact-sheet"
 ]
 DATASET_FIGURES: tuple[FigureName, ...] = ("contact-sheet",)
-# The usual fifteen, and what RiFT's code averages: of these all but glass_blur, and the four extra ones.
+# The first fifteen are the standard benchmark. The code of RiFT averages over all of them except
+# glass_blur, and over the four extra ones.
 _FIFTEEN: tuple[CorruptionName, ...] = get_args(CorruptionName)[:15]
 _EXTRA: tuple[CorruptionName, ...] = get_args(CorruptionName)[15:]
 CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
@@ -74,7 +75,7 @@ MODULE_SCOPE = r"^module-[A-Za-z0-9_.]+$"
 ModuleScope = Annotated[str, StringConstraints(pattern=MODULE_SCOPE)]
 Scope = NamedScope | ModuleScope
 Variant = Literal["base"] | Scope
-# What else may stand where a name is chosen, by its pattern.
+# Error messages for names that match no pattern: the accepted form, by pattern.
 OPEN_NAMES = {
     TIMM_NETWORK: f"{TIMM}NAME for a network of timm",
     MODULE_SCOPE: "module-NAME for a module of the network",

@@ -1,4 +1,4 @@
-"""Protocols: named choices of settings that go beneath what a file states."""
+"""Protocols: named sets of default settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,22 +10,24 @@ from rift.config.values import merge
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named choice of settings that goes beneath whatever a file states.
+    """Settings that apply unless an experiment file gives its own.
 
     Attributes:
-        settings: those of all data sets.
-        datasets: those that differ between data sets, and no others: a file's own settings go over them too.
+        settings: nested settings for all data sets.
+        datasets: nested settings that differ between data sets, and only those. The settings of a
+            file take precedence over them, too.
     """
 
     settings: Mapping[str, Mapping[str, object]]
     datasets: Mapping[DatasetName, Mapping[str, Mapping[str, object]]]
 
     def settings_for(self, dataset: str | None) -> dict[str, Any]:
-        """All that it settles for a data set."""
+        """Return the settings of the protocol for a data set; None gives the common ones."""
         return merge(self.settings, cast("Mapping[str, Any]", self.datasets).get(dataset or "", {}))
 
 
-# As Zhu et al. (ICCV 2023) and their code have it. Training is the recipe of the regime, whatever the protocol.
+# The values are those of Zhu et al. (ICCV 2023) and their code. Settings of training are absent,
+# because the recipe of the regime gives them under every protocol.
 _PAPER: dict[str, dict[str, object]] = {
     "attack": {"eps": 8 / 255, "step": 2 / 255, "steps": 10},
     "criticality": {

@@ -1,4 +1,4 @@
-"""Reading experiment files: YAML, checks, and messages that name every problem."""
+"""Reading and checking of experiment files, with error messages that list all problems."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ from rift.errors import RiftError
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A loader that refuses a key given twice, which YAML would settle in silence for the last one."""
+    """YAML loader that refuses duplicate keys; PyYAML would silently use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", node.start_mark
+                    None, None, f"key {key!r} occurs twice; remove one", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -34,59 +34,65 @@ def read(path: Path) -> Experiment:
     """Read an experiment file.
 
     Raises:
-        RiftError: as ``load`` and ``parse``.
+        RiftError: the file cannot be read, is not YAML, or violates the schema.
     """
     return parse(load(path), str(path))
 
 
 def load(path: Path) -> object:
-    """Read the content of a YAML file, unchecked but for keys that stand twice.
+    """Read the content of a YAML file without checking it against the schema.
 
     Raises:
-        RiftError: the file cannot be read or is not YAML.
+        RiftError: the file cannot be read, is not YAML, or contains a key twice.
     """
     try:
         return yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
     except OSError as error:
-        raise RiftError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RiftError(f"{path}: cannot be read: {error.strerror}; check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RiftError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def parse(content: object, source: str) -> Experiment:
-    """Check the content of an experiment file; ``source`` names it in messages.
+    """Check the content of an experiment file.
+
+    Args:
+        content: content of the file, as returned by ``load``.
+        source: name of the file for error messages.
 
     Raises:
-        RiftError: everything that the schema does not allow, in one message with the paths.
+        RiftError: the content violates the schema; the message lists all problems.
     """
     if not isinstance(content, Mapping):
         raise RiftError(
             f"{source}: must be a mapping with the keys {', '.join(Experiment.model_fields)}"
         )
     try:
-        # Through JSON, where "strict" still takes a list for a tuple, but neither "10" nor 10.0 nor true for 10.
+        # In JSON, strict validation accepts a list as a tuple, but still refuses "10", 10.0 and true
+        # as 10.
         text = json.dumps(content, default=str)
         protocol = content.get("protocol")
         if isinstance(protocol, str) and protocol in PROTOCOLS:
-            # Beneath the file before it is checked: settings of the file may go with those of the protocol alone.
-            text = json.dumps(
-                merge(PROTOCOLS[protocol].settings, json.loads(text))
-            )  # what holds itself has failed by now
+            # The protocol comes first, because settings of the file can be valid only together with
+            # it. The first dump has already refused content that contains itself.
+            text = json.dumps(merge(PROTOCOLS[protocol].settings, json.loads(text)))
         return Experiment.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise RiftError(describe(error, source)) from error
     except ValueError as error:
-        raise RiftError(f"{source}: holds itself as a part: {error}") from error
+        raise RiftError(
+            f"{source}: a YAML alias refers to a value that contains it: {error}; remove it"
+        ) from error
 
 
 def describe(error: ValidationError, source: str, prefix: str = "", within: int = 0) -> str:
-    """Say in one message what a validation found: a line a problem, each with its path.
+    """Return a message for a validation error, with one line per problem and its path.
 
     Args:
-        error: what pydantic raised.
+        error: error of pydantic.
         source: file or command that was checked.
-        prefix: put before each path (``--`` makes flags of them).
-        within: how many first parts of every path to leave out.
+        prefix: text in front of every path, such as ``--`` for flags.
+        within: number of leading parts to remove from every path.
     """
     problems: dict[str, str] = {}
     for path, message in _problems(error, within):
@@ -101,17 +107,18 @@ def describe(error: ValidationError, source: str, prefix: str = "", within: int 
 def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
     for problem in error.errors(include_url=False):
         found = problem["input"]
-        # Members of a union are part of pydantic's path, but of no path in the file.
+        # The path of pydantic contains members of unions, which are no keys of the file.
         path = ".".join(str(part) for part in problem["loc"][within:] if not _is_union_member(part))
         match problem["type"]:
             case "extra_forbidden":
-                message = "is not a key of this section"
+                message = "is not a key of this section; check its spelling, or remove it"
             case "missing":
-                message = "is missing"
+                message = "is missing; add it"
             case "literal_error":
                 message = f"{found!r} is not available; available: {problem['ctx']['expected']}"
             case "too_short" if found:
-                continue  # some of its entries were refused, which is said at each of them
+                # The entries exist but are invalid, and each of them has its own message.
+                continue
             case "too_short":
                 message = "must not be empty"
             case "tuple_type" | "list_type":
@@ -134,7 +141,7 @@ def _is_union_member(part: int | str) -> bool:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of an experiment file, for editors."""
+    """Return the JSON schema of an experiment file, which editors can use."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Experiment.model_json_schema(),

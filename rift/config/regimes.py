@@ -1,6 +1,6 @@
-"""Training regimes: the settings that a regime has alone, and the recipe of its authors.
+"""Sections that only some training regimes use, and the recipes of the regimes' authors.
 
-A regime that has neither needs no entry here.
+A regime with neither needs no entry here.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from rift.config.values import NotNegative, Positive, Section, merge
 
 @dataclass(frozen=True)
 class Recipe:
-    """What distinguishes a regime from the others.
+    """Sections and recommended values of a regime.
 
     Attributes:
-        sections: names of the settings sections that this regime uses besides the common ones.
-        settings: its authors' values where they differ from the general defaults. They fill in
-            whatever a file or a command leaves open.
+        sections: names of the sections that not all regimes use, but this one does.
+        settings: values of the authors that differ from the general defaults. They apply to all
+            settings that neither a file nor a command gives.
     """
 
     sections: tuple[str, ...] = ()
@@ -32,7 +32,8 @@ class Trades(Section):
     """TRADES (Zhang et al. 2019)."""
 
     beta: NotNegative = Field(
-        6.0, description="Weight of the divergence between clean and adversarial predictions."
+        6.0,
+        description="Weight of the KL divergence between clean and adversarial predictions: ≥ 0.",
     )
 
 
@@ -44,7 +45,9 @@ class Mart(Section):
     """MART (Wang et al. 2020)."""
 
     beta: NotNegative = Field(
-        5.0, description="Weight of the divergence, which counts more where the model is unsure."
+        5.0,
+        description="Weight of the KL divergence, which counts more for uncertain clean"
+        " predictions: ≥ 0.",
     )
 
 
@@ -60,7 +63,9 @@ class Score(Section):
     """SCORE (Pang et al. 2022)."""
 
     beta: NotNegative = Field(
-        6.0, description="Weight of the squared distance between clean and adversarial predictions."
+        6.0,
+        description="Weight of the squared distance between clean and adversarial predictions:"
+        " ≥ 0.",
     )
 
 
@@ -68,10 +73,10 @@ class Awp(Section):
     """Adversarial weight perturbation (Wu et al. 2020)."""
 
     gamma: Positive = Field(
-        0.01, description="Size of the perturbation, relative to the norm of each weight."
+        0.01, description="Norm of the perturbation, relative to the norm of each weight."
     )
     warmup: Annotated[int, Field(ge=0)] = Field(
-        0, description="Epochs before weights are perturbed."
+        0, description="Epochs before the first perturbation of weights: ≥ 0."
     )
 
 
@@ -88,12 +93,12 @@ RECIPES: dict[RegimeName, Recipe] = {
 
 
 def recipe_of(regime: RegimeName) -> Recipe:
-    """Return the recipe of a regime; an empty one if the general defaults are its recipe."""
+    """Return the recipe of a regime; it is empty if the regime uses the general defaults."""
     return RECIPES.get(regime, Recipe())
 
 
 def sections_of_other_regimes(regime: RegimeName) -> list[str]:
-    """Return the names of the sections that belong to other regimes only, sorted."""
+    """Return the names of the sections that only other regimes use, sorted."""
     every = {name for recipe in RECIPES.values() for name in recipe.sections}
     return sorted(every - set(recipe_of(regime).sections))
 
@@ -101,12 +106,12 @@ def sections_of_other_regimes(regime: RegimeName) -> list[str]:
 def fill_from_recipe(regime: RegimeName, given: Mapping[str, Any]) -> dict[str, Any]:
     """Complete settings with the recipe of a regime.
 
-    The inner attack of a recipe is meant for PGD under the usual threat model. Under another threat
-    model, training uses ``attack`` instead; a single-step attack takes only its radius.
+    The inner attack of a recipe belongs to PGD under the default threat model. Under another threat
+    model, only its random start applies. For a single-step attack, only its radius applies.
 
     Args:
-        regime: whose recipe is used.
-        given: nested settings as a file or a command gives them; they win over the recipe.
+        regime: regime that gives the recipe.
+        given: nested settings of a file or a command; they take precedence over the recipe.
     """
     recipe = dict(recipe_of(regime).settings)
     inner, attack = given.get("inner"), given.get("attack")
@@ -120,7 +125,7 @@ def fill_from_recipe(regime: RegimeName, given: Mapping[str, Any]) -> dict[str, 
 def _differs_from_default(attack: object) -> bool:
     """Return whether ``attack`` differs from the default.
 
-    Invalid values are reported elsewhere, so they count as equal.
+    Invalid values count as equal, because the validation of the settings reports them.
     """
     try:
         return attack is not None and Attack.model_validate(attack) != Attack()

@@ -1,4 +1,4 @@
-"""The sections that stages depend on, together."""
+"""Groups of sections, by the stages that depend on them."""
 
 from rift.config.criticality import Criticality
 from rift.config.data import Corrupt, Data
@@ -10,14 +10,14 @@ from rift.config.threat import Attack
 from rift.config.training import Augment, Inner, Train
 from rift.config.values import Section
 
-# Settings that change no result: not part of its provenance, and no reason to compute it again.
+# These settings do not change results, so that provenance and the flags of workflow jobs omit them.
 RESULT_NEUTRAL = frozenset(
     {"root", "processes", "save_minutes", "tensorboard", "cache_mib", "shards"}
 )
 
 
 class RegimeSettings(Section):
-    """The sections of training that may differ by regime."""
+    """Sections of training that can differ between regimes."""
 
     augment: Augment = Augment()
     train: Train = Train()
@@ -29,13 +29,13 @@ class RegimeSettings(Section):
 
 
 class TrainingSettings(RegimeSettings):
-    """The sections that training uses."""
+    """Sections that training depends on."""
 
     attack: Attack = Attack()
 
 
 class RunSettings(TrainingSettings):
-    """The sections that the stages of a run use."""
+    """Sections that the stages of a run depend on."""
 
     criticality: Criticality = Criticality()
     finetune: Finetune = Finetune()
@@ -44,7 +44,7 @@ class RunSettings(TrainingSettings):
 
 
 class Settings(RunSettings):
-    """The sections that stages depend on, for one data set, architecture and regime."""
+    """Sections that all stages depend on, for one data set, architecture and regime."""
 
     data: Data = Data()
     corrupt: Corrupt = Corrupt()

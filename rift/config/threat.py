@@ -8,8 +8,10 @@ from rift.config.values import Count, Epsilon, Section
 
 
 class Attack(Section):
-    """Threat model (Linf) and the PGD attack used for training, selection and evaluation."""
+    """Linf threat model, and the PGD attack for training, selection and evaluation."""
 
-    eps: Epsilon = Field(8 / 255, description="Radius of the Linf ball.")
-    step: Epsilon = Field(2 / 255, description="Length of a PGD step.")
+    eps: Epsilon = Field(
+        8 / 255, description="Radius of the Linf ball, in pixel values: in (0, 1]."
+    )
+    step: Epsilon = Field(2 / 255, description="Length of a PGD step, in pixel values: in (0, 1].")
     steps: Count = Field(10, description="Number of PGD steps.")

@@ -24,105 +24,132 @@ class Augment(Section):
     """Augmentation of training and fine-tuning images."""
 
     crop: int = Field(
-        4, ge=0, description="Random crop: largest shift in pixels; what it uncovers is reflected."
+        4,
+        ge=0,
+        description="Largest shift of the random crop, in pixels: ≥ 0. Reflection fills the"
+        " border.",
     )
-    flip: bool = Field(True, description="Flip half of the images left to right.")
+    flip: bool = Field(True, description="Mirror images horizontally with probability 0.5.")
 
 
 class Train(Section):
-    """Adversarial training (Pang et al. 2021)."""
+    """Training of the base; the defaults follow Pang et al. 2021."""
 
-    epochs: Count = Field(110, description="Passes over the training split.")
-    batch_size: Count = Field(128, description="Images a step, of all processes together.")
+    epochs: Count = Field(110, description="Number of epochs.")
+    batch_size: Count = Field(128, description="Images per step, over all processes.")
     learning_rate: Positive = Field(
-        0.1, description="Learning rate of SGD: the first, or the highest of one-cycle."
+        0.1, description="Initial learning rate of SGD; for one-cycle, the maximum."
     )
     schedule: ScheduleName = Field(
         "step",
-        description="step: divided by 10 at the milestones; cosine: down to 0; one-cycle: up from 0 and down again.",
+        description="Schedule of the learning rate. step: divide by 10 at the milestones; cosine:"
+        " decay to 0; one-cycle: rise from 0 to the maximum and return to 0.",
     )
     milestones: tuple[Count, ...] = Field(
-        (100, 105), description="Epochs after which step divides by 10."
+        (100, 105),
+        description="Epochs after which the schedule step divides the learning rate by 10.",
     )
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
-    weight_decay: NotNegative = Field(5e-4, description="L2 penalty of SGD.")
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.9, description="Momentum of SGD: in [0, 1)."
+    )
+    weight_decay: NotNegative = Field(5e-4, description="Weight decay (L2 penalty) of SGD: ≥ 0.")
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of every label that is spread over all classes."
+        0.0, description="Share of each label that is spread evenly over all classes: in [0, 1)."
     )
     averaging: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="Decay of a moving average of the weights, evaluated beside them, such as 0.999; 0 for none.",
+        description="Decay per step of an exponential moving average of the weights, such as"
+        " 0.999; 0 turns it off. Every epoch evaluates the averaged weights, too.",
     )
     init: str | None = Field(
         None,
-        description="Weights to begin with: a file (.safetensors, .pth, .pt) or robustbench:NAME; random if not given.",
+        description="Initial weights: a file (.safetensors, .pth, .pt) or robustbench:NAME. They"
+        " are random by default.",
     )
     init_normalization: Literal["dataset", "none"] | None = Field(
         None,
-        description="What images go through before the network of init, where the file does not hold it.",
+        description="Input normalisation of the network in init, if its file does not contain one."
+        " dataset: mean and standard deviation of the data set; none: no normalisation.",
     )
     precision: Precision = Field(
         "auto",
-        description="Arithmetic of training; auto is bfloat16 on a GPU that has it, else float32.",
+        description="Precision of training; auto is bfloat16 on a GPU that supports it, else"
+        " float32.",
     )
     keep: Literal["most-robust", "most-accurate-of-equals"] = Field(
         "most-robust",
-        description="Which checkpoint is kept, by the selection split: most-robust: the one of best PGD accuracy;"
-        " most-accurate-of-equals: the most accurate of those that a paired test cannot tell from the most robust one.",
+        description="Checkpoint to keep, by its accuracy on the selection split. most-robust: the"
+        " highest PGD accuracy; most-accurate-of-equals: the highest standard accuracy among those"
+        " whose PGD accuracy a paired test cannot distinguish from the best.",
     )
     keep_level: Annotated[Number, Field(gt=0, lt=1)] = Field(
-        0.05, description="Level of that test (McNemar, exact, two-sided)."
+        0.05,
+        description="Significance level of this test (exact two-sided McNemar test): in (0, 1).",
     )
     measure_images: ImageCount = Field(
         "all",
-        description="Images of the selection split, counted from the first, that every epoch is measured on.",
+        description="Number of images of the selection split, from the first, that every epoch is"
+        " evaluated on; or all.",
     )
     measure_precision: Precision = Field(
         "float32",
-        description="Precision of that measurement; auto is bfloat16 on a GPU that has it, else float32.",
+        description="Precision of this evaluation; auto is bfloat16 on a GPU that supports it,"
+        " else float32.",
     )
     compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="Whether torch.compile translates the network; auto: on a GPU."
+        "auto", description="Whether to compile the network with torch.compile; auto: on a GPU."
     )
     accumulate: Count = Field(
         1,
-        description="Parts that a batch is computed in: more take less memory. Batch norm sees a part at a time.",
+        description="Parts per batch, for gradient accumulation; more parts need less memory."
+        " Batch norm normalises each part separately.",
     )
     processes: Count = Field(
         1,
-        description="Processes that share every batch, one a GPU. Batch norm sees the whole batch on GPUs only.",
+        description="Processes that share every batch, one per GPU. Batch norm uses the statistics"
+        " of the whole batch on GPUs only.",
     )
     save_minutes: Positive = Field(
         10.0,
-        description="Minutes after which the state is saved within an epoch, besides at the end of each.",
+        description="Minutes between saves of the state within an epoch. The end of every epoch"
+        " saves it, too.",
     )
-    tensorboard: bool = Field(False, description="Log to a folder tensorboard beside the weights.")
+    tensorboard: bool = Field(
+        False, description="Write TensorBoard logs to the folder tensorboard, next to the weights."
+    )
 
     @model_validator(mode="after")
     def _parts_are_no_single_images(self) -> "Train":
         parts = self.accumulate * self.processes
         if parts > 1 and self.batch_size < 2 * parts:
             raise ValueError(
-                f"batch_size: {self.batch_size} images in {parts} parts (accumulate × processes) are fewer than 2 each, which"
-                " batch norm cannot do with"
+                f"batch_size: batch norm needs at least 2 images per part, but {parts} parts"
+                f" (accumulate × processes) share {self.batch_size} images; set batch_size to"
+                f" {2 * parts} or more"
             )
         return self
 
 
 class Inner(Section):
-    """The attack that training images go through; what is not given is that of ``attack``."""
+    """Attack on training images. Omitted values follow the section ``attack``."""
 
     method: InnerName = Field(
         "pgd",
-        description="pgd; or in one step: fgsm-rs (Wong et al. 2020), n-fgsm (de Jorge et al. 2022, noise of twice eps).",
+        description="pgd, or a single-step attack: fgsm-rs (Wong et al. 2020) or n-fgsm (de Jorge"
+        " et al. 2022, with noise of up to 2·eps).",
     )
     start: Literal["uniform", "normal"] = Field(
         "uniform",
-        description="Where pgd begins: uniform in the ball, or normal: 0.001·N(0, 1) beside the image (TRADES).",
+        description="Random start of pgd. uniform: uniform in the ball; normal: the image plus"
+        " 0.001·N(0, 1) (TRADES).",
     )
-    eps: Epsilon | None = Field(None, description="Radius of the Linf ball.")
+    eps: Epsilon | None = Field(
+        None,
+        description="Radius of the Linf ball, in pixel values: in (0, 1]; default: attack.eps.",
+    )
     step: Epsilon | None = Field(
         None,
-        description="Length of a step; if not given, of fgsm-rs 1.25 times eps, of n-fgsm eps.",
+        description="Length of a step, in pixel values: in (0, 1]. Default: attack.step for pgd,"
+        " 1.25·eps for fgsm-rs, eps for n-fgsm.",
     )
-    steps: Count | None = Field(None, description="Number of steps of pgd.")
+    steps: Count | None = Field(None, description="Number of steps of pgd; default: attack.steps.")

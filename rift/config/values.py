@@ -1,4 +1,4 @@
-"""Types of values that settings have, with their bounds, and the base class of all sections."""
+"""Value types of settings with their bounds, and the base class of all sections."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,18 @@ T = TypeVar("T")
 
 
 class Section(BaseModel):
+    """Base class of sections: immutable, and without unknown keys, infinity and NaN."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Put nested settings over others, key by key."""
+    """Return nested settings merged key by key.
+
+    Args:
+        below: settings of lower priority.
+        above: settings of higher priority; they replace the values of the same keys.
+    """
     merged = dict(below)
     for key, value in above.items():
         beneath = merged.get(key)
@@ -37,7 +44,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one level with dotted keys such as ``train.epochs``."""
+    """Flatten nested settings to one level with dotted keys such as ``train.epochs``."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
@@ -46,14 +53,22 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flag_text(value: object) -> str:
-    """Write a value as a flag: the entries of a list with commas between them, the rest as JSON."""
+    """Return a value as the text of a flag.
+
+    Entries of a list are separated by commas, and a string stays as it is. All other values are
+    written as JSON.
+    """
     if isinstance(value, list | tuple):
         return ",".join(flag_text(entry) for entry in value) or "[]"
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def number(value: object) -> object:
-    """Read ``8/255`` and ``1e-3``, which YAML hands over as text."""
+    """Convert text such as ``8/255`` or ``1e-3``, which YAML reads as strings, to a number.
+
+    Raises:
+        ValueError: the text is neither a number nor a fraction.
+    """
     if isinstance(value, str):
         try:
             return float(Fraction(value.replace(" ", "")) if "/" in value else value)
@@ -65,20 +80,33 @@ def number(value: object) -> object:
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the values unchanged.
+
+    Raises:
+        ValueError: a value occurs more than once.
+    """
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
     if repeated:
-        raise ValueError(f"named more than once: {', '.join(repeated)}")
+        raise ValueError(f"must not contain a value twice; repeated: {', '.join(repeated)}")
     return values
 
 
 def rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the values unchanged.
+
+    Raises:
+        ValueError: the values are not strictly increasing.
+    """
     if list(values) != sorted(set(values)):
-        raise ValueError("must rise strictly")
+        raise ValueError("must be strictly increasing")
     return values
 
 
 def _is_list_name(value: object) -> bool:
-    """Tell text from a list. A flag's value is always a list: if it is the name of one and nothing else, it counts as text."""
+    """Return whether a value is the name of a list of corruptions, rather than a list.
+
+    A flag always gives a list. A flag with only the name of a list therefore counts as that name.
+    """
     return isinstance(value, str) or value in [[name] for name in CORRUPTION_LISTS]
 
 
@@ -86,7 +114,7 @@ def _list_name(value: str | list[str]) -> str:
     name = value[0] if isinstance(value, list) else value
     if name not in CORRUPTION_LISTS:
         raise ValueError(
-            f"must be a list of corruptions, or the name of one: {' or '.join(CORRUPTION_LISTS)}"
+            f"must be a list of corruptions, or the name of a list: {' or '.join(CORRUPTION_LISTS)}"
         )
     return name
 

@@ -20,7 +20,7 @@ SOURCE = artifacts.provenance("test", {"stage": "test", "epochs": 3}, seed=4, de
 
 
 def described(facts: dict[str, Any]) -> dict[str, Any]:
-    """The provenance that was given, without the digest of the content that writing adds."""
+    """Return the given provenance, without the content digest that writing adds."""
     return {key: value for key, value in facts["provenance"].items() if key != "content"}
 
 
@@ -40,7 +40,7 @@ def test_a_changed_value_is_found_when_it_is_read(tmp_path: Path) -> None:
         table: lambda: artifacts.read_csv(table, ("alpha",)),
     }
     for path, read in readers.items():
-        with pytest.raises(RiftError, match="is damaged: its content is not what was written"):
+        with pytest.raises(RiftError, match="is damaged: its content does not match its digest"):
             read()
         assert path.exists()
 
@@ -86,7 +86,8 @@ def test_provenance_says_where_an_artifact_comes_from() -> None:
 def test_equal_outcomes_are_equal_files(tmp_path: Path) -> None:
     for name in ("a.npz", "b.npz"):
         artifacts.write_outcomes(tmp_path / name, {"pgd": np.ones(9, dtype=bool)}, SOURCE)
-        time.sleep(2.1)  # the resolution of a time stamp in a zip archive
+        # Time stamps in a zip archive have a resolution of two seconds.
+        time.sleep(2.1)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
@@ -108,7 +109,10 @@ def test_truncated_artifacts_are_refused_by_name(name: str, tmp_path: Path) -> N
     }
     with pytest.raises(
         RiftError,
-        match=r": (is damaged or not of the expected format|is not complete: 100 rows were written)",
+        match=(
+            r": (is damaged or not of the expected format"
+            r"|is not complete: 100 rows were written)"
+        ),
     ):
         readers[path.suffix](path)
 

@@ -13,7 +13,7 @@ from rift.models.modes import inference
 
 
 class Linear(nn.Module):
-    """Two classes, logits ±(w·x): its worst point in a ball is known."""
+    """A network with two classes and logits ±(w·x): the worst point in a ball is known."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_restarts_only_take_images_away(resnet8: nn.Module) -> None:
 def test_restarts_begin_at_the_same_points_for_every_model(
     resnet8: nn.Module, prepared_model: nn.Module
 ) -> None:
-    """Half of the images withstand, or none: the generator is as far afterwards."""
+    """The generator draws as many numbers if half of the images withstand as if none does."""
     images = torch.rand((40, 1, 8, 8), generator=seeded(3))
     found = []
     for model in (resnet8, prepared_model):
@@ -142,7 +142,10 @@ AIM = torch.rand((5, 1, 4, 4), generator=torch.Generator().manual_seed(7))
 
 
 def nearness(logits: torch.Tensor) -> torch.Tensor:
-    """An objective whose gradient has the sign of what is missing to ``AIM``: it depends on where it is taken."""
+    """Return an objective whose gradient points to ``AIM``.
+
+    The gradient therefore depends on the point where it is taken.
+    """
     return -(logits - AIM.flatten(1)).square().sum()
 
 
@@ -152,7 +155,7 @@ def inner(images: torch.Tensor, noise: torch.Tensor, attack: InnerAttack) -> tor
 
 
 def pixel_by_pixel(image: float, noise: float, aim: float, attack: InnerAttack) -> float:
-    """What one step of an attack makes of a pixel."""
+    """Return a pixel after one step of an attack."""
     lowest, highest = max(0, image - attack.eps), min(1, image + attack.eps)
     reach = {
         "pgd": 0.001 if attack.start == "normal" else attack.eps,
@@ -175,7 +178,7 @@ def pixel_by_pixel(image: float, noise: float, aim: float, attack: InnerAttack) 
 def test_one_step_of_an_inner_attack_is_that_of_its_authors(
     method: InnerName, start: Literal["uniform", "normal"], step: float | None
 ) -> None:
-    """Images with black and white pixels, so that the range of images matters too."""
+    """The images have black and white pixels, so the range of images matters too."""
     attack = resolve(Inner(method=method, start=start, eps=0.2, step=step, steps=1), Attack())
     images = (2 * torch.rand((5, 1, 4, 4), generator=seeded(1)) - 0.5).clamp(0, 1)
     noise = draw_noise(images, attack, seeded(2))
@@ -212,7 +215,8 @@ def test_the_noise_of_a_normal_start_is_normal_and_that_of_all_others_uniform() 
     assert flat.var().item() == pytest.approx(1 / 3, rel=0.03)
     assert bell.var().item() == pytest.approx(1, rel=0.03)
     assert bell.abs().max() > 3
-    for method in ("fgsm-rs", "n-fgsm"):  # whatever the start of pgd is
+    # These attacks ignore the start that PGD uses.
+    for method in ("fgsm-rs", "n-fgsm"):
         assert torch.equal(
             draw_noise(images, InnerAttack(method, "normal", 0.1, 0.1, 1), seeded(0)), flat
         )
@@ -231,7 +235,10 @@ def test_the_noise_of_a_normal_start_is_normal_and_that_of_all_others_uniform() 
     seed=st.integers(0, 2**31),
 )
 def test_inner_attacks_stay_where_they_may_be(attack: InnerAttack, seed: int) -> None:
-    """In the range of images; in the ball, but for n-fgsm, which goes up to two radii and a step."""
+    """Adversarial images stay in the range of images and in the ball.
+
+    N-FGSM may leave the ball: it moves by up to two radii and a step.
+    """
     images = torch.rand((5, 1, 4, 4), generator=seeded(seed))
     images[0], images[1] = 0.0, 1.0
     adversarial = inner(images, draw_noise(images, attack, seeded(seed)), attack)

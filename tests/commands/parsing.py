@@ -1,4 +1,4 @@
-"""Reads commands as the command line does."""
+"""Parses commands like the command line."""
 
 from typing import cast
 
@@ -10,7 +10,7 @@ from rift.commands.main import Rift
 
 
 def parse_command(*words: str) -> Command:
-    """Return the command that words name; it is not run."""
+    """Parse words into a command, without running it."""
     parsed: BaseModel = CliApp.run(Rift, cli_args=[*words])
     while not isinstance(parsed, Command):
         parsed = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=False))

@@ -209,7 +209,7 @@ def test_a_killed_training_leaves_no_weights(folder: Path, tmp_path: Path) -> No
 def test_training_begins_with_the_weights_of_init(
     folder: Path, tmp_path: Path, prepared_model: nn.Module
 ) -> None:
-    """At a learning rate that moves nothing, training ends where it began."""
+    """The learning rate is too small to change a weight, so training ends where it began."""
     plain = tmp_path / "plain.pth"
     torch.save({"state_dict": export.plain_state(prepared_model)}, plain)
     still = ["--train.learning_rate", 1e-30, "--train.weight_decay", 0, "--train.init", plain]
@@ -226,11 +226,12 @@ def test_training_begins_with_the_weights_of_init(
     again = rift(
         *train_words(folder, tmp_path / "again", *still[:-1], tmp_path / "told/base.safetensors")
     )
-    assert again.returncode == 0, again.stderr  # rift's own weights say it themselves
+    # Weight files of rift contain their architecture.
+    assert again.returncode == 0, again.stderr
 
     alone = rift(*train_words(folder, tmp_path / "alone", "--train.init_normalization", "none"))
     assert alone.returncode == 2
-    assert "--train.init_normalization is for the weights of --train.init" in alone.stderr
+    assert "--train.init_normalization requires --train.init" in alone.stderr
 
 
 def test_a_training_logs_to_tensorboard_what_its_history_says(folder: Path, tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_every_process_wants_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_the_arguments_of_a_command_give_the_same_command(words: list[str]) -> None:
-    """The processes of a training are started with them."""
+    """Training starts its processes with these arguments."""
     paths = ["--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h"]
     command = parse_command("train", *paths, *words)
     assert isinstance(command, Train)
@@ -368,7 +369,10 @@ def test_one_path_for_two_outputs_is_refused(tmp_path: Path) -> None:
         "prepare", "--dataset", "digits", "--output", tmp_path / "x", "--manifest", tmp_path / "x"
     )
     assert answer.returncode == 1
-    assert answer.stderr == f"rift: error: {tmp_path / 'x'}: is named for two different outputs\n"
+    assert (
+        answer.stderr
+        == f"rift: error: {tmp_path / 'x'}: is the path of two outputs; choose different paths\n"
+    )
     assert not (tmp_path / "x").exists()
 
 
@@ -385,7 +389,7 @@ def test_an_import_reports_the_accuracy_with_either_normalization(
         )
         assert answer.returncode == 0, answer.stderr
         found[said] = artifacts.read_json(tmp_path / "base.json")
-        assert ("are you sure" in answer.stderr) == (said == "none")
+        assert ("check --normalization" in answer.stderr) == (said == "none")
         assert str(tmp_path) not in (tmp_path / "base.json").read_text()
     assert found["dataset"]["accuracy"]["validation"] > found["none"]["accuracy"]["validation"]
     assert (
@@ -413,7 +417,7 @@ def test_settings_of_an_import_that_do_nothing_are_refused(tmp_path: Path) -> No
     )
     assert answer.returncode == 2
     assert (
-        "RobustBench's networks bring their normalisation: leave normalization and key away"
+        "RobustBench networks include their normalisation; remove normalization and key"
         in answer.stderr
     )
 
@@ -487,7 +491,8 @@ def test_doctor_says_what_is_there_and_what_to_do(repository: Path, tmp_path: Pa
     assert answer.returncode == 0, answer.stdout
     for word in ("Python", "torch", "pyautoattack", "snakemake", "precision", "data root"):
         assert word in answer.stdout
-    assert answer.stdout.count("robustbench ") == 1  # in two extras
+    # Two extras contain robustbench, but the report names it once.
+    assert answer.stdout.count("robustbench ") == 1
 
 
 def test_doctor_says_how_to_add_every_extra(
@@ -534,7 +539,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
 
 @pytest.mark.real
 def test_the_standard_network_of_pyautoattack_is_imported_and_breaks(tmp_path: Path) -> None:
-    """A negative control: without adversarial training it is accurate, and not robust at all."""
+    """A negative control: without adversarial training, a network is accurate but not robust."""
     if not (data_root(None) / "cifar-10-batches-py").is_dir():
         pytest.skip("cifar-10-batches-py does not lie under the data root (RIFT_DATA)")
     data, base = tmp_path / "prepared.safetensors", tmp_path / "base.safetensors"
@@ -551,7 +556,7 @@ def test_the_standard_network_of_pyautoattack_is_imported_and_breaks(tmp_path: P
         tmp_path / "i.json",
     ]
     answer = rift("import", "--weights", weights, *words)
-    assert "model_test.pt: holds no normalisation; say with normalization" in answer.stderr
+    assert "model_test.pt: contains no normalisation; set normalization" in answer.stderr
     assert not base.exists()
     answer = rift("import", "--weights", weights, "--normalization", "none", *words)
     assert re.search(

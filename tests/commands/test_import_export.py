@@ -1,4 +1,4 @@
-"""Models from RobustBench's zoo, and models for other programs."""
+"""Models from the RobustBench model zoo, and models for other programs."""
 
 import importlib.util
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def images(size: int = 32, channels: int = 3) -> torch.Tensor:
 
 
 def cached(folder: Path, name: str, content: Any) -> Path:
-    """Put a file where RobustBench looks before it downloads."""
+    """Put a file where RobustBench looks for it before a download."""
     path = folder / "models/cifar10/Linf" / f"{name}.pt"
     path.parent.mkdir(parents=True)
     torch.save(content, path)
@@ -119,7 +119,10 @@ def test_what_the_zoo_does_not_have_is_said(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         RiftError,
-        match=r"is not one of .* \d+ Linf networks for cifar10; choose one of them, such as Wong2020Fast",
+        match=(
+            r"is not one of .* \d+ Linf networks for cifar10; "
+            r"choose one of them, such as Wong2020Fast"
+        ),
     ):
         load_robustbench("Wong2020fast", "cifar10")
     with pytest.raises(
@@ -176,7 +179,7 @@ def test_an_exported_module_gives_the_same_logits(
         torch.testing.assert_close(
             network(images(size, channels)), model(images(size, channels)), rtol=1e-4, atol=1e-4
         )
-    # The plain state dict comes back through the import.
+    # The import reads the plain state dict again.
     fitted = weight_files.match_names(
         weight_files.read(tmp_path / "net.pth")[0], models.build(**asdict(spec)), "net.pth"
     )

@@ -84,7 +84,7 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
     ("text", "problem"),
     [
         ("experiment: [", "is not valid YAML"),
-        ("train: {epochs: 1}\ntrain: {epochs: 2}", "key 'train' stands twice"),
+        ("train: {epochs: 1}\ntrain: {epochs: 2}", "key 'train' occurs twice"),
         ("- a list", "must be a mapping with the keys"),
         (
             "experiment: ../up\ngrid: {datasets: [digits], architectures: [resnet8]}",
@@ -92,11 +92,11 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
         ),
         (
             "grid: {datasets: [digits], architectures: [resnet8], seeds: [1, 1]}",
-            "grid.seeds: named more than once: 1",
+            "grid.seeds: must not contain a value twice; repeated: 1",
         ),
         (
             "grid: {datasets: [digits], architectures: [resnet8], scopes: [top2]}",
-            "grid: autoattack names rift, which is not",
+            "grid: autoattack contains rift, but scopes does not",
         ),
         (
             "grid: {datasets: [digits], architectures: [resnet8], seeds: [99999999999999999999]}",
@@ -107,8 +107,8 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
             "overrides: {architectures: {resnet8: {data: {seed: 1}}}}",
             "overrides.architectures.resnet8.data: is not a key",
         ),
-        ("train: &train {epochs: *train}", "holds itself as a part"),
-        ("train: &train [*train]", "holds itself as a part"),
+        ("train: &train {epochs: *train}", "a YAML alias refers to a value that contains it"),
+        ("train: &train [*train]", "a YAML alias refers to a value that contains it"),
     ],
 )
 def test_other_mistakes_in_a_file_get_a_message(text: str, problem: str, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def training_command(regime: str, flags: str = "") -> Train:
 
 
 def test_what_nobody_says_follows_the_authors_of_a_regime() -> None:
-    """As published; in files, in flags, and in the flags that the workflow writes."""
+    """Files, flags and the flags that the workflow writes all have the published values."""
     inner: dict[str, object] = {
         "method": "pgd",
         "start": "normal",
@@ -312,7 +312,7 @@ def test_a_file_goes_over_the_recipe_and_overrides_over_both() -> None:
 
 
 def test_the_protocol_of_the_paper_settles_what_a_file_leaves_open() -> None:
-    """As Zhu et al. and their code have it; training stays the regime's recipe."""
+    """The values are those of Zhu et al. and their code; training keeps the regime's recipe."""
     grid = {**GRID, "datasets": list(get_args(config.DatasetName)), "regimes": ["pgd", "trades"]}
     found, plain = experiment(grid=grid, protocol="paper"), experiment(grid=grid)
     for dataset in grid["datasets"]:
@@ -343,8 +343,8 @@ def test_a_file_goes_over_the_protocol_and_overrides_over_both() -> None:
     found = experiment(
         grid=grid,
         protocol="paper",
-        # Five epochs are a setting of the search that the protocol chooses.
-        # The split goes over those of data sets.
+        # Five epochs are a setting of the search method that the protocol chooses.
+        # The split of the protocol overrides the splits of data sets.
         criticality={"epochs": 5, "split": "validation"},
         evaluate={"ood": {"severities": [2, 4]}},
         overrides={
@@ -378,11 +378,11 @@ def test_mistakes_beside_a_protocol_get_their_usual_messages() -> None:
         ({"protocol": "paper", "interpolate": "fast"}, "interpolate: must be a section of keys"),
         (
             {"protocol": "paper", "criticality": {"norm": "linf"}},
-            "the method published knows l2 alone",
+            "the method published supports only l2",
         ),
         (
             {"evaluate": {"ood": {"severities": [2, 1]}}},
-            "evaluate.ood.severities: must rise strictly",
+            "evaluate.ood.severities: must be strictly increasing",
         ),
         (
             {"evaluate": {"ood": {"severities": [6]}}},
@@ -418,7 +418,7 @@ def test_the_steps_of_a_recipe_are_those_of_pgd_and_of_no_other_inner_attack(
 def test_under_another_threat_model_training_follows_it_and_not_the_recipe(
     regime: config.RegimeName,
 ) -> None:
-    """Or a network for 0.2 would in silence be trained at 0.031."""
+    """Otherwise, training for 0.2 would silently use 0.031."""
     found = experiment(grid={**GRID, "regimes": [regime]}, attack={"eps": 0.2, "step": 0.05})
     from_file = found.settings(regime=regime)
     for settings in (
@@ -440,7 +440,7 @@ def test_under_another_threat_model_training_follows_it_and_not_the_recipe(
 
 
 def test_a_setting_of_one_regime_changes_the_flags_of_no_other() -> None:
-    """A job is run again exactly when its flags change."""
+    """Snakemake runs a job again exactly when its flags change."""
     grid = {**GRID, "regimes": list(REGIME_NAMES)}
     before = experiment(grid=grid)
     for section, changed in {
@@ -499,14 +499,14 @@ def test_corruptions_are_a_list_or_the_name_of_one_in_files_and_flags(
     [
         (
             "fog",
-            "corruptions: must be a list of corruptions, or the name of one: rift or robustbench"
+            "corruptions: must be a list of corruptions, or the name of a list: rift or robustbench"
             " \\(found 'fog'",
         ),
         (
             ["fog", "rift"],
             "corruptions.1: 'rift' is not available; available: 'gaussian_noise', 'shot_noise'",
         ),
-        (["fog", "fog"], "corruptions: named more than once: fog"),
+        (["fog", "fog"], "corruptions: must not contain a value twice; repeated: fog"),
         ([["rift"]], "corruptions.0: \\['rift'\\] is not available"),
         (3, "corruptions: must be a list \\(found 3"),
     ],
@@ -573,7 +573,7 @@ def test_a_run_s_base_is_that_of_the_first_entry_that_fits() -> None:
     assert len(found.imports) == 4
     assert set(found.runs) == set(found.imports) | set(found.trained)
     assert found.imports[Run(Cell("cifar10", "resnet8", "standard"), 0)].files == []
-    # One seed of pgd was not trained here: there is no training to draw.
+    # One seed of pgd was not trained here, so it has no training history to draw.
     assert "training" in found.figures[standard]
     assert "training" not in found.figures[pgd]
 
@@ -583,20 +583,21 @@ def test_a_run_s_base_is_that_of_the_first_entry_that_fits() -> None:
     [
         (
             {"base": [{"weights": "train", "normalization": "none"}]},
-            r"base\.0: normalization and key are for imported",
+            r"base\.0: normalization and key apply only to imported",
         ),
         ({"base": {"weights": "a.pth"}}, r"base: must be a list \(found \{'weights': 'a\.pth'\}\)"),
         (
             {"base": [{"weights": "robustbench:X", "key": "ema"}]},
-            r"base\.0: RobustBench's networks bring their norm",
+            r"base\.0: RobustBench networks include their norm",
         ),
         (
             {"corrupt": {"images": 20}, "evaluate": {"ood": {"images": 21}}},
-            r"evaluate\.ood\.images: 21 of digits, but corrupt\.images makes 20",
+            r"evaluate\.ood\.images: needs 21 corrupted images of digits, "
+            r"but corrupt\.images is 20",
         ),
         (
             {"overrides": {"datasets": {"digits": {"data": {"root": "x"}}}}},
-            r"overrides\.datasets\.digits\.data\.root: all data sets have the same data\.root",
+            r"overrides\.datasets\.digits\.data\.root: must not differ between data sets",
         ),
     ],
 )
@@ -609,7 +610,7 @@ def test_settings_that_do_not_go_together_are_refused(
 
 def test_a_base_that_fits_no_run_is_refused() -> None:
     with pytest.raises(
-        RiftError, match=r"^x\.yaml: 1 problem\n  base\.0 \(a\.pth\) fits no run of the grid"
+        RiftError, match=r"^x\.yaml: 1 problem\n  base\.0 \(a\.pth\) matches no run of the grid"
     ):
         experiment(base=[{"seed": 7, "weights": "a.pth"}])
 

@@ -38,7 +38,7 @@ from rift.models.modes import inference
 def test_mrc_of_one_linear_layer_equals_its_closed_form(
     method: Literal["published", "pga"],
 ) -> None:
-    """The loss depends on w₀ − w₁ alone: its maximum in the ball is where that moves most."""
+    """The loss depends only on w₀ − w₁: its maximum in the ball is where this changes most."""
     model, images, labels, loss = _one_linear_layer()
     radius = 0.3 * math.hypot(2.0, 0.5)
     margin = 1.5
@@ -66,9 +66,8 @@ def test_the_first_order_estimate_equals_its_closed_form(norm: Literal["l2", "li
     (searched,) = module_robust_criticality(
         model, images, labels, settings=Criticality(epsilon=0.001, norm=norm), seed=0
     )
-    assert searched.mrc == pytest.approx(
-        record.mrc, rel=0.01
-    )  # the ball is so small that the loss is next to linear
+    # The ball is so small that the loss is almost linear.
+    assert searched.mrc == pytest.approx(record.mrc, rel=0.01)
 
 
 def _one_linear_layer() -> tuple[nn.Module, torch.Tensor, torch.Tensor, Callable[[float], float]]:
@@ -101,7 +100,7 @@ def test_points_of_the_ball(delta: torch.Tensor, norm: Literal["l2", "linf"]) ->
         assert torch.linalg.vector_norm(point, order) <= radius * (1 + 1e-6)
     if torch.linalg.vector_norm(delta, order) <= radius:
         assert torch.allclose(projected, delta)
-    # No other point goes farther along delta: Hölder's inequality is an equality there.
+    # No other point is farther along delta, because Hölder's inequality is an equality there.
     dual = torch.linalg.vector_norm(delta, 2 if norm == "l2" else 1)
     assert torch.allclose((farthest * delta).sum(), radius * dual, rtol=1e-5, atol=1e-15)
 
@@ -113,7 +112,7 @@ def naive(
     settings: Criticality,
     modules: tuple[str, ...] | None = None,
 ) -> dict[str, float]:
-    """Recalculate MRC as the paper's Algorithm 1 reads: a copy and an optimizer for each module."""
+    """Calculate MRC like Algorithm 1 of the paper: with a copy and an optimizer per module."""
 
     def loss_of(network: nn.Module) -> float:
         with torch.no_grad():
@@ -181,7 +180,7 @@ def test_stopping_at_the_boundary_equals_a_naive_calculation(
         assert record.mrc == pytest.approx(expected[record.module], rel=1e-4, abs=1e-6), (
             record.module
         )
-    # It did stop somewhere: without it, some module's loss goes on rising.
+    # The stop had an effect: without it, the loss of some module continues to rise.
     on = module_robust_criticality(
         prepared_model,
         images,
@@ -217,12 +216,10 @@ def test_the_paper_s_networks_equal_a_naive_calculation(
 def test_pga_finds_what_the_published_search_does_in_a_third_of_its_passes(
     prepared_model: nn.Module, digits: Images
 ) -> None:
-    """Ten passes of ascent and as many looks, against three and one.
+    """The published search takes ten ascent passes and ten checks, PGA takes three and one.
 
-    docs/criticality.md has other networks and data.
-
-    It finds no less on most modules and more on the whole; on one or two of a network it may end at
-    a lower maximum.
+    PGA finds at least as much for most modules, and more on average. For one or two modules of a
+    network, it may end at a lower maximum. docs/criticality.md compares other networks and data.
     """
     some = digits.up_to(512)
     adversarial = adversarial_examples(
@@ -238,7 +235,7 @@ def test_pga_finds_what_the_published_search_does_in_a_third_of_its_passes(
 
 
 class TwoHills(nn.Module):
-    """A network whose loss rises both ways, higher where its first gradient does not point."""
+    """A network whose loss rises in both directions, and less along its first gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -252,7 +249,7 @@ class TwoHills(nn.Module):
 
 
 def test_restarts_find_the_higher_of_two_maxima() -> None:
-    """Images are of class 0, whose loss is ln(2 + eᵐ): m = 0.2 on one side, 0.72 on the other."""
+    """The loss of class 0 is ln(2 + eᵐ), with m = 0.2 on one side and m = 0.72 on the other."""
     images, labels = torch.ones(8, 1, 1, 1), torch.zeros(8, dtype=torch.long)
     found = {
         restarts: module_robust_criticality(
@@ -273,7 +270,7 @@ def test_settings_of_another_method_are_refused() -> None:
         ValueError, match="restarts: is a setting of the method pga, but the method is gradient"
     ):
         Criticality(method="gradient", restarts=2)
-    with pytest.raises(ValueError, match="norm: the method published knows l2 alone"):
+    with pytest.raises(ValueError, match="norm: the method published supports only l2"):
         Criticality(method="published", norm="linf")
 
 
@@ -292,7 +289,7 @@ def test_table_covers_every_convolution_and_linear_layer_in_order(
 
 
 class Attention(nn.Module):
-    """A small transformer with torch's attention, whose weight belongs to no linear layer."""
+    """A small transformer with torch's attention, which has a weight outside of linear layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -316,7 +313,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_kind_of_network_is_covered(network: str) -> None:
-    """Each matrix and kernel has its row, and its MRC is that of a naive calculation."""
+    """Each matrix and each kernel has a row, and a naive calculation gives the same MRC."""
     torch.manual_seed(0)
     model = NETWORKS[network]().eval()
     images, labels = torch.rand(8, 1, 16, 16), torch.arange(8)
@@ -350,7 +347,10 @@ def test_measuring_leaves_the_weights_as_they_were(resnet8: nn.Module, digits: I
 
 
 class Awkward(nn.Module):
-    """Hard to keep activations of: in-place steps, a module used twice, and a tied weight."""
+    """A network whose activations are hard to cache.
+
+    It has in-place operations, a module that is used twice, and a tied weight.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -405,9 +405,8 @@ def test_only_what_follows_a_module_is_computed_and_only_what_it_needs_is_kept(
 
     def counted(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def count(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-            calls.extend(
-                [names[module]] * (len(inputs) == 4)
-            )  # a plan is made on two images: these are not counted
+            # The planning uses two images; its calls do not count.
+            calls.extend([names[module]] * (len(inputs) == 4))
             return forward(module, inputs)
 
         return count
@@ -424,8 +423,8 @@ def test_only_what_follows_a_module_is_computed_and_only_what_it_needs_is_kept(
             weight.requires_grad_(False)
         assert not isinstance(plan, str), plan
         bytes_kept[name] = plan.bytes
-    # float32: the block's input alone; its input and its first half's output; the mean over a 4×4
-    # plane is taken after.
+    # Numbers of float32 values: for the first module, the input of the block; for the others, also
+    # the output of its first half. For the linear layer, the mean over a 4×4 plane comes later.
     expected = {
         "layer1.0.conv1": 64 * 32**2,
         "layer2.1.conv2": 2 * 128 * 16**2,
@@ -445,15 +444,15 @@ def test_only_what_follows_a_module_is_computed_and_only_what_it_needs_is_kept(
         settings=Criticality(method="published", epochs=3, batch_size=4),
         seed=0,
     )
-    # The network itself, and the pass that keeps activations; then three looks, each at what
-    # follows.
+    # Each module runs in the whole network and in the pass that caches activations. The measured
+    # module and its successors run in three more checks.
     assert {name: calls.count(name) for name in order} == {
         name: 5 if name in ("layer4.1.conv2", "linear") else 2 for name in order
     }
 
 
 class Wandering(nn.Module):
-    """A network that calls its modules in another order each time."""
+    """A network that calls its modules in a different order each time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -535,7 +534,7 @@ def test_standard_errors_and_ties_are_those_of_the_textbook(seed: int) -> None:
 
 
 def test_batches_of_different_sizes_weigh_by_their_images() -> None:
-    """The error of a mean of samples that stand for several images counts each image."""
+    """If samples represent several images, the error of their mean counts each image."""
     per_batch = np.array([[1.0, 2.0, 4.0]])
     measurement = Measurement(
         [("a", "conv", 1)],

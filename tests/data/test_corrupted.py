@@ -1,4 +1,4 @@
-"""Corrupted test splits: published ones in their layouts, generated ones in the same, and what does not belong together."""
+"""Corrupted test splits: published and generated ones, and files that do not match."""
 
 import hashlib
 import io
@@ -26,7 +26,10 @@ ARCHIVE = Archive("digits-C", "http://127.0.0.1:1/digits-C.tar", "0" * 32)
 
 @pytest.fixture
 def published(prepared: data.Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data root with a published corrupted copy of the digits: the image with its severity in the first pixel."""
+    """Return a data root with a published corrupted copy of the digits.
+
+    The first pixel of each image contains the severity.
+    """
     count = len(prepared.labels["test"])
     images = np.tile(np.moveaxis(prepared.images["test"], 1, -1), (5, 1, 1, 1))
     images[:, 0, 0, 0] = np.repeat(np.arange(1, 6), count)
@@ -119,7 +122,7 @@ def test_a_published_set_that_lies_by_class_gets_the_order_of_the_test_split(
     images = np.tile(np.moveaxis(prepared.images["test"][order], 1, -1), (5, 1, 1, 1))
     write(published, images, np.tile(labels[order], 5), monkeypatch)
     read = split(prepared, published, images=40)
-    # The n-th image of a class stands where the test split has the n-th image of that class.
+    # The n-th image of a class has the same position as in the test split.
     assert np.array_equal(read.images[3], np.moveaxis(prepared.images["test"][:40], 1, -1))
 
 

@@ -1,4 +1,4 @@
-"""Each corruption against a calculation of its own: the definition, a slow loop, or another implementation."""
+"""Compare each corruption with its definition, a slow loop or another implementation."""
 
 import colorsys
 import io
@@ -19,11 +19,12 @@ from rift.data.corruptions.corrupting import CHUNK, corrupt, severities
 from rift.data.corruptions.pixels import Images, to_uint8
 
 RANDOM = {
-    "gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost", "fog",
-    "elastic_transform", "speckle_noise", "spatter",
+    "gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost",
+    "fog", "elastic_transform", "speckle_noise", "spatter",
 }  # fmt: skip
-# What the published parameters of these do does not rise with every severity: less shift but more noise, less and then more
-# colour, water and then mud, the same frost on a darker picture, a narrower blur but two rounds of it.
+# With the published parameters, the effect of these does not increase with every severity: less
+# shift but more noise, less and then more colour, water and then mud, the same frost on a darker
+# picture, or a narrower blur that is applied twice.
 NOT_IN_ORDER = {"elastic_transform", "saturate", "spatter", "frost", "glass_blur"}
 
 
@@ -122,7 +123,8 @@ def test_contrast_equals_its_definition(pixels: Images) -> None:
 def test_brightness_and_saturation_are_those_of_hsv(name: CorruptionName, level: int) -> None:
     parameters = severities(32)[name][level]
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4), dtype=np.uint8)
-    images[0, :, 0, 0], images[0, :, 0, 1] = 0, 90  # black, and grey
+    # One pixel is black, and one is grey.
+    images[0, :, 0, 0], images[0, :, 0, 1] = 0, 90
     found = np.moveaxis(corrupt(images, name, 0)[level], 1, -1).reshape(-1, 3) / 255.0
     for colour, result in zip(np.moveaxis(images, 1, -1).reshape(-1, 3) / 255, found, strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*colour)
@@ -160,19 +162,19 @@ def test_blurs_keep_the_mean_and_match_a_slow_convolution() -> None:
     side = np.exp(-(np.arange(-8, 9) ** 2) / 2.0)
     side[np.abs(np.arange(-8, 9)) > 4] = 0
     assert np.abs(blurred - np.outer(side, side) / side.sum() ** 2).max() < 1.5 / 255
-    # Severity 4 of defocus: a disk of radius 1, five pixels, its rim hardly softened.
+    # Severity 4 of defocus is a disk of radius 1: five pixels with an almost sharp edge.
     plus = corrupt(image, "defocus_blur", 0)[3, 0, 0] / 255.0
     assert plus[8, 8] == pytest.approx(0.2, abs=1.5 / 255)
     assert plus[8, 9] == pytest.approx(0.2, abs=1.5 / 255)
     assert plus[9, 9] < 0.01
-    # Severity 3: a disk of one pixel, so that the rim is all.
+    # Severity 3 is a disk of one pixel, which consists of the edge only.
     rim = np.exp(-(np.arange(-1, 2) ** 2) / (2 * 0.6**2))
     soft = corrupt(image, "defocus_blur", 0)[2, 0, 0, 7:10, 7:10] / 255.0
     assert np.abs(soft - np.outer(rim, rim) / rim.sum() ** 2).max() < 1.5 / 255
 
 
 class Recorded:
-    """A generator of which the numbers drawn are kept, so that a slow calculation can use the same ones."""
+    """A random generator that records its numbers, so that a slow calculation can use them."""
 
     def __init__(self) -> None:
         self.rng = np.random.default_rng(0)
@@ -227,7 +229,7 @@ def test_motion_blur_is_a_half_gaussian_along_a_line(pixels: Images) -> None:
 
 
 def enlarged(image: Array, factor: float) -> Array:
-    """Zoom into the middle of H×W, by scipy."""
+    """Zoom into the centre of an H×W image with scipy."""
     side = len(image)
     crop = int(np.ceil(side / factor))
     first = (side - crop) // 2
@@ -254,7 +256,8 @@ def test_fog_is_a_cloud_of_full_range_that_brightens_nothing(pixels: Images) -> 
     cloud = (foggy * (0.8 + 1.5) / 0.8 - 0.8) / 1.5
     assert np.abs(cloud.min(axis=(1, 2, 3))).max() < 1e-5
     assert np.abs(cloud.max(axis=(1, 2, 3)) - 1).max() < 1e-5
-    # Noise dies away from coarse to fine, the more so the larger the decay: neighbours are alike.
+    # Fine noise is weaker than coarse noise, so neighbours are similar. A larger decay increases
+    # this.
     steps = [
         np.abs(np.diff(run("fog", flat, (1.5, decay))[0], axis=3)).mean()
         for decay in (1.4, 1.75, 3)
@@ -266,7 +269,10 @@ def test_fog_is_a_cloud_of_full_range_that_brightens_nothing(pixels: Images) -> 
 
 
 def test_frost_has_the_colours_of_the_published_photographs() -> None:
-    """Mean and deviations measured on a thousand pieces of those photographs, reduced as for CIFAR-10-C."""
+    """The expected mean and deviations are those of a thousand pieces of the photographs.
+
+    The pieces were reduced like those of CIFAR-10-C.
+    """
     ice, _ = run("frost", np.zeros((1000, 3, 32, 32), dtype=np.float32), (1, 1))
     grey = ice.mean(axis=1)
     assert ice.mean(axis=(0, 2, 3)) == pytest.approx((0.568, 0.648, 0.694), abs=0.02)
@@ -310,10 +316,12 @@ def test_elastic_transform_is_an_affine_map_and_then_smooth_noise(pixels: Images
     alpha, sigma, shift = parameters = (0.08, 0.06, 0.06)
     found, (moves, by_x, by_y) = run("elastic_transform", pixels, parameters)
     assert np.abs(moves).max() <= 32 * shift
-    corners = np.array([[26, 26], [26, 6], [6, 6]])  # x, y
+    # Corners are (x, y).
+    corners = np.array([[26, 26], [26, 6], [6, 6]])
     rows, columns = np.mgrid[:32, :32]
     for number, image in enumerate(pixels):
-        # Where the map of the corners to the moved corners has its origin; scipy wants rows first.
+        # This is the origin of the map from the corners to the moved corners. Scipy expects rows
+        # first.
         solution = np.linalg.solve(np.column_stack([corners + moves[number], np.ones(3)]), corners)[
             :, ::-1
         ]
@@ -344,15 +352,17 @@ def test_mud_is_brown_and_water_pale_blue_where_the_noise_is_high(pixels: Images
 
     water, [noise] = run("spatter", pixels, (0.65, 0.1, 0.8, 0.7, 0.5, 0))
     added = water - pixels
-    # In proportion 175 : 238 : 238, half of it at the most opaque place of each image, and nothing outside of the drops.
+    # The added colour has the proportions 175 : 238 : 238. The most opaque pixel of each image has
+    # half of it, and pixels outside of the drops have none.
     assert np.abs(added[:, 0] * 238 / 175 - added[:, 1]).max() < 1e-5
     assert added[:, 1].max(axis=(1, 2)) == pytest.approx(0.5 * 238 / 255, abs=1e-5)
     dry = np.stack([ndimage.gaussian_filter(layer, 0.8, mode="nearest") < 0.7 for layer in noise])
     assert np.abs(added[:, 1][dry]).max() < 1e-6
 
 
-# Parameters that the package has for ImageNet, with the severity they stand at. It does what the published code does, but for
-# motion (cut to 8 bits where ImageMagick rounds), flakes (not cut to 8 bits before they fall) and the affine map (none).
+# These are the ImageNet parameters of the package, with their severities. The package differs from
+# the published code in three places: it truncates motion to 8 bits, whereas ImageMagick rounds; it
+# does not truncate snowflakes to 8 bits before they fall; and it has no affine map.
 @pytest.mark.parametrize(
     ("name", "severity", "parameters", "mean", "most"),
     [
@@ -366,7 +376,8 @@ def test_mud_is_brown_and_water_pale_blue_where_the_noise_is_high(pixels: Images
         ("elastic_transform", 5, (250 * 0.12 / 64, 0.01, 0), 0.01, 1),
         ("pixelate", 4, 0.3, 0, 0),
         ("jpeg_compression", 1, 25, 0, 0),
-        # Of edges almost equally near another may be taken for the nearest, which shows in a few drops.
+        # If two edges are almost equally near, each may choose another one, which changes a few
+        # drops.
         ("spatter", 1, (0.65, 0.3, 4, 0.69, 0.6, 0), 0.05, 255),
         ("spatter", 3, (0.65, 0.3, 2, 0.68, 0.5, 0), 0.8, 255),
         ("spatter", 4, (0.65, 0.3, 1, 0.65, 1.5, 1), 0.01, 1),

@@ -60,7 +60,7 @@ def test_the_last_images_can_be_the_selection_split() -> None:
     assert np.array_equal(drawn.images["test"], last.images["test"])
     left = len(last.labels["train"]) + len(last.labels["validation"])
     assert len(last.labels["validation"]) == round(0.2 * left)
-    # In the order of the file: training images first, then the selection split.
+    # The file contains the training images first, then the selection split.
     bunch = load_digits()
     order = [np.round(image * 255 / 16).astype(np.uint8).tobytes() for image in bunch.images]
     places = [
@@ -78,7 +78,7 @@ def test_the_cut_depends_on_the_seed_alone() -> None:
 
 
 def stored(images: Images) -> torch.Tensor:
-    """The values as they are stored."""
+    """Return the stored values."""
     seen: list[torch.Tensor] = []
 
     def look(pixels: torch.Tensor) -> torch.Tensor:
@@ -131,7 +131,8 @@ def test_augmentation_draws_every_shift_and_flips_half() -> None:
     images = Images.of(image, torch.zeros(4000, dtype=torch.int64))
     augmented = augment(images, Augment(crop=1, flip=True), torch.Generator().manual_seed(0))
     _, counts = torch.unique(stored(augmented).flatten(1), dim=0, return_counts=True)
-    assert len(counts) == 18  # nine shifts, mirrored or not
+    # There are nine shifts, each with and without mirroring.
+    assert len(counts) == 18
     assert counts.min() > 150
 
 

@@ -1,4 +1,7 @@
-"""Data sets in their official layouts: made small here, and the real ones where they lie under the data root."""
+"""Data sets in their official layouts: small artificial ones, and real ones.
+
+Tests of real data sets require them below the data root.
+"""
 
 import hashlib
 import io
@@ -48,7 +51,10 @@ def batch(count: int, seed: int, key: str) -> dict[str, Any]:
 
 
 def write_cifar100(root: Path, **changed: bytes) -> Layout:
-    """Write CIFAR-100 in its official layout, 40 + 20 images, and return the layout with its checksums."""
+    """Write CIFAR-100 in its official layout and return the layout with its checksums.
+
+    The data set has 40 training images and 20 test images.
+    """
     content = {
         "train": pickle.dumps(batch(40, 0, "fine_labels"), protocol=4),
         "test": pickle.dumps(batch(20, 1, "fine_labels"), protocol=4),
@@ -80,7 +86,7 @@ def test_cifar100_is_read_with_its_fine_labels_and_colour_planes(tmp_path: Path)
     assert len(source.classes) == 100
     assert source.labels.tolist() == written["fine_labels"]
     assert source.images.shape == (40, 3, 32, 32)
-    # Red, green, blue planes one after the other, each row by row.
+    # The red, green and blue planes follow each other, each one row by row.
     assert source.images[7, 2, 3, 5] == written["data"][7, 2 * 1024 + 3 * 32 + 5]
     assert source.test_labels is not None
     assert source.test_labels.tolist() == batch(20, 1, "fine_labels")["fine_labels"]
@@ -138,15 +144,20 @@ def test_a_missing_file_is_named_with_where_it_is_from(tmp_path: Path) -> None:
 
 # Tiny-ImageNet
 
+# The order is that of wnids.txt, which is not sorted.
 COLOURS = {
     "n03": (250, 0, 0),
     "n01": (0, 250, 0),
     "n02": (0, 0, 250),
-}  # as wnids.txt lists them: not sorted
+}
 
 
 def write_tiny(root: Path) -> Path:
-    """Write three classes of one colour each, 4 + 3 images a class; validation in an order that mixes the classes."""
+    """Write three classes of one colour each.
+
+    Each class has 4 training images and 3 validation images. The validation images are not ordered
+    by class.
+    """
     folder = root / "tiny-imagenet-200"
     (folder / "val" / "images").mkdir(parents=True)
     (folder / "wnids.txt").write_text("\n".join(COLOURS) + "\n")
@@ -178,7 +189,8 @@ def test_tiny_imagenet_s_validation_images_get_the_labels_of_their_annotations(
     assert source.test_labels is not None
     assert len(source.images) == 12
     assert len(source.test_images) == 9
-    brightest = {0: 1, 1: 2, 2: 0}  # class to colour channel: n01 is green, n02 blue, n03 red
+    # Maps classes to colour channels: n01 is green, n02 is blue and n03 is red.
+    brightest = {0: 1, 1: 2, 2: 0}
     for images, labels in (
         (source.images, source.labels),
         (source.test_images, source.test_labels),
@@ -186,7 +198,7 @@ def test_tiny_imagenet_s_validation_images_get_the_labels_of_their_annotations(
         for image, label in zip(images, labels, strict=True):
             assert image.mean(axis=(1, 2)).argmax() == brightest[int(label)]
     assert source.test_labels.tolist() == [1, 2, 0] * 3
-    # In one random order: the first training images are not all of the first class.
+    # Preparation shuffles the images: the first training images are of several classes.
     assert source.labels.tolist() != sorted(source.labels)
     assert np.array_equal(source.images, tiny_imagenet(tmp_path).images)
 
@@ -200,7 +212,7 @@ def test_a_grey_jpeg_becomes_rgb(tmp_path: Path) -> None:
 
 
 def rearrange(folder: Path) -> None:
-    """Sort validation images into class folders, as scripts that feed class-folder readers do."""
+    """Sort validation images into class folders, like scripts for readers of class folders."""
     for line in (folder / "val" / "val_annotations.txt").read_text().splitlines():
         name, wnid, *_ = line.split("\t")
         (folder / "val" / wnid).mkdir(exist_ok=True)
@@ -239,9 +251,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     r"wnids\.txt: does not name the classes of .*train, each once \(n03\)": lambda folder: (
         folder / "wnids.txt"
     ).write_text("n01\nn02\n"),
-    r"wnids\.txt: does not name the classes of .*train, each once \(a class twice\)": lambda folder: (
-        (folder / "wnids.txt").write_text("n01\nn02\nn03\nn03\n")
-    ),
+    (
+        r"wnids\.txt: does not name the classes of .*train, each once \(a class twice\)"
+    ): lambda folder: (folder / "wnids.txt").write_text("n01\nn02\nn03\nn03\n"),
     r"train/n02/images: contains no image": lambda folder: shutil.rmtree(
         folder / "train" / "n02" / "images"
     ),
@@ -286,7 +298,7 @@ def test_a_damaged_tiny_imagenet_is_refused(message: str, tmp_path: Path) -> Non
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves one file; breaks off after ``patience`` bytes of an answer, and may not know ranges."""
+    """Serves one file; ends each answer after ``patience`` bytes; may not support ranges."""
 
     content: ClassVar[bytes] = b""
     patience: ClassVar[int] = 1 << 30
@@ -311,7 +323,7 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Archive]:
-    """An archive of a folder with 300 kB in it, on a server of our own."""
+    """Return an archive of a folder of 300 kB, on a local server."""
     buffer = io.BytesIO()
     payload = np.random.default_rng(0).bytes(300_000)
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -352,7 +364,8 @@ def test_a_download_goes_on_where_it_broke_off(served: Archive, tmp_path: Path) 
     assert seen == sorted(seen)
     assert left_in(tmp_path / "root") == ["some-set"]
     obtain(tmp_path / "root", served)
-    assert len(Server.asked) == 4  # what is there is not asked for again
+    # The download does not request existing parts again.
+    assert len(Server.asked) == 4
 
 
 def test_what_came_before_a_break_is_kept_for_the_next_command(
@@ -397,7 +410,8 @@ def test_commands_that_want_the_same_archive_wait_for_each_other(
     for thread in threads:
         thread.join()
     assert left_in(tmp_path) == ["some-set"]
-    assert len(Server.asked) == len(set(Server.asked))  # every part was asked for once
+    # The download requested every part once.
+    assert len(Server.asked) == len(set(Server.asked))
 
 
 def test_without_a_network_one_message_says_what_is_missing(tmp_path: Path) -> None:
@@ -425,9 +439,8 @@ def test_an_archive_put_there_by_hand_is_unpacked(folder: bool, tmp_path: Path) 
     obtain(tmp_path, archive)
     assert (tmp_path / "some-set" / "payload").read_text() == "x"
     assert left_in(tmp_path) == ["some-set"]
-    assert (
-        tmp_path / "some-set"
-    ).stat().st_mode & 0o055 == 0o055  # others who share the root can read it
+    # Other users who share the data root can read the data set.
+    assert (tmp_path / "some-set").stat().st_mode & 0o055 == 0o055
 
 
 def test_last_images_of_a_set_that_lies_by_class_are_no_selection_split(
@@ -454,7 +467,7 @@ def test_last_images_of_a_set_that_lies_by_class_are_no_selection_split(
 
 
 def real(name: DatasetName) -> data.Prepared:
-    """Prepare a real set whose folder lies under the data root; skip the test if it does not."""
+    """Prepare a real data set; skip the test if its folder is not below the data root."""
     archive = DATASETS[name].archive
     assert archive is not None
     if not (data_root(None) / archive.folder).is_dir():
@@ -481,7 +494,7 @@ def test_real_cifar10() -> None:
     counts = prepared.facts["images_per_class"]
     assert counts == {"train": [4500] * 10, "validation": [500] * 10, "test": [1000] * 10}
     assert prepared.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)
-    # The test set begins with a cat, two ships, an airplane and two frogs.
+    # The first images of the test set are a cat, two ships, an airplane and two frogs.
     assert [classes[label] for label in prepared.labels["test"][:6]] == [
         "cat",
         "ship",
@@ -500,11 +513,13 @@ def test_real_cifar10() -> None:
 def test_real_tiny_imagenet() -> None:
     prepared = real("tiny-imagenet")
     assert len(prepared.classes) == 200
-    assert prepared.classes[0] == "n01443537"  # goldfish
+    # This class is goldfish.
+    assert prepared.classes[0] == "n01443537"
     counts = prepared.facts["images_per_class"]
     assert len(set(counts["train"])) == len(set(counts["test"])) == 1
     assert counts["test"][0] in (25, 50)
-    # The first images of every split are of many classes: 200 draws of 200 classes give 126 on average.
+    # The first images of every split are of many classes: 200 draws from 200 classes give 126
+    # different classes on average.
     assert all(
         len(set(prepared.labels[split][:200])) > 100 for split in ("train", "validation", "test")
     )

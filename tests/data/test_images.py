@@ -1,4 +1,4 @@
-"""Images of every common form are the same images, in memory or streamed."""
+"""Every common form of images gives the same images, in memory or streamed."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ LABELS = torch.arange(23) % 7
 
 
 class Pairs(Dataset[tuple[Tensor, int]]):
-    """A data set that returns an image and a label that is a plain number."""
+    """A data set that returns an image, and its label as a plain number."""
 
     def __len__(self) -> int:
         return len(PIXELS)

@@ -42,7 +42,7 @@ from rift.thirdparty import prepare_robustbench, redirect_messages
 
 
 def test_outcomes_do_not_depend_on_batches(prepared_model: nn.Module, digits: Images) -> None:
-    """More images than fit a batch, against all at once."""
+    """Several batches give the same result as all images at once."""
     assert len(digits.labels) > 500
     with torch.no_grad():
         expected = prepared_model(digits.floats()).argmax(1) == digits.labels
@@ -77,14 +77,14 @@ def test_outcomes_do_not_depend_on_the_mode_that_the_model_is_left_in(
 def withstands_autoattack(
     model: nn.Module, data: Images, settings: AutoAttack, *, eps: float, seed: int
 ) -> dict[str, torch.Tensor]:
-    """Say by attack, of every image, whether it withstood this attack and all before it."""
+    """Return by attack which images withstood this attack and all earlier ones."""
     broken_at = evaluate_autoattack(model, data, settings=settings, eps=eps, seed=seed)
     after = survived(broken_at, stages(settings))
     return {name: after[name] for name in settings.attacks}
 
 
 class FewClasses(nn.Module):
-    """The first classes of another model."""
+    """A model that has only the first classes of another model."""
 
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
@@ -157,8 +157,7 @@ def test_autoattack_takes_colour_images_that_lie_channels_last() -> None:
         labels = model.eval()(Images.of(images, [0] * 4).floats()).argmax(1)
     data = Images.of(images, labels)
     outcomes = withstands_autoattack(model, data, AutoAttack(), eps=1e-4, seed=0)
-    # So small a step changes no decision that is not on the edge: all four attacks have run to
-    # their end.
+    # Such a small step changes only borderline decisions, so all four attacks run completely.
     assert all(withstood.sum() >= 3 for withstood in outcomes.values())
 
 
@@ -213,7 +212,8 @@ def test_any_number_of_shards_gives_every_image_the_same_fate(
         whole = attack((1, 1))
         assert len(whole.unique()) > 1
         assert not (whole == UNKNOWN).any()
-        for count in (3, 7):  # of six blocks: one of seven shards has nothing to do
+        # There are six blocks, so one of seven shards is empty.
+        for count in (3, 7):
             parts = [attack((number, count)) for number in range(1, count + 1)]
             assert torch.equal(join(parts), whole)
             with pytest.raises(RiftError, match=r"(8|16) images are in no shard"):
@@ -223,7 +223,7 @@ def test_any_number_of_shards_gives_every_image_the_same_fate(
 
 
 def test_blocks_draw_numbers_of_their_own(prepared_model: nn.Module, digits: Images) -> None:
-    """The same image meets several starts in several blocks: it does not fare the same in all."""
+    """Several blocks attack the same image from different starts, with different results."""
     alone = withstands_pgd(
         prepared_model,
         digits.up_to(200),
@@ -247,7 +247,7 @@ def test_blocks_draw_numbers_of_their_own(prepared_model: nn.Module, digits: Ima
 
 @pytest.fixture
 def quick_fab(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One draw of noise, which depends on the seed, instead of fab-t, which takes long."""
+    """Replaces FAB-T, which is slow, by one draw of noise that depends on the seed."""
 
     def perturb(self: Any, images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(self.seed))
@@ -261,7 +261,7 @@ def quick_fab(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_image_once_broken_is_not_attacked_again(
     prepared_model: nn.Module, digits: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And every attack does what it does by itself with the numbers of its block."""
+    """Every attack gives the same result as a separate run with the random numbers of its block."""
     from pyautoattack import AutoAttack as Runner
 
     few, settings = digits.up_to(20), AutoAttack(attacks=("fab-t", "apgd-ce"), batch_size=8)
@@ -347,7 +347,7 @@ def test_what_other_packages_say_is_handed_over_once(capsys: pytest.CaptureFixtu
 
 
 class Undecided(nn.Module):
-    """A model that has no logits for some images."""
+    """A model that returns no valid logits for some images."""
 
     def __init__(self, model: nn.Module, where: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -368,7 +368,7 @@ def test_logits_that_are_not_finite_are_refused_where_they_decide(
         refuse_non_finite(model, "mine"),
     ):
         correct(model, few)
-    # Of attacked images alone: such are between the 256 grey levels.
+    # This affects only attacked images, because their values lie between the 256 grey levels.
     model = Undecided(
         prepared_model,
         lambda images: ((images * 255 - (images * 255).round()).abs() > 0.01).flatten(1).any(1),
@@ -379,9 +379,8 @@ def test_logits_that_are_not_finite_are_refused_where_they_decide(
             evaluate_pgd(model, few, settings=Pgd(), attack=THREAT, seed=0)
         with pytest.raises(RiftError, match=r"mine: .* not finite"):
             evaluate_autoattack(model, few, settings=APGD, eps=THREAT.eps, seed=0)
-    correct(
-        Undecided(prepared_model, lambda images: images.flatten(1).mean(1) > dark), few
-    )  # nobody watches
+    # Outside of the context, nothing checks the logits.
+    correct(Undecided(prepared_model, lambda images: images.flatten(1).mean(1) > dark), few)
 
 
 @pytest.fixture
@@ -439,7 +438,7 @@ def evaluation(
     attacks: tuple[str, ...] = ("apgd-ce", "fab-t"),
     **more: Any,
 ) -> dict[str, Any]:
-    """Fields of a command that evaluates under PGD and some of AutoAttack."""
+    """Return fields of a command that runs PGD and some attacks of AutoAttack."""
     autoattack = {"images": 40, "attacks": attacks, "batch_size": 8}
     chosen = {"pgd": {"images": 60, "batch_size": 20}, "autoattack": autoattack}
     outcomes = {} if "shard" in more else {"outcomes": folder / "adversarial.npz"}
@@ -491,7 +490,7 @@ def test_shards_are_gathered_into_the_bytes_of_a_single_job(
     fields = evaluation(weights, prepared_set, folder, "1.safetensors", shard="1/7", seed=1)
     EvaluateAdversarial(**fields).run()
     with pytest.raises(
-        RiftError, match=r"2\.safetensors: was measured with other settings than .*1\.safetensors"
+        RiftError, match=r"2\.safetensors: the settings differ from those of .*1\.safetensors"
     ):
         MergeAdversarial(shards=tuple(parts), **written).run()
     assert not list(folder.glob("other*"))
@@ -532,11 +531,11 @@ def test_killed_at_random_moments_an_evaluation_ends_in_the_same_bytes(
     )
     assert other.returncode == 1
     assert (
-        "adversarial.json.state: was begun with other settings: seed (was 0, now 1)" in other.stderr
+        "adversarial.json.state: was saved with other settings: seed (was 0, now 1)" in other.stderr
     )
 
     done = subprocess.run(words(fields(killed)), capture_output=True, text=True, check=True)
-    assert "going on after " in done.stderr
+    assert "continuing after " in done.stderr
     assert done.stdout == ""
     assert sorted(path.name for path in killed.iterdir()) == ["adversarial.json", "adversarial.npz"]
     for path in killed.iterdir():
@@ -549,9 +548,9 @@ def test_outcomes_are_for_a_whole_evaluation_alone(
     fields = evaluation(weights, prepared_set, tmp_path)
     with pytest.raises(ValueError, match="is written by rift merge adversarial"):
         EvaluateAdversarial(**fields, shard="1/2")
-    with pytest.raises(ValueError, match="is missing"):
+    with pytest.raises(ValueError, match="is required without --shard"):
         EvaluateAdversarial(**{**fields, "outcomes": None})
-    with pytest.raises(RiftError, match="--shard 3/2: there is no such shard"):
+    with pytest.raises(RiftError, match="--shard 3/2: the number of a shard must be at most 2"):
         EvaluateAdversarial(**{**fields, "outcomes": None, "shard": "3/2"}).run()
     assert Evaluate().adversarial.shards == 1
 
@@ -574,7 +573,7 @@ def test_robustbench_finds_what_rift_finds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The first of the four attacks, on either side, to save time."""
+    """To save time, both sides run only the first of the four attacks."""
     prepare_robustbench()
     import robustbench.eval as theirs
 

@@ -26,7 +26,7 @@ def count(model: nn.Module) -> int:
 
 
 def unsettled(model: nn.Module) -> nn.Module:
-    """Move biases, scales and running statistics away from where they start, so that each of them matters."""
+    """Change biases, scales and running statistics, so that each of them affects the result."""
     generator = torch.Generator().manual_seed(0)
     for name, value in model.state_dict().items():
         if name.endswith("running_var"):
@@ -51,7 +51,10 @@ def robustbench_s(architecture: str) -> nn.Module:
 
 
 def assert_equal_logits(model: nn.Module, reference: nn.Module, size: int) -> None:
-    """Same names, same shapes and, for equal weights, the same logits, but that the model normalises its images itself."""
+    """Both models have the same names, shapes and, with equal weights, logits.
+
+    The only difference is that our model normalises its images itself.
+    """
     state = {
         name: value
         for name, value in model.state_dict().items()
@@ -86,7 +89,7 @@ def test_convolutional_networks_are_the_field_s(architecture: str, parameters: i
 
 @pytest.mark.parametrize("width", [16, 32])
 def test_narrow_resnets_are_resnet18_with_fewer_channels(width: int) -> None:
-    """Every dimension that counts channels shrinks by the same factor; colours, classes and kernels stay."""
+    """The factor reduces all channel dimensions, but not colours, classes and kernels."""
     narrow, whole = (
         models.build(name, classes=10, size=32, mean=MEAN, std=STD).state_dict()
         for name in (f"resnet18-w{width}", "resnet18")
@@ -124,8 +127,10 @@ LAST_LAYERS = {
     "wrn-28-10": "fc",
     "wrn-34-10": "fc",
     "vit-small": "head",
-    "timm:test_vit": "head",  # its size is an argument
-    "timm:test_efficientnet": "classifier",  # and its own is not
+    # Timm takes the image size as an argument of this one.
+    "timm:test_vit": "head",
+    # This one has no such argument.
+    "timm:test_efficientnet": "classifier",
 }
 
 

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: what is read, what is refused, and that nothing in a file is run."""
+"""Weights of other programs: which files are read or refused; no code in a file is run."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ def fresh() -> nn.Module:
 
 @pytest.fixture
 def plain(prepared_model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a trained network as others would save it: without our normalisation."""
+    """Return the state dict of a trained network without our normalisation, as others save it."""
     state = prepared_model.state_dict()
     return {
         name: value.contiguous()
@@ -193,7 +193,7 @@ def test_what_poses_as_weights_is_named(
 def test_a_safetensors_file_is_told_from_archives_by_more_than_its_first_bytes(
     length: int, plain: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    """It begins with the length of its header, which may be the first bytes of a gzip or bzip2 file."""
+    """The length of its header comes first, and may look like the start of a gzip or bzip2 file."""
     content = save(plain)
     header = content[8 : 8 + int.from_bytes(content[:8], "little")]
     path = tmp_path / "weights.safetensors"
@@ -278,17 +278,18 @@ def test_weights_of_another_network_are_refused(plain: dict[str, Tensor]) -> Non
 
 
 class Fixed(nn.Module):
-    """A network that returns the class that the first pixel of an image says, in 255ths."""
+    """A network that reads the class from the first pixel of an image, in units of 1/255."""
 
     def forward(self, images: Tensor) -> Tensor:
         return nn.functional.one_hot((images[:, 0, 0, 0] * 255).round().long(), 10).float()
 
 
 def reported(validation: int, test: int) -> ImportReport:
-    """The report on a network that classifies so many of a thousand images correctly."""
+    """Return the report on a network that classifies ``hits`` of a thousand images correctly."""
 
     def split(hits: int) -> Images:
-        answers = (torch.arange(1000) >= hits).to(torch.uint8)  # 0, and then 1
+        # The label 0 is the correct one.
+        answers = (torch.arange(1000) >= hits).to(torch.uint8)
         images = answers[:, None, None, None].expand(1000, 1, 8, 8)
         return Images.of(images, torch.zeros(1000, dtype=torch.int64))
 
@@ -313,8 +314,8 @@ def test_chance_is_refused_and_little_more_is_not() -> None:
 
 
 def test_images_that_were_trained_on_are_recognised() -> None:
-    # The standard network of pyautoattack on training and test images.
+    # These are the results of pyautoattack's standard network on training and test images.
     assert reported(1000, 927).trained_on_selection
-    # A robust one on images that it was not trained on.
+    # These are the results of a robust network on images that it was not trained on.
     assert not reported(782, 770).trained_on_selection
     assert not reported(700, 900).trained_on_selection

@@ -31,7 +31,8 @@ CORRUPTIONS: tuple[CorruptionName, ...] = (
 )
 SEEDS = (0, 1, 2)
 RESNET18 = Cell("digits", "resnet18", "pgd")
-FLAT = 3  # number of the module whose MRC is zero
+# The number of the module whose MRC is zero.
+FLAT = 3
 
 
 def modules(count: int) -> list[str]:

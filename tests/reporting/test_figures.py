@@ -1,4 +1,4 @@
-"""Figures: their content is computed again from the artifacts, and must be legible on paper."""
+"""Figures agree with their artifacts and are legible on paper."""
 
 from itertools import combinations
 from pathlib import Path
@@ -80,7 +80,8 @@ def test_a_figure_needs_no_other_files_than_it_declares(
     asked = grid()
     needed = {*layout.figure_files(name, asked.scopes, asked.variants)}
     if "sweep" in layout.figure_needs(name):
-        needed |= {layout.finetuned(scope) for scope in asked.scopes}  # it exists before a sweep
+        # The fine-tuned file exists before a sweep.
+        needed |= {layout.finetuned(scope) for scope in asked.scopes}
     for seed in SEEDS:
         for file in needed:
             link = tmp_path / Run(RESNET18, seed).name / file

@@ -66,7 +66,8 @@ def check_latex(latex: str, table: Table) -> None:
     # Remove escaped letters, and formulas that consist of one sign.
     plain = re.sub(r"\$(\\[a-zA-Z]+|[-<>])\$", "", re.sub(r"\\[\\&#%_{}$]", "", latex))
     assert not re.search(r"[#_^~\"$]", plain)
-    assert not re.search(r"%(?!$)", plain, re.MULTILINE)  # at the end of a line it is intended
+    # A percent sign at the end of a line is intended.
+    assert not re.search(r"%(?!$)", plain, re.MULTILINE)
     depth = np.cumsum([(letter == "{") - (letter == "}") for letter in plain])
     assert depth.min() >= 0
     assert depth[-1] == 0

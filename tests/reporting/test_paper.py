@@ -87,7 +87,8 @@ def test_numbers_are_compared_with_those_of_the_paper(tmp_path: Path) -> None:
         ("rift", "std", False): True,
         ("rift", "std", True): True,
         ("rift", "pgd", False): False,
-        ("rift", "pgd", True): False,  # no image changed, so the interval is empty
+        # No image changed, so the interval is empty.
+        ("rift", "pgd", True): False,
     }
     assert "covers 3 of 6 published numbers" in table.caption
     assert "| cifar10, resnet18, pgd | base, Std " in markdown(table)
@@ -97,7 +98,8 @@ def test_several_seeds_have_the_interval_over_seeds(tmp_path: Path) -> None:
     for seed, standard in ((0, 8146), (3, 8046)):
         write_passes(tmp_path / Run(RESNET18, seed).name, "base", standard, 5163)
     row = by(compare(tmp_path).numbers, "variant", "metric", "is_delta")["base", "std", False]
-    half = 12.7062 * 0.5  # Student's t with one degree of freedom, times the standard error
+    # The half width is Student's t with one degree of freedom, times the standard error.
+    half = 12.7062 * 0.5
     ends = (80.96 - half, 80.96 + half)
     assert (row["low"], row["high"]) == pytest.approx(ends, abs=1e-3)
 

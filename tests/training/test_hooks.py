@@ -43,7 +43,7 @@ def run(model: nn.Module, digits: Images, regime: Regime) -> Trained:
 def test_a_regime_that_wraps_the_network_keeps_the_plain_one_bit_for_bit(
     resnet8: nn.Module, digits: Images
 ) -> None:
-    """Averaged weights and the choice of a checkpoint go through the hooks as well."""
+    """Averaged weights and the choice of a checkpoint use the hooks too."""
     before = {name: value.clone() for name, value in resnet8.state_dict().items()}
     plain = run(resnet8, digits, REGIMES["pgd"])
     resnet8.load_state_dict(before)

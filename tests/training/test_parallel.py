@@ -1,4 +1,4 @@
-"""Several processes that train together do what one does on the same batches."""
+"""Several processes train like a single one on the same batches."""
 
 import os
 import socket
@@ -36,7 +36,7 @@ def network(norm: bool) -> nn.Module:
 
 
 class Numbered(Work):
-    """A training that saves each state, whenever it asks, in a file of its own."""
+    """A training that saves each state in a separate file."""
 
     def __init__(self, folder: Path, state: State | None, *, writes: bool) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Numbered(Work):
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, and from which state on."""
+    """The training, and the state that it resumes from."""
 
     folder: Path
     digits: Images
@@ -68,7 +68,7 @@ class Case:
     resume: str = ""
 
     def train(self, group: ProcessGroup) -> None:
-        """Train; the first process writes every state, and what training ends with."""
+        """Train; the first process writes every state and the result."""
         chosen = Train(
             epochs=2,
             batch_size=self.batch_size,
@@ -131,7 +131,7 @@ def ended(case: Case, processes: int) -> dict[str, Any]:
 def test_two_processes_train_as_one_does(
     tmp_path: Path, digits: Images, regime: RegimeName, accumulate: int
 ) -> None:
-    """Without batch norm; 110 images in batches of 40 leave one of 30, which both share too."""
+    """The network has no batch norm. The last batch has 30 images, which both processes share."""
     case = Case(tmp_path, digits, regime, accumulate=accumulate)
     alone, both = (ended(case, processes) for processes in (1, 2))
     for name, value in alone["model"].items():
@@ -141,7 +141,7 @@ def test_two_processes_train_as_one_does(
 
 
 def test_two_processes_go_on_exactly_where_they_were(tmp_path: Path, digits: Images) -> None:
-    """From the eighth batch of the first epoch, the first after which they agree whether to save."""
+    """After the eighth batch, the processes decide together for the first time whether to save."""
     case = Case(tmp_path, digits, "awp", norm=True, batch_size=12)
     whole, resumed = ended(case, 2), ended(replace(case, resume="0.state"), 2)
     assert artifacts.read_state(tmp_path / "0.state", ("epoch",))["epoch"]["steps"] == 8
@@ -153,13 +153,16 @@ def test_two_processes_go_on_exactly_where_they_were(tmp_path: Path, digits: Ima
 def test_on_the_cpu_batch_norm_sees_the_share_of_each_process(
     tmp_path: Path, digits: Images
 ) -> None:
-    """Which is why networks with batch norm end elsewhere with two processes. The first step, by hand."""
+    """With two processes, a network with batch norm therefore gets different weights.
+
+    The test calculates the first step by hand.
+    """
     ended(Case(tmp_path, digits, "standard", norm=True, crop=0, images=40), 2)
     after_one = artifacts.read_state(tmp_path / "0.state", ("model",))
     batch = EpochState.begin(1, 40, generator(0, "training", torch.device("cpu"))).order
 
     def stepped(parts: Sequence[Tensor]) -> Tensor:
-        """The first weight after a step along the mean gradient of the parts."""
+        """Return the first weight after a step along the mean gradient of the parts."""
         model = network(norm=True)
         weight = model.get_parameter("0.weight")
         losses = [

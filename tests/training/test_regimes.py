@@ -1,4 +1,7 @@
-"""The losses of the regimes, weight perturbation, parts of batches, schedules and averages, each recalculated independently."""
+"""Independent calculations of losses, weight perturbation, schedules and averages.
+
+They also cover batches that are divided into parts.
+"""
 
 import copy
 import math
@@ -56,7 +59,7 @@ ADVERSARIAL = (IMAGES + 0.4 * (random(6, 1, 3, 3, seed=1) - 0.5)).clamp(0, 1)
 
 
 def scattered(model: nn.Module) -> nn.Module:
-    """The model in float64, with weights far from 0, none of them where a fresh network has it."""
+    """Return the model in float64. No weight is near 0 or near its initial value."""
     stream = seeded(2)
     with torch.no_grad():
         for parameter in model.double().parameters():
@@ -73,7 +76,10 @@ def tiny() -> nn.Module:
 
 @pytest.fixture
 def normed() -> nn.Module:
-    """A network with batch norm, in training mode, whose running statistics are far from those of its images."""
+    """Return a network with batch norm, in training mode.
+
+    Its running statistics differ clearly from the statistics of its images.
+    """
     model = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1),
         nn.BatchNorm2d(3),
@@ -106,7 +112,7 @@ def cross_entropy(probabilities: Tensor, smoothing: float) -> Tensor:
 
 
 def written_out(regime: RegimeName, clean: Tensor, attacked: Tensor, smoothing: float) -> Tensor:
-    """The loss of a regime by its definition, from the probabilities of all classes."""
+    """Return the loss of a regime by its definition, from the probabilities of all classes."""
     divergence = (clean * (clean / attacked).log()).sum(1)
     match regime:
         case "standard":
@@ -141,7 +147,7 @@ def test_a_loss_and_its_gradients_are_those_of_its_definition(
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_a_loss_rises_as_its_gradients_say(regime: RegimeName, tiny: nn.Module) -> None:
-    """Central differences along a random direction of all weights: nothing on the way is detached."""
+    """Central differences along a random direction show that no part of a loss is detached."""
 
     def loss() -> Tensor:
         return REGIMES[regime].loss(tiny, IMAGES, ADVERSARIAL, LABELS, settings_of())[0]
@@ -160,7 +166,7 @@ def test_a_loss_rises_as_its_gradients_say(regime: RegimeName, tiny: nn.Module) 
 
 @pytest.mark.parametrize("regime", ["trades", "mart", "score"])
 def test_the_clean_side_of_a_comparison_is_trained_too(regime: RegimeName, tiny: nn.Module) -> None:
-    """With the clean predictions of the comparison held fixed, the gradients would be others."""
+    """If the clean predictions of the comparison were constant, the gradients would differ."""
     found, _ = REGIMES[regime].loss(tiny, IMAGES, ADVERSARIAL, LABELS, settings_of())
     clean, attacked = tiny(IMAGES).softmax(1), tiny(ADVERSARIAL).softmax(1)
     fixed = written_out(regime, clean.detach(), attacked, 0)
@@ -173,7 +179,10 @@ def test_the_clean_side_of_a_comparison_is_trained_too(regime: RegimeName, tiny:
 
 @pytest.mark.parametrize("margin", [30.0, 200.0, 1e4])
 def test_mart_stays_finite_where_the_network_is_sure_of_a_wrong_class(margin: float) -> None:
-    """Logits (0, m, 0, 0) for class 0: log(3 + eᵐ) + log((3 + eᵐ)/3), which is 2m − log 3 where p rounds to 1."""
+    """For class 0, logits (0, m, 0, 0) give log(3 + eᵐ) + log((3 + eᵐ)/3).
+
+    This is 2m − log 3 where p rounds to 1.
+    """
     images = torch.tensor([0, margin, 0, 0]).reshape(1, 1, 2, 2)
     clean, attacked = images.clone().requires_grad_(), images.clone().requires_grad_()
     found, _ = mart.loss(nn.Flatten(), clean, attacked, torch.tensor([0]), settings_of())
@@ -185,12 +194,12 @@ def test_mart_stays_finite_where_the_network_is_sure_of_a_wrong_class(margin: fl
 
 
 def test_mart_stays_finite_where_attack_and_image_are_told_apart_for_sure() -> None:
-    """Sure of the right class when clean, and of a wrong one when attacked; and the other way round."""
+    """One image changes from surely right to surely wrong under attack, the other one reversely."""
     right, wrong = torch.tensor([300.0, 0, 0, 0]), torch.tensor([0, 300.0, 0, 0])
     clean = torch.stack([right, wrong]).reshape(2, 1, 2, 2).requires_grad_()
     attacked = torch.stack([wrong, right]).reshape(2, 1, 2, 2).requires_grad_()
     found, _ = mart.loss(nn.Flatten(), clean, attacked, torch.tensor([0, 0]), settings_of())
-    # Only the second counts as unsure, with a divergence of 300.
+    # Only the second image has a weight, and its divergence is 300.
     torch.testing.assert_close(found, torch.tensor((600 - math.log(3) + 2 * 300) / 2))
     assert all(
         gradient.isfinite().all() for gradient in torch.autograd.grad(found, [clean, attacked])
@@ -199,7 +208,7 @@ def test_mart_stays_finite_where_attack_and_image_are_told_apart_for_sure() -> N
 
 @dataclass
 class Seen:
-    """What an inner attack was called with."""
+    """The arguments of a call of an inner attack."""
 
     objective: Objective
     training: bool
@@ -275,7 +284,7 @@ def test_an_inner_attack_leaves_no_trace_in_the_model(
 
 @dataclass
 class Call:
-    """What the loss was called with, and the model at that moment."""
+    """The arguments of a call of the loss, and the state of the model at that time."""
 
     state: dict[str, Tensor]
     adversarial: Tensor
@@ -284,7 +293,7 @@ class Call:
 
 @dataclass
 class Spy:
-    """The loss of a regime, which writes down its calls."""
+    """Wraps the loss of a regime and records its calls."""
 
     regime: Regime
     calls: list[Call] = field(default_factory=list)
@@ -309,7 +318,11 @@ class Spy:
 def test_weights_are_perturbed_along_the_gradient_and_back_again(
     regime: RegimeName, normed: nn.Module
 ) -> None:
-    """Each by γ of its norm; the gradients left are those at the perturbed weights, the statistics have moved once."""
+    """Each weight moves by γ times its norm.
+
+    The remaining gradients are those at the perturbed weights, and the running statistics have
+    changed once.
+    """
     start, reference = snapshot(normed), copy.deepcopy(normed)
     spy = Spy(REGIMES[regime])
     loss, _ = BatchGradient(normed, spy.spied, settings_of(), seeded(0), ALONE)(IMAGES, LABELS, 1)
@@ -320,7 +333,8 @@ def test_weights_are_perturbed_along_the_gradient_and_back_again(
     assert all(torch.equal(value, start[name]) for name, value in at_start.state.items())
 
     def by_hand() -> Tensor:
-        if regime == "awp":  # which does not look at clean images
+        # AWP does not use clean images.
+        if regime == "awp":
             return cross_entropy(reference(at_start.adversarial).softmax(1), 0)
         return written_out(
             regime, reference(IMAGES).softmax(1), reference(at_start.adversarial).softmax(1), 0
@@ -360,7 +374,7 @@ def test_without_its_turn_a_regime_that_perturbs_weights_does_not(normed: nn.Mod
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole(
     regime: RegimeName, parts: int, tiny: nn.Module
 ) -> None:
-    """Five images, so that the parts are uneven; gradients there already are added to."""
+    """Five images give uneven parts. The step adds to existing gradients."""
     found = []
     for accumulate in (1, parts):
         tiny.zero_grad()
@@ -379,7 +393,11 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(
 def test_no_part_is_smaller_than_it_must_be(
     images: int, parts: int, sizes: list[int], tiny: nn.Module
 ) -> None:
-    """Batch norm cannot normalise one value, and processes that share batches must all compute as many parts."""
+    """The parts have nearly equal sizes.
+
+    Batch norm cannot normalise a single value, and all processes that share a batch must compute
+    the same number of parts.
+    """
     spy = Spy(REGIMES["standard"])
     step = BatchGradient(tiny, spy.spied, settings_of(accumulate=parts), seeded(0), ALONE)
     step(random(images, 1, 3, 3, seed=4), torch.zeros(images, dtype=torch.int64), 1)
@@ -448,7 +466,7 @@ BATCH, BATCHES = 10, 2
 
 
 class Watched(Work):
-    """A training whose states somebody looks at, at the end of every epoch."""
+    """A training that records its states at the end of every epoch."""
 
     def __init__(self, look: Callable[[State], None]) -> None:
         super().__init__()
@@ -460,10 +478,10 @@ class Watched(Work):
 
 @dataclass
 class Story:
-    """A training whose accuracies are told beforehand, in percent: an entry an epoch.
+    """A training with given accuracies in percent, one entry per epoch.
 
     Attributes:
-        training: on the images trained on.
+        training: on the training images.
         adversarial: of the last weights, on the selection split under PGD.
         standard: of the last weights, on the clean selection split.
         averaged: of the averaged weights, under PGD; none if there are none.
@@ -491,9 +509,9 @@ class Story:
         method: InnerName = "fgsm-rs",
         keeping: dict[str, object] | None = None,
     ) -> Trained:
-        turns = (
-            3 if self.averaged else 2
-        )  # selection split, training images, selection split with averaged weights
+        # Each epoch measures the selection split, the training images and, if there are averaged
+        # weights, the selection split with these.
+        turns = 3 if self.averaged else 2
 
         def outcomes(accuracy: int) -> Tensor:
             return torch.arange(BATCH) < BATCH * accuracy / 100
@@ -555,7 +573,7 @@ class Story:
 
 
 def rows(trained: Trained) -> list[TrainingEpoch]:
-    """The history, each of whose rows was measured under PGD too."""
+    """Return the history, and check that all rows have a PGD accuracy."""
     found = [row for row in trained.history if isinstance(row, TrainingEpoch)]
     assert len(found) == len(trained.history)
     return found
@@ -564,7 +582,7 @@ def rows(trained: Trained) -> list[TrainingEpoch]:
 def test_catastrophic_overfitting_is_told_and_the_best_epoch_stays_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From epoch 3 on PGD accuracy is less than half the best, while training accuracy has risen since."""
+    """From epoch 3, PGD accuracy is less than half of the best, but training accuracy is higher."""
     story = Story(
         training=[40, 50, 60, 80, 90],
         adversarial=[30, 50, 20, 10, 50],
@@ -584,13 +602,12 @@ def test_catastrophic_overfitting_is_told_and_the_best_epoch_stays_kept(
 @pytest.mark.parametrize(
     ("training", "adversarial", "method"),
     [
-        ([40, 60], [40, 20], "fgsm-rs"),  # half, not less
-        (
-            [40, 40],
-            [40, 10],
-            "n-fgsm",
-        ),  # training accuracy has not risen: something else went wrong
-        ([40, 60], [40, 10], "pgd"),  # trained with the attack that is measured
+        # Exactly half of the best accuracy is not less than half.
+        ([40, 60], [40, 20], "fgsm-rs"),
+        # Training accuracy did not rise, so the cause is another one.
+        ([40, 40], [40, 10], "n-fgsm"),
+        # Training uses the attack that is measured.
+        ([40, 60], [40, 10], "pgd"),
     ],
 )
 def test_other_falls_of_accuracy_are_not_called_catastrophic_overfitting(
@@ -604,7 +621,8 @@ def test_other_falls_of_accuracy_are_not_called_catastrophic_overfitting(
 @pytest.mark.parametrize(
     ("standard", "averaged", "kept"),
     [
-        ([50, 60, 60], [], 2),  # of epochs equally robust, the more accurate one is kept
+        # Of equally robust epochs, the more accurate one is kept.
+        ([50, 60, 60], [], 2),
         ([50, 50, 50], [10, 50, 10], 2),
     ],
 )
@@ -647,8 +665,10 @@ def test_averaged_weights_are_kept_where_they_are_better(
     ("keep", "level", "kept"),
     [
         ("most-robust", 0.05, 2),
-        ("most-accurate-of-equals", 0.05, 3),  # one image of ten less robust: p = 1
-        ("most-accurate-of-equals", 0.0001, 4),  # six of ten less: p = 1/32
+        # One of ten images is lost: p = 1.
+        ("most-accurate-of-equals", 0.05, 3),
+        # Six of ten images are lost: p = 1/32.
+        ("most-accurate-of-equals", 0.0001, 4),
     ],
 )
 def test_of_checkpoints_that_are_equally_robust_by_a_paired_test_the_most_accurate_is_kept(
@@ -664,7 +684,7 @@ def test_of_checkpoints_that_are_equally_robust_by_a_paired_test_the_most_accura
 def test_weights_are_perturbed_after_the_epochs_of_warm_up(
     monkeypatch: pytest.MonkeyPatch, resnet8: nn.Module, digits: Images
 ) -> None:
-    """In the second epoch of two the loss is taken twice a batch."""
+    """The second of two epochs computes the loss twice per batch."""
     monkeypatch.setattr(
         measuring, "withstands_pgd", lambda *_, **__: torch.ones(BATCH, dtype=torch.bool)
     )

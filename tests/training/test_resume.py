@@ -1,4 +1,4 @@
-"""A training that is interrupted, at any moment, ends as if it had not been."""
+"""A training can be interrupted at any time and still gives the same result."""
 
 import io
 import random
@@ -45,7 +45,7 @@ def fresh() -> nn.Module:
 
 
 class KeepEverything(Work):
-    """A training that saves after every batch, for the test to go on from each."""
+    """A training that saves after every batch, so that the test can resume from each state."""
 
     def __init__(self, state: State | None = None) -> None:
         super().__init__()
@@ -84,14 +84,19 @@ def without_times(trained: Trained) -> list[object]:
 
 
 def test_every_state_that_is_kept_leads_to_the_same_end(digits: Images) -> None:
-    """Averaged weights, perturbed weights, augmentation, noise, a falling learning rate: whatever moves is in the state."""
+    """The state contains everything that changes.
+
+    These are averaged weights, perturbed weights, augmentation, noise and the learning rate.
+    """
     work = KeepEverything()
     model, whole = run(digits, work)
     kept = work.saved
     assert len(without_times(whole)) == 3
-    assert len(kept) == 3 * (3 + 1)  # after every batch, and after every epoch
+    # Training saves after every batch and after every epoch.
+    assert len(kept) == 3 * (3 + 1)
     for number, content in enumerate(kept):
-        torch.manual_seed(number)  # another process has another global random state
+        # Another process has a different global random state.
+        torch.manual_seed(number)
         state = torch.load(io.BytesIO(content), weights_only=True)
         other, resumed = run(digits, KeepEverything(state))
         assert all(
@@ -151,7 +156,7 @@ def command(data: Path, folder: Path, *more: str) -> list[str]:
 
 
 def started(arguments: list[str], wait_for: Path) -> "subprocess.Popen[str]":
-    """Start a training and return when it has kept a state."""
+    """Start a training and return when it has saved a state."""
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not wait_for.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -162,7 +167,7 @@ def started(arguments: list[str], wait_for: Path) -> "subprocess.Popen[str]":
 
 @pytest.fixture
 def interrupted(prepared_set: Path, tmp_path: Path) -> Path:
-    """A folder with the state of a training that was killed."""
+    """Return a folder with the state of a training that was killed."""
     folder = tmp_path / "interrupted"
     process = started(command(prepared_set, folder), folder / "base.safetensors.state")
     process.kill()
@@ -183,7 +188,8 @@ def test_killed_five_times_at_random_moments_it_ends_in_the_same_bytes(
         process = subprocess.Popen(command(prepared_set, killed), stderr=subprocess.DEVNULL)
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, lasts / 8))  # five times that is less than the whole takes
+        # Five such times are less than the time of the whole training.
+        time.sleep(moments.uniform(0, lasts / 8))
         process.kill()
         assert process.wait() == -signal.SIGKILL
     done = subprocess.run(command(prepared_set, killed), check=True, capture_output=True, text=True)
@@ -206,10 +212,7 @@ def test_a_state_of_other_settings_is_refused_with_their_names(
     done = subprocess.run(others, capture_output=True, text=True)
     assert done.returncode == 1
     (message,) = (line for line in done.stderr.splitlines() if "error" in line)
-    assert (
-        "awp.gamma (was 0.01, now 0.02), seed (was 0, now 3); set these back to go on, or delete it"
-        in message
-    )
+    assert "awp.gamma (was 0.01, now 0.02), seed (was 0, now 3); restore these settings" in message
     assert "Traceback" not in done.stderr
     assert (interrupted / "base.safetensors.state").exists()
 
@@ -223,7 +226,7 @@ def test_a_state_of_other_data_is_refused(
     save(prepared_set, other, artifacts.provenance("test", {}))
     done = subprocess.run(command(prepared_set, interrupted), capture_output=True, text=True)
     assert done.returncode == 1
-    assert "was begun with other settings: inputs.data (was " in done.stderr
+    assert "was saved with other settings: inputs.data (was " in done.stderr
 
 
 def test_how_a_run_is_watched_may_change(prepared_set: Path, interrupted: Path) -> None:
@@ -257,7 +260,8 @@ def test_a_second_process_on_the_same_run_is_refused(prepared_set: Path, tmp_pat
         assert message in second.stderr
         first.send_signal(signal.SIGCONT)
         first.communicate()
-        assert first.returncode == 0  # and the first has not been disturbed
+        # The second training did not affect the first one.
+        assert first.returncode == 0
     finally:
         first.kill()
 
@@ -279,7 +283,10 @@ def test_the_history_grows_by_a_row_an_epoch(interrupted: Path, prepared_set: Pa
 def test_asked_to_stop_within_an_epoch_it_saves_and_the_next_run_ends_in_the_same_bytes(
     prepared_set: Path, tmp_path: Path
 ) -> None:
-    """Nothing is due within hours: the state after the first epoch, and that of the signal, are the only ones."""
+    """Training saves only after the first epoch and after the signal.
+
+    The next regular state would follow hours later.
+    """
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     rarely = ("--train.save_minutes", "600")
     subprocess.run(command(prepared_set, whole, *rarely), check=True, capture_output=True)

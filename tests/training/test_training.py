@@ -40,7 +40,7 @@ def run(
 
 
 def rows(trained: Trained) -> list[TrainingEpoch]:
-    """The history, each of whose rows was measured under PGD too."""
+    """Return the history, and check that all rows have a PGD accuracy."""
     found = [row for row in trained.history if isinstance(row, TrainingEpoch)]
     assert len(found) == len(trained.history)
     return found
@@ -79,7 +79,7 @@ def test_standard_training_is_kept_by_standard_accuracy(resnet8: nn.Module, digi
 def test_one_step_is_plain_sgd_with_momentum_and_weight_decay(
     resnet8: nn.Module, digits: Images
 ) -> None:
-    """One epoch of one batch in standard training, recalculated by hand."""
+    """The test calculates one epoch of one batch in standard training by hand."""
     start = snapshot(resnet8)
     data = digits.up_to(32)
     settings = Train(epochs=1, batch_size=32, learning_rate=0.1, weight_decay=0.01)
@@ -117,7 +117,8 @@ def test_images_are_attacked_in_eval_mode_and_trained_on_in_training_mode(
     resnet8: nn.Module, digits: Images
 ) -> None:
     seen: list[tuple[bool, Tensor]] = []
-    resnet8.register_forward_pre_hook(  # before that of normalisation
+    # This hook must run before the normalisation.
+    resnet8.register_forward_pre_hook(
         lambda module, inputs: seen.append((module.training, inputs[0].detach())), prepend=True
     )
     statistics = snapshot(resnet8)["bn1.running_mean"]
@@ -136,9 +137,8 @@ def test_images_are_attacked_in_eval_mode_and_trained_on_in_training_mode(
 
 def test_a_loss_that_is_no_longer_finite_stops_training(resnet8: nn.Module, digits: Images) -> None:
     def breaks(model: nn.Module, images: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-        breaks_now = (
-            int(resnet8.get_buffer("bn1.num_batches_tracked")) == 4
-        )  # the second batch of the second epoch
+        # The loss breaks in the second batch of the second epoch.
+        breaks_now = int(resnet8.get_buffer("bn1.num_batches_tracked")) == 4
         logits = model(images)
         return logits.sum() * (math.nan if breaks_now else 1e-6), logits
 

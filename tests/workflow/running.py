@@ -1,4 +1,4 @@
-"""The repository's workflow, run in a folder of its own on a small configuration."""
+"""Runs the workflow of the repository in a separate folder, with a small configuration."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ RUN = Path("results/tiny/runs/digits/resnet8/pgd/seed0")
 
 
 class Workflow:
-    """A folder of its own that the repository's workflow runs in."""
+    """A separate folder in which the workflow of the repository runs."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
         self.repository, self.folder = repository, folder
@@ -69,7 +69,7 @@ class Workflow:
         )
 
     def jobs(self, configuration: Configuration) -> dict[str, int]:
-        """Say which jobs a dry run lists."""
+        """Return the jobs that a dry run lists."""
         answer = self(configuration, "--dry-run")
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return {

@@ -1,4 +1,4 @@
-"""The workflow without a finished experiment: shipped configurations, refusals, and its own form."""
+"""The workflow without results: shipped configurations, refusals and code style."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(
     repository: Path, tmp_path: Path
 ) -> None:
     configuration = shipped(repository, "regimes-demo")
-    # Half of the epochs, and bases only, to save time: robust they are by then.
+    # To save time, the test trains only bases, with half of the epochs. They are robust by then.
     configuration["train"] |= {"epochs": 8, "milestones": [7]}
     configuration["evaluate"]["pgd"] = {"restarts": 1}
     regimes = configuration["grid"]["regimes"]

@@ -1,4 +1,4 @@
-"""The whole pipeline, small, by Snakemake: real images, every stage, every artifact."""
+"""A small run of the whole workflow: real images, every stage, every artifact."""
 
 import json
 import re
@@ -80,13 +80,14 @@ def test_results_agree_with_the_outcomes_of_every_example(workflow: Workflow) ->
 def test_severities_that_are_named_have_the_outcomes_that_they_have_among_all(
     workflow: Workflow,
 ) -> None:
-    """And outcomes say which images and severities they are of."""
+    """The outcomes also contain their images and severities."""
     data, run = workflow.folder / "results/tiny/data/digits", workflow.folder / RUN
     corrupted = ",".join(
         str(data / f"corrupted/{name}.npy") for name in ("contrast", "gaussian_noise")
     )
-    words = f"--weights {run}/base.safetensors --data {data}/prepared.safetensors --corrupted {corrupted}"
-    words += " --evaluate.ood.corruptions contrast,gaussian_noise --evaluate.ood.severities 2,5 --evaluate.ood.images 50"
+    words = f"--weights {run}/base.safetensors --data {data}/prepared.safetensors"
+    words += f" --corrupted {corrupted} --evaluate.ood.corruptions contrast,gaussian_noise"
+    words += " --evaluate.ood.severities 2,5 --evaluate.ood.images 50"
     words += f" --output {workflow.folder}/some.csv --outcomes {workflow.folder}/some.npz"
     command = [sys.executable, "-m", "rift", "evaluate", "ood", *words.split()]
     subprocess.run(command, check=True, capture_output=True)
@@ -142,7 +143,8 @@ IMPORTED: Configuration = {
 def test_a_base_is_trained_or_imported_as_its_run_says(workflow: Workflow) -> None:
     jobs = workflow.jobs(IMPORTED)
     assert (jobs["train"], jobs["import_base"], jobs["criticality"]) == (1, 1, 2)
-    assert jobs["figure"] == EVERY_FIGURE["figure"] - 1  # an imported base has no training to draw
+    # An imported base has no training history to draw.
+    assert jobs["figure"] == EVERY_FIGURE["figure"] - 1
     run = Path("results/imported/runs/digits/resnet8/pgd/seed1")
     answer = workflow(IMPORTED, str(run / "base.safetensors"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -166,7 +168,7 @@ def test_a_base_that_is_to_be_imported_is_never_trained_instead(workflow: Workfl
 
 
 def figures(*needs: str) -> dict[str, int]:
-    """Figures of a cell that need one of these."""
+    """Return the figures of a cell that need one of these artifacts."""
     of_cells = [name for name in get_args(FigureName) if name not in DATASET_FIGURES]
     return {"figure": sum(not {*needs}.isdisjoint(figure_needs(name)) for name in of_cells)}
 
@@ -251,7 +253,7 @@ def test_a_changed_setting_reruns_its_stage_and_what_follows(
 
 
 def test_printed_commands_can_be_run_by_hand(workflow: Workflow, tmp_path: Path) -> None:
-    """And modules in three shards give the table of one, byte for byte but for the note of where it comes from."""
+    """Three shards give the same table as a single one, except for its provenance."""
     answer = workflow(TINY, "--dry-run", "--forcerun", "criticality_shard", "--printshellcmds")
     (command,) = re.findall(r"rift criticality .*(?= > )", answer.stdout + answer.stderr)
     (output,) = re.findall(r"--output (\S+)", command)
@@ -281,7 +283,8 @@ def test_printed_commands_can_be_run_by_hand(workflow: Workflow, tmp_path: Path)
                 )
             )
         run(
-            f"rift merge criticality --shards {','.join(map(str, parts))} --output {tmp_path / 'again.csv'}"
+            f"rift merge criticality --shards {','.join(map(str, parts))} "
+            f"--output {tmp_path / 'again.csv'}"
         )
         assert (tmp_path / "again.csv").read_bytes() == before
 
@@ -327,7 +330,7 @@ def test_the_report_shows_every_table_and_figure(workflow: Workflow, tmp_path: P
 
 
 def look_at_the_report(browser: Browser, page: Path) -> None:
-    """The first page, then every table and figure in its turn, as if its button had been clicked."""
+    """Open the first page, then every table and figure, like a click on its button."""
     browser.open(page)
     browser.wait("document.querySelector('#rift-overview img')?.naturalWidth > 1000")
     text = browser.run("document.body.innerText")
@@ -339,7 +342,8 @@ def look_at_the_report(browser: Browser, page: Path) -> None:
     for path in browser.run("Object.keys(results)"):
         browser.run(f"new ToggleViewManager(app).handleSelectedResult({json.dumps(path)})")
         if path.endswith(".html"):
-            this_one = f"location.href.length === {browser.run(f'results[{json.dumps(path)}].data_uri.length')}"
+            length = browser.run(f"results[{json.dumps(path)}].data_uri.length")
+            this_one = f"location.href.length === {length}"
             browser.wait(f"{this_one} && document.readyState === 'complete'", browser.frame)
             assert browser.run("document.querySelector('tbody tr') !== null", browser.frame())
             if "/tables/" in path:
@@ -355,7 +359,7 @@ def look_at_the_report(browser: Browser, page: Path) -> None:
     assert len(browser.run("Object.keys(results)")) == 1 + len(get_args(TableName)) + len(
         get_args(FigureName)
     )
-    # Snakemake's report says of one of its own libraries that it should have been built otherwise.
+    # Snakemake's report warns about the form of one of its own libraries.
     assert [
         text for text in browser.complaints if "cdn.tailwindcss.com should not be used" not in text
     ] == []
@@ -365,7 +369,10 @@ def look_at_the_report(browser: Browser, page: Path) -> None:
 def test_an_evaluation_is_gathered_from_any_number_of_shards_into_the_same_bytes(
     workflow: Workflow,
 ) -> None:
-    """The last of the tests that share a folder: how the shards were divided is among what Snakemake remembers."""
+    """This must be the last test that uses the shared folder.
+
+    Snakemake records the number of shards there.
+    """
     folder = workflow.folder / RUN / "evaluation/base"
     names = ("adversarial.json", "adversarial.npz")
     before = [(folder / name).read_bytes() for name in names]

@@ -9,14 +9,16 @@ from rift.layout import Cell, Run
 
 try:
     for path in workflow.configfiles:
-        rift.config.load(Path(path))  # stricter than Snakemake, which uses the last of repeated keys
+        # This is stricter than Snakemake, which uses the last of repeated keys.
+        rift.config.load(Path(path))
     experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
 except RiftError as error:
     raise WorkflowError(str(error)) from None
 
 grid = experiment.grid
 results = f"results/{experiment.experiment}"
-# An environment variable, not a flag: where data sets are changes no result, and must re-run nothing.
+# This is an environment variable and not a flag, because the place of data sets changes no result
+# and must not re-run jobs.
 os.environ["RIFT_DATA"] = str(experiment.data.folder)
 
 
@@ -45,7 +47,10 @@ def settings_of(wildcards):
 
 
 def flags(*sections):
-    """Return a function for `params` that writes settings of a run as flags: a changed setting re-runs the job."""
+    """Return a function for `params` that writes settings of a run as flags.
+
+    A changed setting re-runs the job.
+    """
     return lambda wildcards: experiment.flags(wildcards.run, *sections)
 
 

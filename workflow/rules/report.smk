@@ -1,4 +1,5 @@
-# One file per job represents all of its outputs: a grid has thousands, and Snakemake checks every one.
+# One file per job represents all of its outputs, because a grid has thousands of them and Snakemake
+# checks every one.
 rule table:
     input:
         below_runs(

@@ -13,7 +13,8 @@ rule train:
     wildcard_constraints:
         run=names(run.name for run in experiment.trained),
     threads: 1
-    # gpu is what the job occupies. The settings below it change no result: as resources, a change of them re-runs nothing.
+    # The job occupies `gpu`. The settings below it change no result. They are resources, so that a
+    # change of them does not re-run the job.
     resources:
         gpu=lambda wildcards: settings_of(wildcards).train.processes,
         mem_mb=8000,
