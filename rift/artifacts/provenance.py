@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,10 +64,16 @@ def commit() -> str | None:
     repository = Path(__file__).resolve().parents[2]
     if not (repository / ".git").exists():
         return None
+    # GIT_DIR and the like, which hooks set, would lead to another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(repository), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
         found = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, check=True
+            [*command, "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -68,8 +68,8 @@ def parse(content: object, source: str) -> Experiment:
             f"{source}: must be a mapping with the keys {', '.join(Experiment.model_fields)}"
         )
     try:
-        # In JSON, strict validation accepts a list as a tuple, but still refuses "10", 10.0 and true
-        # as 10.
+        # In JSON, strict validation accepts a list as a tuple, but still refuses "10", 10.0 and
+        # true as 10.
         text = json.dumps(content, default=str)
         protocol = content.get("protocol")
         if isinstance(protocol, str) and protocol in PROTOCOLS:

@@ -24,6 +24,26 @@ def described(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in facts["provenance"].items() if key != "content"}
 
 
+def test_the_commit_is_that_of_the_package_and_not_of_a_repository_that_git_is_told(
+    tmp_path: Path,
+) -> None:
+    for words in (["init"], ["commit", "--allow-empty", "--message", "other"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+    program = "from rift import artifacts; print(artifacts.provenance('test', {})['commit'])"
+
+    def commit(**variables: str) -> str:
+        environment = {**os.environ, **variables}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    git = {"GIT_DIR": str(tmp_path / ".git"), "GIT_WORK_TREE": str(tmp_path)}
+    assert commit(**git).removesuffix("-dirty") == commit().removesuffix("-dirty")
+
+
 def test_a_changed_value_is_found_when_it_is_read(tmp_path: Path) -> None:
     weights, result, table = (tmp_path / name for name in ("a.safetensors", "a.json", "a.csv"))
     artifacts.write_weights(weights, {"w": torch.ones(100)}, SOURCE)

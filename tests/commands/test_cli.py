@@ -105,10 +105,10 @@ def test_wrong_flags_are_all_said_at_once(tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert answer.stderr.splitlines() == [
         "rift train: 4 problems",
-        "  --architecture: is missing",
+        "  --architecture: is missing; add it",
         "  --train.epochs: Input should be greater than or equal to 1 (found '0')",
         "  --attack.eps: Input should be less than or equal to 1 (found '2')",
-        "  --history: is missing",
+        "  --history: is missing; add it",
     ]
     assert list(tmp_path.iterdir()) == []
 
