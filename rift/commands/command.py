@@ -84,17 +84,27 @@ class Command(BaseModel):
                 yield from ((f"{name}.{number}", path) for number, path in enumerate(value))
 
     def check_outputs(self) -> None:
-        """Check that all outputs can be written.
+        """Check that all outputs can be written, and that none replaces an input.
 
         Raises:
-            RiftError: an output cannot be written, or two outputs are the same file.
+            RiftError: an output cannot be written, is an input, or is the file of another output.
         """
+        read = {path.resolve() for path in self.files_read()}
         seen: set[Path] = set()
         for _, path in self.paths(OUTPUT):
             artifacts.check_writable(path)
-            if path in seen:
+            if path.resolve() in read:
+                raise RiftError(
+                    f"{path}: is an input, which the output would replace; choose"
+                    " another path for the output"
+                )
+            if path.resolve() in seen:
                 raise RiftError(f"{path}: is the path of two outputs; choose different paths")
-            seen.add(path)
+            seen.add(path.resolve())
+
+    def files_read(self) -> list[Path]:
+        """Return the paths of all files that the command reads."""
+        return [path for _, path in self.paths(INPUT)]
 
     def inputs(self) -> dict[str, str]:
         """Return the digest of the content of every input, by field name.

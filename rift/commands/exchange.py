@@ -9,6 +9,7 @@ from rift import artifacts, config
 from rift.commands.command import (
     Command,
     Device,
+    Input,
     Output,
     PreparedSet,
     expected_spec,
@@ -56,6 +57,10 @@ class Import(Command):
         # The model of the configuration checks which settings the weights allow.
         _ = self.base
         return self
+
+    def files_read(self) -> list[Path]:
+        """Return the paths of the data set and of the weight file."""
+        return [*super().files_read(), *map(Path, self.base.files)]
 
     def settings_for_provenance(self) -> dict[str, Any]:
         """Return the settings; the digest of a weight file replaces its name."""
@@ -139,7 +144,7 @@ class Export(Command):
 
     stage = "export"
 
-    weights: Path = Field(
+    weights: Input[Path] = Field(
         description="Weights to export (.safetensors), for example base or selected."
     )
     output: Output[Path] = Field(

@@ -97,16 +97,22 @@ class Train(Command):
         settings = super().settings_for_provenance()
         return {name: value for name, value in settings.items() if name not in foreign}
 
+    def files_read(self) -> list[Path]:
+        """Return the paths of the data set and of the initial weights."""
+        return [*super().files_read(), *self._initial]
+
+    @property
+    def _initial(self) -> list[Path]:
+        init = self.train.init
+        return [] if init is None else [*map(Path, config.ImportedBase(weights=init).files)]
+
     def inputs(self) -> dict[str, str]:
         """Return the digests of the data set and of the initial weights.
 
         Raises:
             RiftError: an input cannot be read.
         """
-        files = (
-            [] if self.train.init is None else config.ImportedBase(weights=self.train.init).files
-        )
-        initial = {f"init.{path}": artifacts.content_digest(Path(path)) for path in files}
+        initial = {f"init.{path}": artifacts.content_digest(path) for path in self._initial}
         return {**super().inputs(), **initial}
 
     def run(self) -> None:

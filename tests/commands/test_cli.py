@@ -364,6 +364,63 @@ def test_a_results_folder_that_cannot_be_written_is_named(folder: Path, tmp_path
     ]
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_an_output_never_replaces_an_input(link: bool, folder: Path, tmp_path: Path) -> None:
+    data = folder / "digits.safetensors"
+    output = tmp_path / "link.safetensors" if link else data
+    if link:
+        output.symlink_to(data)
+    before = data.read_bytes()
+    commands = (
+        ("export", "--weights", data, "--output", output),
+        (
+            "import",
+            "--weights",
+            data,
+            "--data",
+            data,
+            "--architecture",
+            "resnet8",
+            "--output",
+            output,
+            "--manifest",
+            tmp_path / "m.json",
+        ),
+        (
+            "train",
+            "--data",
+            data,
+            "--architecture",
+            "resnet8",
+            "--history",
+            tmp_path / "h.csv",
+            "--output",
+            output,
+        ),
+        (
+            "train",
+            "--data",
+            tmp_path / "d",
+            "--architecture",
+            "resnet8",
+            "--train.init",
+            data,
+            "--history",
+            tmp_path / "h.csv",
+            "--output",
+            output,
+        ),
+    )
+    for words in commands:
+        answer = rift(*words)
+        assert answer.returncode == 1
+        assert answer.stderr == (
+            f"rift: error: {output}: is an input, which the output would replace; choose another"
+            " path for the output\n"
+        )
+    assert data.read_bytes() == before
+
+
 def test_one_path_for_two_outputs_is_refused(tmp_path: Path) -> None:
     answer = rift(
         "prepare", "--dataset", "digits", "--output", tmp_path / "x", "--manifest", tmp_path / "x"
