@@ -546,7 +546,7 @@ def test_outcomes_are_for_a_whole_evaluation_alone(
     weights: Path, prepared_set: Path, tmp_path: Path
 ) -> None:
     fields = evaluation(weights, prepared_set, tmp_path)
-    with pytest.raises(ValueError, match="is written by rift merge adversarial"):
+    with pytest.raises(ValueError, match="rift merge adversarial writes it"):
         EvaluateAdversarial(**fields, shard="1/2")
     with pytest.raises(ValueError, match="is required without --shard"):
         EvaluateAdversarial(**{**fields, "outcomes": None})
