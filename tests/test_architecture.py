@@ -109,7 +109,7 @@ def test_some_modules_do_without_torch(module: str) -> None:
 def test_no_file_and_no_function_is_too_long_to_read(repository: Path) -> None:
     for path in sources(repository):
         text = path.read_text()
-        assert len(text.splitlines()) <= 350, path
+        assert len(text.splitlines()) <= 400, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno is not None
