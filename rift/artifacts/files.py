@@ -18,8 +18,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``, and rename it to ``path`` at the end.
 
     After an exception, the temporary file is removed and ``path`` stays as it was. The content is
-    on the disk before the rename, so that a power failure leaves the old file or the new one. A
-    link stays a link, and the file that it points to is replaced.
+    flushed to the disk before the rename, against a power failure in between. A link stays a link,
+    and the file that it points to is replaced.
 
     Raises:
         RiftError: the folder cannot be created or written to, the disk is full, or the path is

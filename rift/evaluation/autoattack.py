@@ -9,7 +9,7 @@ from rift.errors import RiftError
 from rift.evaluation.blocks import ALL, Share, blocks_of_shard
 from rift.models.modes import inference
 from rift.progress import Progress, no_progress
-from rift.seeds import generator
+from rift.seeds import generator, global_numbers_kept
 from rift.thirdparty import redirect_messages
 
 CLEAN = "clean"
@@ -88,8 +88,7 @@ def evaluate_autoattack(
         shown = {} if robust is None else {"robust_accuracy": 100 * robust}
         progress(work.done, len(steps), note, **shown)
 
-    random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with inference(model), random, redirect_messages(report, "auto-attack"):
+    with inference(model), global_numbers_kept(device), redirect_messages(report, "auto-attack"):
         runner = Runner(
             ContiguousInputs(model), norm="Linf", eps=eps, version="standard", device=device
         )

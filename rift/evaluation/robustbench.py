@@ -18,7 +18,7 @@ from rift.evaluation.autoattack import CLEAN, ContiguousInputs, evaluate_autoatt
 from rift.evaluation.blocks import survived
 from rift.models.modes import inference
 from rift.progress import Progress, hidden, no_progress
-from rift.seeds import generator
+from rift.seeds import generator, global_numbers_kept
 from rift.thirdparty import OldAutoAttack, prepare_robustbench, redirect_messages
 
 TOLERANCE = 0.02
@@ -89,8 +89,8 @@ def robustbench_of(
         progress(0, 1, f"robustbench: {line}")
 
     network = ContiguousInputs(model)
-    random = torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else [])
-    with inference(model), random, torch.no_grad(), redirect_messages(say, "auto-attack"):
+    numbers = global_numbers_kept(images.device)
+    with inference(model), numbers, torch.no_grad(), redirect_messages(say, "auto-attack"):
         if (classes := network(images[:1]).shape[1]) < 10:
             raise RiftError(
                 "RobustBench's standard AutoAttack needs at least 10 classes, and the model has"

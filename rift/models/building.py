@@ -10,6 +10,7 @@ from rift.errors import RiftError
 from rift.models.architectures import ARCHITECTURES
 from rift.models.architectures.transformers import timm_network
 from rift.models.normalisation import normalize_inputs
+from rift.seeds import global_numbers_kept
 
 
 def build(
@@ -34,7 +35,7 @@ def build(
     Raises:
         RiftError: the architecture does not exist, or does not support images of this size.
     """
-    with torch.random.fork_rng(devices=[]):
+    with global_numbers_kept(torch.device("cpu")):
         # Only the CPU generator is seeded: torch.manual_seed would also seed every GPU.
         torch.default_generator.manual_seed(seed)
         model = network(architecture, classes=classes, channels=len(mean), size=size)
