@@ -1,6 +1,6 @@
-"""Robust critical fine-tuning of adversarially trained classifiers.
+"""Robust critical fine-tuning (RiFT) of adversarially trained classifiers.
 
-It raises the accuracy at no cost in robustness.
+RiFT improves the standard accuracy without a loss of adversarial robustness.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Import of bases: weights from a file or from RobustBench's zoo, loaded and checked."""
+"""Import of bases: weights from a file or the RobustBench model zoo, loaded and checked."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from rift.models.state import snapshot, without_normalisation
 from rift.progress import Progress, no_progress
 
 IMPORT_IMAGES = 1000
-"""Number of images per split on which imported weights are evaluated."""
+"""Number of images per split for the evaluation of imported weights."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Imported:
     """A model with imported weights.
 
     Attributes:
-        model: model in eval mode.
+        model: model with the weights, in eval mode.
         spec: specification of the model.
         facts: key, prefix and ignored entries of the file, and origin and values of the
             normalisation, as JSON values.
@@ -43,10 +43,10 @@ class ImportReport:
 
     Attributes:
         outcomes: whether each image is classified correctly, by split: bool, N.
-        other_normalization: accuracy on validation images with the other normalisation, in percent;
-            None if the file contains the normalisation.
-        trained_on_selection: whether the model is so much more accurate on the validation images
-            than on the test images that it must have been trained on them.
+        other_normalization: accuracy on the validation images with the other normalisation, in
+            percent; None if the user did not set the normalisation.
+        trained_on_selection: whether the accuracy on the validation images is significantly higher
+            than on the test images, which indicates that the model was trained on them.
     """
 
     outcomes: dict[str, Tensor]
@@ -60,7 +60,7 @@ class ImportReport:
         return other is not None and other > percent(self.outcomes["validation"])
 
     def facts(self) -> dict[str, Any]:
-        """Return the report as JSON values; accuracies in percent."""
+        """Return the report as JSON values, with accuracies in percent."""
         return {
             "accuracy": {name: percent(hits) for name, hits in self.outcomes.items()},
             "images": {name: len(hits) for name, hits in self.outcomes.items()},
@@ -70,19 +70,19 @@ class ImportReport:
 
 
 def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Tensor) -> Imported:
-    """Build a model with imported weights.
+    """Return a model with imported weights.
 
     Args:
-        base: source of the weights, and the user's setting of their normalisation.
+        base: source of the weights, and the normalisation that the user set.
         like: specification of the expected model, with the mean and standard deviation of the data
             set.
-        dataset: name of the data set; RobustBench's zoo has separate lists per data set.
-        images: some images, float32 in [0, 1], N×C×H×W, on which rift's model and RobustBench's
-            must agree.
+        dataset: name of the data set, which selects the list of networks in RobustBench.
+        images: images on which the models of rift and RobustBench must agree, float32 in [0, 1],
+            N×C×H×W; used only for weights from RobustBench.
 
     Raises:
-        RiftError: the weights cannot be read, do not fit, or their normalisation is unknown; or the
-            model computes other logits than RobustBench's.
+        RiftError: the weights cannot be read or do not fit, their normalisation is unknown or
+            set twice, or the logits differ from those of the RobustBench model.
     """
     asked: Literal["dataset", "none"] | None
     source = f"{base.weights}: as {like.architecture}"
@@ -91,7 +91,7 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
         name = base.weights.removeprefix(ROBUSTBENCH)
         reference = robustbench.load_robustbench(name, dataset)
         fitted, key = weight_files.match_names(reference.state_dict(), model, source), ""
-        # The zoo's networks take images in [0, 1]; any normalisation is part of their weights.
+        # RobustBench networks take images in [0, 1]; a normalisation is part of their weights.
         asked = "none" if fitted.mean is None else None
     else:
         reference = None
@@ -121,19 +121,19 @@ def check_imported(
     source: str,
     progress: Progress = no_progress,
 ) -> ImportReport:
-    """Measure the accuracy of imported weights, and reject them if it may be chance.
+    """Return the accuracy of imported weights, after a check that it is above chance.
 
     Args:
         imported: imported model, on the device of the images.
-        splits: images of the splits ``validation`` and ``test``.
+        splits: images by split, for ``validation`` and ``test``.
         like: specification of the expected model, with the mean and standard deviation of the data
             set.
         asked: normalisation that the user set, or None.
-        source: name of the weights, for messages.
-        progress: called after every batch.
+        source: name of the weights, for error messages.
+        progress: function that is called after every batch.
 
     Raises:
-        RiftError: the accuracy is not clearly above chance.
+        RiftError: the accuracy on a split is at most five standard errors above chance.
     """
     outcomes = {
         name: correct(imported.model, images, progress=progress) for name, images in splits.items()
@@ -150,12 +150,15 @@ def check_imported(
 
 
 def imported_state(imported: Imported) -> dict[str, Tensor]:
-    """Return a copy of the state dict."""
+    """Return a copy of the state dict of an imported model."""
     return snapshot(imported.model)
 
 
 def _with_other_normalization(model: nn.Module, spec: ModelSpec, like: ModelSpec) -> nn.Module:
-    """Return a copy of a model with the other normalisation: none, or that of the data set."""
+    """Return a copy of a model with the alternative normalisation.
+
+    The copy uses the normalisation of the data set if the model has none, and none otherwise.
+    """
     channels = len(spec.mean)
     none = ModelSpec(
         spec.architecture, spec.classes, spec.size, (0.0,) * channels, (1.0,) * channels
@@ -178,18 +181,19 @@ def _check_above_chance(outcomes: Tensor, classes: int, source: str) -> None:
     accuracy, least = percent(outcomes), 100 * (chance + 5 * error)
     if accuracy <= least:
         raise RiftError(
-            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which may"
-            f" be chance ({100 * chance:.2f}% on average, up to {least:.2f}% by luck); set"
-            " another normalization or data set, or check that the weights are trained"
+            f"{source}: classifies {accuracy:.2f}% of {len(outcomes)} images correctly, which is"
+            f" not clearly above chance (random guessing gives {100 * chance:.2f}% on average and"
+            f" up to {least:.2f}%); set another normalization or data set, or check that the"
+            " weights are trained"
         )
 
 
 def _is_better(outcomes: Tensor, unseen: Tensor) -> bool:
-    """Return whether a model is more accurate on some images by more than four standard errors.
+    """Return whether the accuracy is more than four standard errors above that on unseen images.
 
     Args:
         outcomes: outcomes on images that may have been used for training: bool, N.
-        unseen: outcomes on images of the same kind that were not used: bool, M.
+        unseen: outcomes on images from the same distribution that were not used: bool, M.
     """
     known, unknown = outcomes.double().mean(), unseen.double().mean()
     share = torch.cat([outcomes, unseen]).double().mean()

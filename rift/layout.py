@@ -1,14 +1,14 @@
 """Names of runs, and paths of all artifacts of an experiment.
 
-The run of a trained or imported base is named ``runs/DATASET/ARCHITECTURE/REGIME/seedN``. The run
-of a base that is transferred to another data set is named
-``transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN``. The name is also the folder of the run's
-artifacts, below ``results/NAME``. The rules of the workflow contain the same paths; a test compares
-them.
+A run with a trained or imported base is named ``runs/DATASET/ARCHITECTURE/REGIME/seedN``. A run
+that transfers a base to another data set is named
+``transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN``. The name is also the path of the run's
+folder, relative to the experiment folder ``results/NAME``. The workflow rules repeat these paths,
+and a test compares them.
 
 The functions from ``finetuned`` to ``outcomes`` and the constants ``BASE`` to ``CRITICALITY`` give
-paths relative to the folder of a run. All other paths are relative to the folder of the experiment,
-unless a docstring says otherwise.
+paths relative to the run folder. All other paths are relative to the experiment folder, unless a
+docstring says otherwise.
 """
 
 import re
@@ -25,14 +25,15 @@ TRAINING = "training.csv"
 IMPORTED = "imported.json"
 CRITICALITY = "criticality.csv"
 
-# Patterns of the folders of all trained and imported runs, and of the evaluations of a run.
+# Glob patterns for the folders of all trained and imported runs, and for the evaluation folders of
+# a run.
 RUN_FOLDERS = "runs/*/*/*/seed*"
 EVALUATION_FOLDERS = "evaluation/*"
 
 Evaluation = Literal["standard", "ood", "adversarial"]
 
 Need = Literal["training", "criticality", "sweep", "standard", "ood", "adversarial"]
-# Kinds of results that a figure of a cell shows. A figure without an entry needs DEFAULT_NEEDS.
+# Kinds of results that each figure of a cell needs. A figure without an entry needs DEFAULT_NEEDS.
 FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
     "interpolation": ("sweep",),
     # This figure marks the modules that were fine-tuned.
@@ -44,8 +45,8 @@ FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
 # ``training`` is not included, because an imported base has no training history.
 DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "adversarial")
 
-# Patterns of the benchmark files of a stage, below the benchmark folder of a run. Every shard has a
-# file of its own.
+# Glob patterns for the benchmark files of each stage, relative to the benchmark folder of a run.
+# Every shard writes its own file.
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "train": ("train.tsv",),
     "import": ("import.tsv",),
@@ -67,7 +68,7 @@ class Cell(NamedTuple):
     Attributes:
         dataset: name of the data set, or ``SOURCE-to-TARGET`` for a transfer.
         architecture: name of the architecture.
-        regime: training regime, or the method of a transfer.
+        regime: name of the training regime, or of the method of a transfer.
     """
 
     dataset: str
@@ -76,7 +77,7 @@ class Cell(NamedTuple):
 
     @property
     def kind(self) -> Literal["runs", "transfers"]:
-        """Return the first folder in the names of its runs."""
+        """Return the first folder in the names of the cell's runs."""
         return "transfers" if TO in self.dataset else "runs"
 
     @property
@@ -86,7 +87,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the common beginning of the names of its runs."""
+        """Return the part of the name that all runs of the cell share."""
         return "/".join((self.kind, *self))
 
 
@@ -103,23 +104,23 @@ class Run(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> "Run":
-        """Return the run that has a name.
+        """Return the run with the given name.
 
         Raises:
-            RiftError: the text is not the name of a run.
+            RiftError: the name is not a valid name of a run.
         """
         match = _RUN.match(name)
         if match is None:
             raise RiftError(
-                f"{name}: is not the name of a run; name it runs/DATASET/ARCHITECTURE/REGIME/seedN"
+                f"{name}: is not the name of a run; use runs/DATASET/ARCHITECTURE/REGIME/seedN"
                 " or transfers/SOURCE-to-TARGET/ARCHITECTURE/METHOD/seedN"
             )
         kind, *cell, seed = match.groups()
         run = cls(Cell(*cell), int(seed))
         if run.cell.kind != kind:
             raise RiftError(
-                f"{name}: {kind} cannot contain {run.cell.dataset}; only transfers contain a data"
-                f" set with {TO}"
+                f"{name}: {kind} cannot contain {run.cell.dataset}; use transfers for data sets"
+                f" with {TO} in their name, and runs for all others"
             )
         return run
 
@@ -130,12 +131,12 @@ def prepared(dataset: str) -> str:
 
 
 def manifest(dataset: str) -> str:
-    """Return the path of the manifest of a prepared data set."""
+    """Return the path of the manifest for a prepared data set."""
     return f"data/{dataset}/manifest.json"
 
 
 def corrupted(dataset: str, corruption: str) -> str:
-    """Return the path of the corrupted test images; a JSON file of the same name is next to it."""
+    """Return the path of the corrupted test images, next to a JSON file of the same name."""
     return f"data/{dataset}/corrupted/{corruption}.npy"
 
 
@@ -145,7 +146,7 @@ def finetuned(scope: str) -> str:
 
 
 def finetuning(scope: str) -> str:
-    """Return the path of the history of fine-tuning."""
+    """Return the path of the fine-tuning history of a scope."""
     return f"{scope}/finetuning.csv"
 
 
@@ -155,17 +156,17 @@ def sweep(scope: str) -> str:
 
 
 def selected(scope: str) -> str:
-    """Return the path of the weights that were selected on the sweep."""
+    """Return the path of the weights that were selected from the sweep."""
     return f"{scope}/selected.safetensors"
 
 
 def selection(scope: str) -> str:
-    """Return the path of the selection."""
+    """Return the path of the report on the selection from the sweep."""
     return f"{scope}/selection.json"
 
 
 def weights(variant: str) -> str:
-    """Return the path of the weights of a variant: of the base, or those selected for a scope."""
+    """Return the path of a variant's weights: the base, or the weights selected for a scope."""
     return BASE if variant == "base" else selected(variant)
 
 
@@ -175,7 +176,7 @@ def result(variant: str, evaluation: Evaluation) -> str:
 
 
 def outcomes(variant: str, evaluation: Evaluation) -> str:
-    """Return the path of the outcomes of an evaluation per image."""
+    """Return the path of the outcomes per image of an evaluation."""
     return f"evaluation/{variant}/{evaluation}.npz"
 
 
@@ -198,7 +199,7 @@ def figure_needs(name: str) -> tuple[Need, ...]:
 def figure_files(
     name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the files that a figure needs, below the folder of a run.
+    """Return the paths of the files that a figure of a cell needs, relative to the run folder.
 
     Args:
         name: name of the figure.
@@ -218,21 +219,21 @@ def figure_files(
 
 
 def benchmarks(run: Run, stage: str, part: str = "") -> tuple[str, ...]:
-    """Return the patterns of the benchmark files of a stage of a run.
+    """Return the glob patterns for the benchmark files of a stage of a run.
 
     Args:
-        run: run whose stage was benchmarked.
+        run: run that contains the stage.
         stage: key of ``BENCHMARKS``.
-        part: scope or variant, if the stage runs once for each.
+        part: scope or variant, for a stage that runs once per scope or variant.
     """
     return tuple(f"benchmarks/{run.name}/{file.format(part=part)}" for file in BENCHMARKS[stage])
 
 
 def preparation_benchmark(dataset: str) -> str:
-    """Return the path of the benchmark file of the preparation of a data set."""
+    """Return the path of the benchmark file for the preparation of a data set."""
     return f"benchmarks/data/{dataset}/prepare.tsv"
 
 
 def corruption_benchmark(dataset: str, corruption: str) -> str:
-    """Return the path of the benchmark file of one corruption of a data set."""
+    """Return the path of the benchmark file for one corruption of a data set."""
     return f"benchmarks/data/{dataset}/corrupted/{corruption}.tsv"

@@ -1,4 +1,4 @@
-"""Controls headless Chromium with its DevTools protocol.
+"""Control headless Chromium with its DevTools protocol.
 
 It communicates over two pipes, so it needs no driver and no port.
 """

@@ -1,4 +1,4 @@
-"""Makes folders of results whose numbers are known, through ``rift.layout`` like the stages."""
+"""Make folders of results whose numbers are known, through ``rift.layout`` like the stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class RunContent:
         autoattack: variants that AutoAttack was run on.
         modules: names of the modules.
         corruptions: corruptions of the evaluation. After fine-tuning, the network passes all images
-            of the first one; of each other one it gains as many images as it loses.
+            of the first one; of every other one, it gains as many images as it loses.
         images: number of test images; AutoAttack has the first half of them.
         epochs: number of epochs of training. The last but one third of them is kept.
         robust_module: number of a module whose MRC is zero.

@@ -73,7 +73,7 @@ def write_csv(path: Path, table: "pd.DataFrame", source: Provenance) -> None:
 def read_csv(
     path: Path, columns: tuple[str, ...], may_lack: tuple[str, ...] = ()
 ) -> "pd.DataFrame":
-    """Return a table, after a check of its columns.
+    """Return a table, and check its columns, number of rows and digest.
 
     Args:
         path: file to read.
@@ -81,7 +81,7 @@ def read_csv(
         may_lack: columns that must exist, but may have empty cells.
 
     Raises:
-        RiftError: the file cannot be read, is damaged, or lacks a column.
+        RiftError: the file cannot be read, is damaged or incomplete, or lacks a column.
     """
     import pandas as pd
 
@@ -153,7 +153,7 @@ def read_outcomes(path: Path) -> dict[str, Array]:
 
 
 def read_origin(path: Path) -> Provenance:
-    """Return the provenance of outcomes, without a read of the outcomes.
+    """Return the provenance of outcomes, without reading the outcomes themselves.
 
     Raises:
         RiftError: the file cannot be read or has no provenance.

@@ -64,7 +64,7 @@ def commit() -> str | None:
     repository = Path(__file__).resolve().parents[2]
     if not (repository / ".git").exists():
         return None
-    # GIT_DIR and the like, which hooks set, would lead to another repository.
+    # Hooks set variables such as GIT_DIR, which would select another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(repository), "describe", "--always", "--abbrev=40", "--dirty"]
     try:

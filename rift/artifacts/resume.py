@@ -181,7 +181,7 @@ def write_state(path: Path, state: Mapping[str, object]) -> None:
 
 
 def read_state(path: Path, keys: tuple[str, ...]) -> State:
-    """Return a state, after a check that it has these keys.
+    """Return a state, and check that it has the given keys.
 
     Raises:
         RiftError: the file cannot be read, or lacks a key.

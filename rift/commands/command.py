@@ -44,11 +44,13 @@ Output = Annotated[T, OUTPUT]
 Neutral = Annotated[T, NEUTRAL]
 
 PreparedSet = Annotated[Input[Path], Field(description="Prepared data set (rift prepare).")]
-Seed = Annotated[config.Seed, Field(description="Seed of all random numbers (0 or more).")]
+Seed = Annotated[config.Seed, Field(description="Seed of all random numbers: ≥ 0.")]
 Shard = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")]
 Device = Annotated[
     Neutral[str],
-    Field(description="auto (a GPU if there is one, else the CPU), or a torch device (cuda:1)."),
+    Field(
+        description="Device: auto (a GPU if one exists, else the CPU), or a torch device (cuda:1)."
+    ),
 ]
 
 
@@ -64,7 +66,7 @@ class Command(BaseModel):
     """Version of the stage; it increases when a change of the code changes the results."""
 
     memory: ClassVar[str] = "the memory use of other programs"
-    """What to lower when memory runs out, for the error message."""
+    """Flags or programs that the error message advises to lower when memory runs out."""
 
     @abstractmethod
     def run(self) -> None:
@@ -143,7 +145,11 @@ class Command(BaseModel):
         )
 
     def begun_with(self, source: artifacts.Provenance) -> dict[str, Any]:
-        """Return what must match a saved state, so that the command can continue from it."""
+        """Return the facts that must equal those of a saved state to continue from it.
+
+        Args:
+            source: provenance of the outputs of this command.
+        """
         keys = ("stage", "version", "settings", "seed", "inputs")
         return {key: source[key] for key in keys}
 
@@ -171,7 +177,10 @@ def say(text: str) -> None:
 
 
 def opened_device(name: str) -> "torch.device":
-    """Return the device of a name, and print it to standard error.
+    """Return the torch device of a name, and print it to standard error.
+
+    Args:
+        name: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
 
     Raises:
         RiftError: the device cannot be used.
@@ -193,6 +202,12 @@ def opened_model(
 ) -> "tuple[nn.Module, ModelSpec]":
     """Return a model that fits a prepared data set, and its specification.
 
+    Args:
+        weights: file of the weights.
+        prepared: the prepared data set.
+        data: file of the data set, for the error message.
+        device: device of the model.
+
     Raises:
         RiftError: the weights cannot be loaded, or the numbers of classes and channels or the image
             size differ from those of the data set.
@@ -212,7 +227,7 @@ def opened_model(
 def opened(
     weights: Path, data: Path, split: str, device: "torch.device"
 ) -> "tuple[nn.Module, Images]":
-    """Return a model, and one split of the prepared data set.
+    """Return a model and one split of the prepared data set, both on the device.
 
     Raises:
         RiftError: a file cannot be loaded, or the model does not fit the data set.

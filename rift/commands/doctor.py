@@ -1,4 +1,4 @@
-"""Report of what this machine and this installation can do, with advice on missing parts."""
+"""Report on this machine and this installation, with advice on missing parts."""
 
 import importlib.metadata
 import os
@@ -18,7 +18,7 @@ class Finding(NamedTuple):
         status: ``missing`` if rift does not work without the part, ``note`` if it works partly.
         part: package, device or folder that was checked.
         state: result of the check.
-        advice: what to do about it; may be empty.
+        advice: recommended action; may be empty.
     """
 
     status: Literal["ok", "note", "missing"]

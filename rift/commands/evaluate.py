@@ -298,10 +298,10 @@ class Crosscheck(_Evaluation):
     memory = "--batch_size"
 
     images: Annotated[int, Field(ge=1)] = Field(
-        100, description="Number of test images, from the first image on (at least 1)."
+        100, description="Number of test images, from the first: ≥ 1."
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(
-        250, description="Number of images that are attacked at once (at least 1)."
+        250, description="Number of images that are attacked at once: ≥ 1."
     )
     seed: Seed = 0
     attack: config.Attack = config.Attack()

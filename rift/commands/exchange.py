@@ -31,14 +31,19 @@ class Import(Command):
     stage = "import"
 
     weights: str = Field(
-        description="File (.pth, .pt, .safetensors), or robustbench:NAME for its models."
+        description="Source of the weights: a file (.pth, .pt, .safetensors), or robustbench:NAME"
+        " for a network of the RobustBench model zoo."
     )
     architecture: Architecture = Field(description="Architecture of the weights.")
     data: PreparedSet
     normalization: Literal["dataset", "none"] | None = Field(
-        None, description="Normalisation before the network, if the file does not contain it."
+        None,
+        description="Input normalisation of the network, if the file does not contain one. dataset:"
+        " mean and standard deviation of the data set; none: the network expects images in [0, 1].",
     )
-    key: str | None = Field(None, description="Key of the weights, if the file contains several.")
+    key: str | None = Field(
+        None, description="Key of the weights, if the file contains several sets."
+    )
     device: Device = "auto"
     output: Output[Path] = Field(description="Output: weights (.safetensors).")
     manifest: Output[Path] = Field(
@@ -163,7 +168,8 @@ class Export(Command):
 
         if self.module is not None and self.module.parent != self.output.parent:
             raise RiftError(
-                f"--module: {self.module} must be in the folder of {self.output}, which it loads"
+                f"--module: {self.module} must be in the folder of {self.output}, which it loads;"
+                " choose a path in that folder"
             )
         model, spec = checkpoint.load(self.weights)
         with artifacts.replacing(self.output) as temporary:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ from rift.commands.command import (
     opened_model,
     say,
 )
-from rift.config import Scope
+from rift.config import NamedScope, Scope
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -48,7 +48,9 @@ class Finetune(Command):
         description="Criticality table of the base (rift criticality)."
     )
     data: PreparedSet
-    scope: Scope = Field(description="Modules to fine-tune: rift, all-layers …, or module-NAME.")
+    scope: Scope = Field(
+        description=f"Scope to fine-tune: {', '.join(get_args(NamedScope))}, or module-NAME."
+    )
     seed: Seed = 0
     finetune: config.Finetune = config.Finetune()
     augment: config.Augment = config.Augment()

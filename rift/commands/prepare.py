@@ -12,7 +12,7 @@ from rift.progress import display
 
 
 class Prepare(Command):
-    """Read and check a data set, and divide it into training, validation and test split."""
+    """Read and check a data set, and divide it into training, validation and test splits."""
 
     stage = "prepare"
 
@@ -65,7 +65,8 @@ class Corrupt(Command):
 
         if self.output.suffix != ".npy":
             raise RiftError(
-                f"--output: {self.output}: the name of corrupted images must end in .npy"
+                f"--output: {self.output}: the name of corrupted images must end in .npy; change"
+                " its ending"
             )
         prepared = load(self.data, ("test",))
         root = config.data_root(self.root)

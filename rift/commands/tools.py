@@ -8,7 +8,7 @@ from rift.commands.command import Command
 
 
 class Doctor(Command):
-    """Report what this machine and installation can do, and how to add what is missing."""
+    """Report on this machine and this installation, and advise on missing parts."""
 
     stage = "doctor"
 

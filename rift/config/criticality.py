@@ -25,31 +25,35 @@ class Criticality(Section):
         " official code; gradient: first-order estimate.",
     )
     epsilon: Positive = Field(
-        0.1, description="Radius of the weight ball, as a share of the norm of the weight."
+        0.1, description="Radius of the weight ball, as a share of the norm of the weight: > 0."
     )
     norm: Literal["l2", "linf"] = Field(
         "l2", description="Norm of the weight ball: l2 or linf (largest absolute value)."
     )
     passes: Annotated[int, Field(ge=2)] = Field(
         3,
-        description="Passes of pga over the images: ≥ 2. The last pass takes one step along the"
-        " gradient of all images.",
+        description="Number of passes of pga over the images: ≥ 2. The last pass takes one step"
+        " along the gradient of all images.",
     )
-    steps: Count = Field(16, description="Steps of pga in each of the other passes.")
+    steps: Count = Field(
+        16, description="Number of steps of pga in every pass except the last: ≥ 1."
+    )
     restarts: Annotated[int, Field(ge=0)] = Field(
         10,
-        description="Starts that pga tries in addition to the centre of the ball: ≥ 0. First one"
-        " towards each class, then random ones.",
+        description="Number of starts that pga tries in addition to the centre of the ball: ≥ 0."
+        " The first starts lie towards one class each, and all others are random.",
     )
     trial_images: Count = Field(
-        32, description="Images for the trial of the starts; pga continues from the best start."
+        32,
+        description="Number of images for the trial of the starts: ≥ 1. pga continues from the best"
+        " start.",
     )
     epochs: Count = Field(
         10,
-        description="Epochs of the published search. Each ends with a projection of the weight"
-        " into the ball.",
+        description="Number of epochs of the published search: ≥ 1. Each epoch ends with a"
+        " projection of the weight into the ball.",
     )
-    learning_rate: Positive = Field(1.0, description="Learning rate of the published search.")
+    learning_rate: Positive = Field(1.0, description="Learning rate of the published search: > 0.")
     stop_at_boundary: bool = Field(
         False,
         description="Whether the published search stops when it first leaves the ball, as in"
@@ -57,8 +61,8 @@ class Criticality(Section):
     )
     batch_size: Count = Field(
         512,
-        description="Images per step of the published search; for the other methods, the most"
-        " images that are processed at once.",
+        description="Number of images per step of the published search: ≥ 1. For the other methods,"
+        " the largest number of images that are processed at once.",
     )
     precision: Precision = Field(
         "float32",
@@ -69,14 +73,14 @@ class Criticality(Section):
         "train", description="Split that contains the images."
     )
     images: ImageCount = Field(
-        "all", description="Number of images of this split, from the first; or all."
+        "all", description="Number of images of this split, from the first: ≥ 1, or all."
     )
     cache_mib: Annotated[int, Field(ge=0)] = Field(
         2048,
         description="Memory for cached activations in front of the measured module, in MiB: ≥ 0."
-        " Batches that do not fit compute them again.",
+        " Activations that do not fit are computed again.",
     )
-    shards: Count = Field(1, description="Number of jobs that share the modules.")
+    shards: Count = Field(1, description="Number of jobs that share the modules: ≥ 1.")
 
     @model_validator(mode="after")
     def _every_setting_is_of_the_method(self) -> "Criticality":

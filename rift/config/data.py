@@ -38,11 +38,11 @@ class Data(Section):
         description="Share of the images in the test split, if there is no official one: in"
         " (0, 0.5).",
     )
-    seed: Seed = Field(0, description="Seed of the stratified split.")
+    seed: Seed = Field(0, description="Seed of the stratified split: ≥ 0.")
 
     @property
     def folder(self) -> Path:
-        """Folder of the data sets."""
+        """Return the folder of the data sets."""
         return data_root(self.root)
 
 
@@ -56,6 +56,6 @@ class Corrupt(Section):
         " them, else generate images. Tables show the source.",
     )
     images: ImageCount = Field(
-        "all", description="Number of test images to corrupt, from the first; or all."
+        "all", description="Number of test images to corrupt, from the first: ≥ 1, or all."
     )
-    seed: Seed = Field(0, description="Seed of the noise.")
+    seed: Seed = Field(0, description="Seed of the noise: ≥ 0.")

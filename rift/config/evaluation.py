@@ -18,7 +18,9 @@ def _in_their_order(names: tuple["AutoAttackName", ...]) -> tuple["AutoAttackNam
 class Standard(Section):
     """Accuracy on clean test images."""
 
-    images: ImageCount = Field("all", description="Number of test images, from the first; or all.")
+    images: ImageCount = Field(
+        "all", description="Number of test images, from the first: ≥ 1, or all."
+    )
 
 
 class Ood(Section):
@@ -34,12 +36,13 @@ class Ood(Section):
     )
     images: ImageCount = Field(
         "all",
-        description="Number of test images per corruption and severity, from the first; or all.",
+        description="Number of test images per corruption and severity, from the first: ≥ 1, or"
+        " all.",
     )
 
     @property
     def names(self) -> tuple[CorruptionName, ...]:
-        """Names of the corruptions, also if ``corruptions`` is the name of a list."""
+        """Return the names of the corruptions, also if ``corruptions`` is the name of a list."""
         return (
             CORRUPTION_LISTS[self.corruptions]
             if isinstance(self.corruptions, str)
@@ -50,20 +53,26 @@ class Ood(Section):
 class Pgd(Section):
     """Accuracy under the PGD attack of the section ``attack``."""
 
-    images: ImageCount = Field("all", description="Number of test images, from the first; or all.")
+    images: ImageCount = Field(
+        "all", description="Number of test images, from the first: ≥ 1, or all."
+    )
     restarts: Count = Field(
-        3, description="Random starts. An image is correct if all attacks on it fail."
+        3,
+        description="Number of random starts: ≥ 1. An image is correct if all attacks on it fail.",
     )
     batch_size: Count = Field(
         500,
-        description="Images per batch. The random starts, and so the result, depend on it.",
+        description="Number of images per batch: ≥ 1. The random starts, and so the result, depend"
+        " on it.",
     )
 
 
 class AutoAttack(Section):
     """Accuracy under AutoAttack (Croce and Hein 2020)."""
 
-    images: ImageCount = Field("all", description="Number of test images, from the first; or all.")
+    images: ImageCount = Field(
+        "all", description="Number of test images, from the first: ≥ 1, or all."
+    )
     attacks: Annotated[Names[AutoAttackName], AfterValidator(_in_their_order)] = Field(
         get_args(AutoAttackName),
         description="Attacks to run. All four are the standard version of AutoAttack; fewer give"
@@ -71,12 +80,13 @@ class AutoAttack(Section):
     )
     batch_size: Count = Field(
         250,
-        description="Images per batch. The random numbers, and so the result, depend on it.",
+        description="Number of images per batch: ≥ 1. The random numbers, and so the result, depend"
+        " on it.",
     )
 
     @property
     def version(self) -> str:
-        """Name of the version: ``standard``, or ``custom (…)`` with the names of the attacks."""
+        """Return the version: ``standard``, or ``custom (…)`` with the names of the attacks."""
         return (
             "standard"
             if self.attacks == get_args(AutoAttackName)
@@ -87,7 +97,9 @@ class AutoAttack(Section):
 class Adversarial(Section):
     """Division of the evaluation under attack into jobs."""
 
-    shards: Count = Field(1, description="Number of jobs that share the batches of test images.")
+    shards: Count = Field(
+        1, description="Number of jobs that share the batches of test images: ≥ 1."
+    )
 
 
 class Evaluate(Section):

@@ -34,8 +34,8 @@ class Overrides(Section):
 
     regimes: Mapping[RegimeName, RegimeSettings] = Field(
         {},
-        description="Settings by regime. Settings that are given nowhere follow the recipe of its"
-        " authors.",
+        description="Settings by regime. Omitted settings follow the recipe of the authors of the"
+        " regime.",
     )
 
     datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
@@ -57,9 +57,9 @@ class Experiment(Settings):
     grid: Grid
     protocol: ProtocolName | None = Field(
         None,
-        description="paper: omitted settings are those of the paper: criticality by the published"
-        " search on test data (Tiny-ImageNet: training data), α selected on test data, and"
-        " severity 1 for corruptions of Tiny-ImageNet. Tables mark it.",
+        description="Source of omitted settings. paper: they are those of the paper, with the"
+        " published search on test data (Tiny-ImageNet: on training data), α selected on test data,"
+        " and severity 1 for corruptions of Tiny-ImageNet; tables mark it.",
     )
     base: tuple[ImportedBase, ...] = Field(
         (), description="Imported bases. The first entry that matches a run applies."
@@ -97,18 +97,18 @@ class Experiment(Settings):
 
     @property
     def cells(self) -> list[Cell]:
-        """All combinations of data set, architecture and regime of the grid."""
+        """Return all combinations of data set, architecture and regime of the grid."""
         grid = self.grid
         return [Cell(*names) for names in product(grid.datasets, grid.architectures, grid.regimes)]
 
     @property
     def runs(self) -> list[Run]:
-        """All runs: every cell with every seed."""
+        """Return all runs: every cell with every seed."""
         return [Run(cell, seed) for cell in self.cells for seed in self.grid.seeds]
 
     @property
     def imports(self) -> dict[Run, ImportedBase]:
-        """Entry of ``base`` for every run whose base is imported."""
+        """Return the entry of ``base`` for every run whose base is imported."""
         first = {
             run: next((entry for entry in self.base if entry.applies_to(run)), None)
             for run in self.runs
@@ -117,7 +117,7 @@ class Experiment(Settings):
 
     @property
     def trained(self) -> list[Run]:
-        """Runs whose base is trained."""
+        """Return the runs whose base is trained."""
         imports = self.imports
         return [run for run in self.runs if run not in imports]
 
@@ -160,7 +160,10 @@ class Experiment(Settings):
 
     @property
     def figures(self) -> dict[Cell, tuple[FigureName, ...]]:
-        """Figures of every cell. A cell with an imported base has no figures of training."""
+        """Return the figures of every cell.
+
+        A cell with an imported base has no figures of training.
+        """
         untrained = {run.cell for run in self.imports}
         return {
             cell: tuple(
@@ -174,7 +177,7 @@ class Experiment(Settings):
 
     @property
     def dataset_figures(self) -> tuple[FigureName, ...]:
-        """Figures that are drawn once per data set."""
+        """Return the figures that are drawn once per data set."""
         return tuple(name for name in self.report.figures if name in DATASET_FIGURES)
 
     def corruptions(self, dataset: str) -> tuple[CorruptionName, ...]:

@@ -23,10 +23,10 @@ class Finetune(Section):
     """Fine-tuning of one scope on clean images."""
 
     epochs: Count = Field(
-        10, description="Number of epochs. Halfway, the learning rate is divided by 10."
+        10, description="Number of epochs: ≥ 1. Halfway, the learning rate is divided by 10."
     )
-    batch_size: Count = Field(128, description="Images per step.")
-    learning_rate: Positive = Field(1e-3, description="Initial learning rate of SGD.")
+    batch_size: Count = Field(128, description="Number of images per step: ≥ 1.")
+    learning_rate: Positive = Field(1e-3, description="Initial learning rate of SGD: > 0.")
     momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.9, description="Momentum of SGD: in [0, 1)."
     )
@@ -42,7 +42,7 @@ class Finetune(Section):
         " float32.",
     )
     images: ImageCount = Field(
-        "all", description="Number of training images, from the first; or all."
+        "all", description="Number of training images, from the first: ≥ 1, or all."
     )
     least_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0,

@@ -29,7 +29,7 @@ class Grid(Section):
     datasets: Names[DatasetName] = Field(description="Data sets to run.")
     architectures: Names[Architecture] = Field(description="Architectures to run.")
     regimes: Names[RegimeName] = Field(("pgd",), description="Training regimes of the base.")
-    seeds: Names[Seed] = Field((0, 1, 2), description="Seeds; each one gives a separate run.")
+    seeds: Names[Seed] = Field((0, 1, 2), description="Seeds: ≥ 0. Each seed gives a separate run.")
     scopes: Names[Scope] = Field(("rift",), description="Scopes to fine-tune.")
     autoattack: Annotated[tuple[Variant, ...], AfterValidator(distinct)] = Field(
         ("base", "rift"),
@@ -48,7 +48,7 @@ class Grid(Section):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The base and all scopes."""
+        """Return the base and all scopes."""
         return ("base", *self.scopes)
 
     def only(self, **cell: str) -> "Grid":
@@ -66,11 +66,11 @@ class ImportedBase(Section):
     dataset: DatasetName | None = Field(None, description="Data set of these runs.")
     architecture: Architecture | None = Field(None, description="Architecture of these runs.")
     regime: RegimeName | None = Field(None, description="Training regime of these runs.")
-    seed: Seed | None = Field(None, description="Seed of these runs.")
+    seed: Seed | None = Field(None, description="Seed of these runs: ≥ 0.")
     weights: str = Field(
         min_length=1,
-        description="train, a file (.pth, .pt, .safetensors), or robustbench:NAME for a network of"
-        " the RobustBench model zoo.",
+        description="Source of the weights: train, a file (.pth, .pt, .safetensors), or"
+        " robustbench:NAME for a network of the RobustBench model zoo.",
     )
     normalization: Literal["dataset", "none"] | None = Field(
         None,
@@ -83,7 +83,7 @@ class ImportedBase(Section):
     )
 
     @model_validator(mode="after")
-    def _says_nothing_in_vain(self) -> "ImportedBase":
+    def _refuse_unused_keys(self) -> "ImportedBase":
         if self.weights == "train" and (self.normalization or self.key):
             raise ValueError(
                 "normalization and key apply only to imported weights; remove them, or set weights"
@@ -102,15 +102,15 @@ class ImportedBase(Section):
 
     @property
     def files(self) -> list[str]:
-        """Files that the import reads."""
+        """Return the paths of the files that the import reads."""
         return [] if self.weights.startswith(ROBUSTBENCH) else [self.weights]
 
     @property
     def flags(self) -> str:
-        """Flags of ``rift import`` for the weights, quoted for the shell."""
-        said = {"weights": self.weights, "normalization": self.normalization, "key": self.key}
+        """Return the flags of ``rift import`` for the weights, quoted for the shell."""
+        given = {"weights": self.weights, "normalization": self.normalization, "key": self.key}
         return " ".join(
-            f"--{key} {shlex.quote(value)}" for key, value in said.items() if value is not None
+            f"--{key} {shlex.quote(value)}" for key, value in given.items() if value is not None
         )
 
 

@@ -35,7 +35,9 @@ class Interpolate(Section):
         0.1, description="Largest accepted loss of adversarial accuracy, in percentage points: ≥ 0."
     )
     restarts: Count = Field(
-        3, description="Random starts of PGD. An image is correct if all attacks on it fail."
+        3,
+        description="Number of random starts of PGD: ≥ 1. An image is correct if all attacks on it"
+        " fail.",
     )
     precision: Precision = Field(
         "float32",
@@ -47,5 +49,5 @@ class Interpolate(Section):
         " mark it.",
     )
     images: ImageCount = Field(
-        "all", description="Number of images of this split, from the first; or all."
+        "all", description="Number of images of this split, from the first: ≥ 1, or all."
     )

@@ -50,7 +50,8 @@ def load(path: Path) -> object:
     except OSError as error:
         raise RiftError(f"{path}: cannot be read: {error.strerror}; check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RiftError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+        problem = " ".join(str(error).split())
+        raise RiftError(f"{path}: is not valid YAML: {problem}; correct the file") from error
 
 
 def parse(content: object, source: str) -> Experiment:

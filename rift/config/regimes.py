@@ -73,10 +73,10 @@ class Awp(Section):
     """Adversarial weight perturbation (Wu et al. 2020)."""
 
     gamma: Positive = Field(
-        0.01, description="Norm of the perturbation, relative to the norm of each weight."
+        0.01, description="Norm of the perturbation, as a share of the norm of each weight: > 0."
     )
     warmup: Annotated[int, Field(ge=0)] = Field(
-        0, description="Epochs before the first perturbation of weights: ≥ 0."
+        0, description="Number of epochs before the first perturbation of weights: ≥ 0."
     )
 
 

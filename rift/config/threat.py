@@ -14,4 +14,4 @@ class Attack(Section):
         8 / 255, description="Radius of the Linf ball, in pixel values: in (0, 1]."
     )
     step: Epsilon = Field(2 / 255, description="Length of a PGD step, in pixel values: in (0, 1].")
-    steps: Count = Field(10, description="Number of PGD steps.")
+    steps: Count = Field(10, description="Number of PGD steps: ≥ 1.")

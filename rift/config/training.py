@@ -35,10 +35,12 @@ class Augment(Section):
 class Train(Section):
     """Training of the base; the defaults follow Pang et al. 2021."""
 
-    epochs: Count = Field(110, description="Number of epochs.")
-    batch_size: Count = Field(128, description="Images per step, over all processes.")
+    epochs: Count = Field(110, description="Number of epochs: ≥ 1.")
+    batch_size: Count = Field(
+        128, description="Number of images per step, over all processes: ≥ 1."
+    )
     learning_rate: Positive = Field(
-        0.1, description="Initial learning rate of SGD; for one-cycle, the maximum."
+        0.1, description="Initial learning rate of SGD, or the maximum for one-cycle: > 0."
     )
     schedule: ScheduleName = Field(
         "step",
@@ -47,7 +49,7 @@ class Train(Section):
     )
     milestones: tuple[Count, ...] = Field(
         (100, 105),
-        description="Epochs after which the schedule step divides the learning rate by 10.",
+        description="Epochs after which the schedule step divides the learning rate by 10: ≥ 1.",
     )
     momentum: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.9, description="Momentum of SGD: in [0, 1)."
@@ -58,8 +60,8 @@ class Train(Section):
     )
     averaging: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="Decay per step of an exponential moving average of the weights, such as"
-        " 0.999; 0 turns it off. Every epoch evaluates the averaged weights, too.",
+        description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
+        " turns it off. The averaged weights are evaluated after every epoch, too.",
     )
     init: str | None = Field(
         None,
@@ -84,35 +86,36 @@ class Train(Section):
     )
     keep_level: Annotated[Number, Field(gt=0, lt=1)] = Field(
         0.05,
-        description="Significance level of this test (exact two-sided McNemar test): in (0, 1).",
+        description="Significance level of the test of most-accurate-of-equals (exact two-sided"
+        " McNemar test): in (0, 1).",
     )
     measure_images: ImageCount = Field(
         "all",
-        description="Number of images of the selection split, from the first, that every epoch is"
-        " evaluated on; or all.",
+        description="Number of images of the selection split for the evaluation after every epoch,"
+        " from the first: ≥ 1, or all.",
     )
     measure_precision: Precision = Field(
         "float32",
-        description="Precision of this evaluation; auto is bfloat16 on a GPU that supports it,"
-        " else float32.",
+        description="Precision of the evaluation after every epoch; auto is bfloat16 on a GPU that"
+        " supports it, else float32.",
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether to compile the network with torch.compile; auto: on a GPU."
     )
     accumulate: Count = Field(
         1,
-        description="Parts per batch, for gradient accumulation; more parts need less memory."
-        " Batch norm normalises each part separately.",
+        description="Number of parts per batch, for gradient accumulation: ≥ 1. More parts need"
+        " less memory, and batch norm normalises each part separately.",
     )
     processes: Count = Field(
         1,
-        description="Processes that share every batch, one per GPU. Batch norm uses the statistics"
-        " of the whole batch on GPUs only.",
+        description="Number of processes that share every batch, one per GPU: ≥ 1. Batch norm uses"
+        " the statistics of the whole batch on GPUs only.",
     )
     save_minutes: Positive = Field(
         10.0,
-        description="Minutes between saves of the state within an epoch. The end of every epoch"
-        " saves it, too.",
+        description="Minutes between saves of the state within an epoch: > 0. The state is saved"
+        " after every epoch, too.",
     )
     tensorboard: bool = Field(
         False, description="Write TensorBoard logs to the folder tensorboard, next to the weights."
@@ -135,8 +138,8 @@ class Inner(Section):
 
     method: InnerName = Field(
         "pgd",
-        description="pgd, or a single-step attack: fgsm-rs (Wong et al. 2020) or n-fgsm (de Jorge"
-        " et al. 2022, with noise of up to 2·eps).",
+        description="Method of the attack: pgd, or a single-step attack: fgsm-rs (Wong et al. 2020)"
+        " or n-fgsm (de Jorge et al. 2022, with noise of up to 2·eps).",
     )
     start: Literal["uniform", "normal"] = Field(
         "uniform",
@@ -152,4 +155,6 @@ class Inner(Section):
         description="Length of a step, in pixel values: in (0, 1]. Default: attack.step for pgd,"
         " 1.25·eps for fgsm-rs, eps for n-fgsm.",
     )
-    steps: Count | None = Field(None, description="Number of steps of pgd; default: attack.steps.")
+    steps: Count | None = Field(
+        None, description="Number of steps of pgd: ≥ 1; default: attack.steps."
+    )

@@ -1,4 +1,4 @@
-"""Newly initialised models: a network of an architecture, with its normalisation."""
+"""Randomly initialised models: a network with input normalisation."""
 
 from typing import Any, cast
 
@@ -22,15 +22,18 @@ def build(
     std: tuple[float, ...],
     seed: int = 0,
 ) -> nn.Module:
-    """Return a newly initialised model, which takes images in [0, 1] and returns logits.
+    """Return a randomly initialised model with input normalisation.
+
+    The model takes images in [0, 1] of shape N×C×H×W and returns logits of shape N×classes. The
+    global random state does not change.
 
     Args:
         architecture: key of ``ARCHITECTURES``, or ``timm:NAME``.
         classes: number of classes.
-        size: side of the images in pixels.
+        size: image size in pixels.
         mean: mean of each channel, for images in [0, 1]; its length is the number of channels.
-        std: standard deviation of each channel.
-        seed: seed of the initial weights; the global random state does not change.
+        std: standard deviation of each channel, for images in [0, 1].
+        seed: seed of the initial weights.
 
     Raises:
         RiftError: the architecture does not exist, or does not support images of this size.
@@ -40,22 +43,22 @@ def build(
         torch.default_generator.manual_seed(seed)
         model = network(architecture, classes=classes, channels=len(mean), size=size)
     normalize_inputs(model, mean, std)
-    # Convolutions are faster in this format; values and their order in a file do not change. The
-    # cast is needed because the type stubs of torch omit the argument.
+    # Convolutions are faster in this memory format, and saved files do not change. The cast is
+    # needed because the type stubs of torch omit the argument.
     cast("Any", model).to(memory_format=torch.channels_last)
     return model
 
 
 def network(architecture: Architecture, *, classes: int, channels: int, size: int) -> nn.Module:
-    """Return a newly initialised network without normalisation.
+    """Return a randomly initialised network without input normalisation.
 
-    Its module names are those of the common implementations.
+    The module names match the common implementations.
 
     Args:
         architecture: key of ``ARCHITECTURES``, or ``timm:NAME``.
         classes: number of classes.
-        channels: number of channels of the images.
-        size: side of the images in pixels.
+        channels: number of image channels.
+        size: image size in pixels.
 
     Raises:
         RiftError: the architecture does not exist, or does not support images of this size.

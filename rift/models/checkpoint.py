@@ -1,4 +1,4 @@
-"""Models as artifacts: weights with the specification that rebuilds their model."""
+"""Checkpoints: files with the weights of a model and the specification to rebuild it."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,14 +15,14 @@ from rift.models import build
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The arguments of ``rift.models.build``, which a file stores with the weights.
+    """Arguments of ``rift.models.build``, which a checkpoint stores with the weights.
 
     Attributes:
         architecture: key of ``rift.models.architectures.ARCHITECTURES``, or ``timm:NAME``.
         classes: number of classes.
-        size: side of the images in pixels.
+        size: image size in pixels.
         mean: mean of each channel, for images in [0, 1].
-        std: standard deviation of each channel.
+        std: standard deviation of each channel, for images in [0, 1].
     """
 
     architecture: Architecture
@@ -35,14 +35,14 @@ class ModelSpec:
 def save(
     path: Path, state: dict[str, torch.Tensor], spec: ModelSpec, source: Provenance, **facts: object
 ) -> None:
-    """Write a state dict with the specification of its model.
+    """Write a state dict and the specification of its model to a safetensors file.
 
     Args:
         path: file to write.
         state: state dict of the model.
         spec: specification of the model.
-        source: provenance.
-        facts: further facts, as JSON values.
+        source: provenance of the weights.
+        **facts: further facts to store, as JSON values.
 
     Raises:
         RiftError: the file cannot be written.
@@ -51,11 +51,15 @@ def save(
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelSpec]:
-    """Return the model of a file, in eval mode, and its specification.
+    """Return the model in a checkpoint, in eval mode, and its specification.
+
+    Args:
+        path: file that ``save`` wrote.
+        device: device of the returned model.
 
     Raises:
-        RiftError: the file cannot be read, its specification is unknown, or its weights do not fit
-            the architecture.
+        RiftError: the file cannot be read, its specification has other entries than ``ModelSpec``,
+            or its weights do not fit the architecture.
     """
     state, facts = read_weights(path, ("model",))
     known: dict[str, Any] = {
@@ -65,7 +69,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     if set(known) != {field.name for field in fields(ModelSpec)}:
         raise RiftError(
             f"{path}: describes its model by {', '.join(known)}; it was written by another version"
-            " of rift: run the stage that writes it again"
+            " of rift; delete it and run the stage that writes it"
         )
     spec = ModelSpec(**known)
     try:
@@ -77,15 +81,15 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
 
 
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], otherwise: str) -> None:
-    """Load a state dict whose names and shapes are exactly those of a model.
+    """Load a state dict into a model after a check of all names and shapes.
 
     Args:
         model: model, changed in place.
-        state: state dict of the model.
-        otherwise: beginning of the message if the state dict does not fit.
+        state: state dict with the same names and shapes as the model's.
+        otherwise: beginning of the error message if the state dict does not fit.
 
     Raises:
-        RiftError: entries are missing, unexpected, or have another shape; the message names the
+        RiftError: entries are missing, unexpected, or have another shape; the message lists the
             first three.
     """
     expected = model.state_dict()
@@ -100,5 +104,8 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], otherwise: str)
     ]
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise RiftError(f"{otherwise}: {', '.join(differing[:3])}{more}")
+        raise RiftError(
+            f"{otherwise}: {', '.join(differing[:3])}{more}; choose weights of the same"
+            " architecture, number of classes and number of channels"
+        )
     model.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Models for other programs: a plain state dict, and a Python module that loads it."""
+"""Export for other programs: a plain state dict, and a Python module that loads it."""
 
 from importlib.metadata import version
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from rift.models.checkpoint import ModelSpec
 from rift.models.state import without_normalisation
 
-# Import and call that build the same network in RobustBench. Its networks pool over 4 × 4 pixels,
-# so they support only images of 32 pixels.
+# Import and call that build the same network with RobustBench. Its networks end with 4 × 4 average
+# pooling, so they support only images of 32 × 32 pixels.
 ROBUSTBENCH = {
     "resnet18": (
         "resnet import BasicBlock, ResNet",
@@ -71,23 +71,23 @@ def load_model() -> Model:
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict without the normalisation, on the CPU.
+    """Return the model's state dict without the normalisation, as contiguous CPU tensors.
 
-    Its names are those of the common implementations.
+    The names match the common implementations.
     """
     state = without_normalisation(model.state_dict())
     return {name: value.cpu().contiguous() for name, value in state.items()}
 
 
 def module_source(spec: ModelSpec, weights: str) -> str:
-    """Return the source of a Python module that loads an exported state dict.
+    """Return the source code of a Python module that loads an exported state dict.
 
-    It uses RobustBench's network if that exists for the architecture and the images, else rift's.
-    The model of the module takes images in [0, 1].
+    The module imports the network from RobustBench if RobustBench has it for these images, and
+    from rift otherwise. The loaded model takes images in [0, 1].
 
     Args:
         spec: specification of the model.
-        weights: file name of the state dict, in the folder of the module.
+        weights: file name of the state dict, which is in the same folder as the module.
     """
     imported = "rift.models import network"
     call = 'network("{architecture}", classes={classes}, channels={channels}, size={size})'

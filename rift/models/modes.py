@@ -1,4 +1,4 @@
-"""Context managers that change the mode of a model, and restore it exactly."""
+"""Context managers that change the mode of a model and restore it afterwards."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,10 +8,12 @@ from torch import nn
 
 @contextmanager
 def trainable(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Compute gradients for some parameters of a model and for no others.
+    """Enable gradients for the given parameters of a model, and disable them for all others.
+
+    Every ``requires_grad`` is restored on exit.
 
     Args:
-        model: model whose parameters change ``requires_grad``; it is restored at the end.
+        model: model, changed in place.
         parameters: parameters that need gradients.
     """
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
@@ -27,10 +29,11 @@ def trainable(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and compute no gradients for its weights.
+    """Set a model to eval mode, and disable gradients for its parameters.
 
-    The statistics of batch norm stay constant. Gradients for the input are still computed. All
-    modes are restored at the end.
+    Batch norm uses its running statistics and does not update them. Gradients with respect to the
+    input remain available. The mode of every module and every ``requires_grad`` are restored on
+    exit.
     """
     before = {module: module.training for module in model.modules()}
     model.eval()

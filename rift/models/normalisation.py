@@ -1,4 +1,4 @@
-"""Normalisation as a part of the model, so that attacks work in pixel space."""
+"""Input normalisation inside the model, so that attacks work in pixel space."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """Module that subtracts the mean of each channel and divides by its standard deviation.
 
-    Both are buffers, so they are saved with the weights.
+    Both are buffers, so the state dict contains them.
 
     Args:
         mean: mean of each channel, for images in [0, 1].
-        std: standard deviation of each channel.
+        std: standard deviation of each channel, for images in [0, 1].
     """
 
     mean: Tensor
@@ -27,25 +27,26 @@ class Normalize(nn.Module):
 
 
 def normalize_inputs(network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Add a submodule ``normalize`` to a network, which its images pass first.
+    """Add a submodule ``normalize`` that normalises the images before the network.
 
-    The state dict gains ``normalize.mean`` and ``normalize.std``; the other names stay. The
-    submodule is called in a forward-pre-hook, so ``network.forward`` skips it. A forward-pre-hook
-    that is added later sees normalised images, unless it is added with ``prepend=True``.
+    The state dict gains ``normalize.mean`` and ``normalize.std``, and all other names stay the
+    same. A forward pre-hook calls the submodule, so a direct call of ``network.forward`` skips it.
+    Forward pre-hooks that are added later receive normalised images, unless they are added with
+    ``prepend=True``.
 
     Args:
         network: network, changed in place.
         mean: mean of each channel, for images in [0, 1].
-        std: standard deviation of each channel.
+        std: standard deviation of each channel, for images in [0, 1].
     """
     network.add_module("normalize", Normalize(mean, std))
     network.register_forward_pre_hook(_normalized)
 
 
 def _normalized(network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Return the normalised images, as a forward-pre-hook.
+    """Return the normalised images; this function is a forward pre-hook.
 
-    The network is an argument, so that a copy of a network uses its own normalisation.
+    It looks up the normalisation in its argument, so that a copy of a network uses its own.
     """
     (images,) = inputs
     normalized: Tensor = network.get_submodule("normalize")(images)

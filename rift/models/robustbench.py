@@ -1,6 +1,6 @@
-"""Networks of RobustBench's model zoo (Croce et al. 2021).
+"""Networks from the RobustBench model zoo (Croce et al. 2021).
 
-RobustBench's own code downloads, caches and builds them.
+The robustbench package downloads, caches and builds them.
 """
 
 import importlib.util
@@ -18,18 +18,20 @@ from rift.errors import RiftError, first_line
 from rift.thirdparty import prepare_robustbench
 
 CACHE = Path("models")
-"""Folder of RobustBench's downloads, relative to the working directory."""
+"""Folder of the weights that RobustBench downloads, relative to the working directory."""
 
 
 def load_robustbench(name: str, dataset: str) -> nn.Module:
-    """Return a network of the Linf model zoo, in eval mode; it takes images in [0, 1].
+    """Return a network from the Linf model zoo, in eval mode.
+
+    The network takes images in [0, 1]. Its weights are downloaded unless ``CACHE`` contains them.
 
     Args:
         name: name of the network in RobustBench.
-        dataset: name of the data set: ``cifar10`` or ``cifar100``.
+        dataset: name of the data set, ``cifar10`` or ``cifar100``.
 
     Raises:
-        RiftError: RobustBench is not installed, does not have the network, or cannot load it.
+        RiftError: RobustBench is not installed, does not contain the network, or cannot load it.
     """
     if importlib.util.find_spec("robustbench") is None:
         raise RiftError(
@@ -61,22 +63,22 @@ def load_robustbench(name: str, dataset: str) -> nn.Module:
             network: nn.Module = load_model(
                 name, model_dir=CACHE, dataset=sets[dataset], threat_model=ThreatModel.Linf
             )
-    # RobustBench's downloads and checkpoints can raise any exception.
+    # Failed downloads and damaged checkpoints can raise any exception.
     except Exception as error:
-        # A new file is an interrupted download or an error page.
+        # A file that this call created is an interrupted download or an error page.
         if not was_there:
             cached.unlink(missing_ok=True)
         reason = first_line(error)
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: cannot be loaded ({reason}); if this machine has no network,"
-            f" copy the weights to {cached}; if that file is damaged, delete it"
+            f"{ROBUSTBENCH}{name}: cannot be loaded ({reason}); if this machine has no internet"
+            f" access, copy the weights to {cached}; if that file is damaged, delete it"
         ) from error
     return network.eval()
 
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Make torch.load reject files that could run code, even if its caller does not ask for it."""
+    """Make every call of torch.load reject files that could run code."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -94,20 +96,21 @@ def check_same(model: nn.Module, reference: nn.Module, images: Tensor, name: str
     """Check that a model returns the same logits as the network that its weights come from.
 
     Args:
-        model: model with the imported weights; it is put into eval mode.
+        model: model with the imported weights; it is set to eval mode.
         reference: network that the weights come from, in eval mode.
-        images: float32 in [0, 1], N×C×H×W.
-        name: name of the weights, for messages.
+        images: images for the comparison, float32 in [0, 1], N×C×H×W.
+        name: name of the weights, for error messages.
 
     Raises:
-        RiftError: the logits differ by more than 1% of their variation between images.
+        RiftError: a logit differs by more than 1% of the largest deviation of the reference logits
+            from their mean over the images.
     """
     ours, theirs = model.eval()(images), reference(images)
-    # The logits may have a large part that is the same for all images, so the tolerance is relative
-    # to their variation.
+    # The logits may contain a large offset that is the same for all images, so the tolerance is
+    # relative to their variation between images.
     if not (ours - theirs).abs().max() <= 0.01 * (theirs - theirs.mean(dim=0)).abs().max():
         raise RiftError(
             f"{name}: the weights fit, but the logits differ from those of RobustBench by up to"
-            f" {float((ours - theirs).abs().max()):.3g}; its network may have another activation,"
-            " or a normalisation outside of the weights: choose another network"
+            f" {float((ours - theirs).abs().max()):.3g}; its network may use another activation or"
+            " a normalisation that the weights do not contain; choose another network"
         )

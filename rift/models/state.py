@@ -1,4 +1,4 @@
-"""State dicts: copies, and the entries of the network without its normalisation."""
+"""State dicts: copies, and selection of the entries without the normalisation."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ NORMALISATION = "normalize."
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of the state dict that later training steps do not change."""
+    """Return a detached copy of the state dict, which later training steps do not change."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 

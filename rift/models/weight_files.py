@@ -1,6 +1,6 @@
-"""Weight files of other programs, read safely and fitted to an architecture.
+"""Weight files from other programs: safe reading, and matching to an architecture.
 
-Reading a file never runs code from it: pickles may contain only tensors and plain values
+Reading never runs code from a file: pickles may contain only tensors and plain values
 (``weights_only``).
 """
 
@@ -19,10 +19,10 @@ from rift.models.checkpoint import load_state
 from rift.models.state import NORMALISATION, without_normalisation
 
 State = dict[str, Tensor]
-# Keys under which training scripts save the state dict, the most specific first.
+# Keys under which training scripts save the state dict, from the most to the least specific.
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-_WEB_PAGE = "is a web page, not weights: open its link in a browser, and download the weights there"
-# Messages for files that are not weights, by their first bytes.
+_WEB_PAGE = "is a web page, not weights: open the link in a browser and download the weights there"
+# Messages for common files that do not contain weights, by their first bytes.
 POSING = {
     b"<!doctype": _WEB_PAGE,
     b"<html": _WEB_PAGE,
@@ -33,23 +33,24 @@ POSING = {
     b"\xfd7zXZ": "is an xz archive: unpack it first",
     b"BZh": "is a bzip2 archive: unpack it first",
     b"version https://git-lfs": (
-        "is a Git LFS pointer, not weights: run git lfs pull in its repository"
+        "is a Git LFS pointer, not weights: run git lfs pull in the repository"
     ),
 }
-# Entries of the official WideResNet (TRADES, RiFT) that its forward pass never uses.
+# Prefixes of entries that the official WideResNet (TRADES, RiFT) has but never uses.
 UNUSED = ("sub_block1.",)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A state dict with the names of an architecture.
+    """A state dict whose names match an architecture.
 
     Attributes:
-        state: entries of the network without the normalisation, in the types of the network.
-        mean: mean of each channel in the file, or None if the file contains no normalisation.
-        std: standard deviation of each channel, likewise.
-        prefix: prefix of the names in the file.
-        ignored: entries of the file that the network does not use.
+        state: entries of the network without the normalisation, with the dtypes of the network.
+        mean: mean of each channel in the file; None if the file contains no normalisation.
+        std: standard deviation of each channel in the file; None if the file contains no
+            normalisation.
+        prefix: prefix that was removed from the names in the file.
+        ignored: names of entries in the file that the network does not use.
     """
 
     state: State
@@ -64,15 +65,17 @@ def read(path: Path, key: str | None = None) -> tuple[State, str]:
 
     Args:
         path: file to read.
-        key: key of the state dict in the file, with dots between nested keys; None finds it, unless
-            the file contains several.
+        key: key of the state dict in the file, with dots between nested keys; None searches for
+            it.
 
     Returns:
-        The state dict, and the key under which it was found; empty if it is not nested.
+        The state dict, and the key under which it was found; the key is empty if the state dict is
+        not nested.
 
     Raises:
         RiftError: the file is missing, damaged or not a weight file; it contains more than tensors
-            and plain values; or the state dict cannot be determined.
+            and plain values; it contains no state dict under the key; or no key was given and the
+            file contains several state dicts, none of them under a common key.
     """
     try:
         with path.open("rb") as file:
@@ -82,7 +85,8 @@ def read(path: Path, key: str | None = None) -> tuple[State, str]:
             f"{path}: cannot be read: {error.strerror}; check the path and its permissions"
         ) from error
     for magic, problem in POSING.items():
-        # A safetensors file begins with 8 bytes of any value, and then an opening brace.
+        # A safetensors file starts with 8 arbitrary bytes and an opening brace, so its first bytes
+        # can match by chance.
         if head.lstrip().lower().startswith(magic.lower()) and head[8:9] != b"{":
             raise RiftError(f"{path}: {problem}")
     if head[257:262] == b"ustar":
@@ -111,7 +115,7 @@ def _pickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # One of the many lines of torch's message names the rejected object.
+        # torch's message has many lines; only this one names the rejected object.
         reason = next(
             (line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line),
             "",
@@ -119,10 +123,10 @@ def _pickled(path: Path) -> Any:
         raise RiftError(
             f"{path}: does not contain only tensors"
             f" ({reason.strip() or 'its pickle cannot be read'}); other objects in a pickle can run"
-            " code, so it is not opened; save model.state_dict() on a machine where you trust the"
-            " file, and import that"
+            " code, so it is not opened; if you trust the file, load it in Python, save"
+            " model.state_dict() and import that file"
         ) from error
-    # The exception depends on the damaged part of the file.
+    # The type of the exception depends on which part of the file is damaged.
     except Exception as error:
         raise RiftError(
             f"{path}: is damaged or not a file of torch.save ({first_line(error)}); download it"
@@ -134,7 +138,8 @@ def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
     """Return the state dict in the content of a file, and its key.
 
     Raises:
-        RiftError: the key does not exist, or the file contains no state dict or several.
+        RiftError: there is no state dict under the key, no state dict at all, or no key to choose
+            one of several.
     """
     found = {name: state for name, state in _state_dicts(content) if not name.startswith("optim")}
     if key is not None:
@@ -147,7 +152,7 @@ def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
     if not found:
         raise RiftError(
             f"{path}: contains no state dict (found {type(content).__name__}); save"
-            " model.state_dict(), and import that"
+            " model.state_dict() and import that file"
         )
     names = sorted(
         found,
@@ -162,7 +167,7 @@ def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
 
 
 def _state_dicts(content: Any, within: str = "") -> Iterator[tuple[str, State]]:
-    """Yield every mapping that contains weights, with its key (dots between nested keys)."""
+    """Yield the key and tensors of every mapping with weights; dots separate nested keys."""
     if isinstance(content, Mapping):
         tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
         if any(tensor.is_floating_point() and tensor.dim() > 1 for tensor in tensors.values()):
@@ -172,18 +177,20 @@ def _state_dicts(content: Any, within: str = "") -> Iterator[tuple[str, State]]:
 
 
 def match_names(state: State, model: nn.Module, path: str) -> Fitted:
-    """Return a state dict with the names of a model, and the normalisation of its file.
+    """Return a state dict renamed to match a model, and the normalisation in the file.
 
-    Prefixes of wrappers (``module.``, ``model.``, ``1.`` …) are removed. The mean and standard
-    deviation of a normalisation layer are recognised by their names and sizes.
+    Prefixes that wrappers add (``module.``, ``model.``, ``1.`` …) are removed. The mean and
+    standard deviation of a normalisation layer are recognised by their names and sizes.
 
     Args:
-        state: state dict, as ``read`` returns it.
-        model: model of ``rift.models.build`` that the state dict must fit.
-        path: name of the file, for messages.
+        state: state dict from ``read``.
+        model: model from ``rift.models.build`` that the state dict must fit; its names and shapes
+            are compared.
+        path: name of the file, for error messages.
 
     Raises:
-        RiftError: entries are missing, unexpected, of another shape, or not finite.
+        RiftError: entries are missing or unexpected, or have another shape; values are not finite;
+            or the file contains only one of mean and standard deviation.
     """
     expected = without_normalisation(model.state_dict())
     prefix = _prefix(state, list(expected))
@@ -197,13 +204,13 @@ def match_names(state: State, model: nn.Module, path: str) -> Fitted:
     std = _channels(around, ("std", "sigma"), channels)
     if (mean is None) != (std is None):
         raise RiftError(
-            f"{path}: contains only one of mean and standard deviation of its normalisation; add"
-            " the other, or remove both and set normalization"
+            f"{path}: contains only one of mean and standard deviation of the normalisation; add"
+            " the other one, or remove both and set normalization"
         )
     ignored = tuple(name for name in around if name.startswith(UNUSED))
     unexpected = {name: value for name, value in around.items() if name not in ignored}
     for name, value in expected.items():
-        # Old files lack this counter, which rift does not use.
+        # Files from old versions of torch lack this counter, which rift does not use.
         if name.endswith("num_batches_tracked"):
             inside.setdefault(name, torch.zeros_like(value))
     fitted = {
@@ -228,7 +235,7 @@ def match_names(state: State, model: nn.Module, path: str) -> Fitted:
 
 
 def load_into(model: nn.Module, fitted: Fitted) -> None:
-    """Load the weights into a model, which keeps its own normalisation."""
+    """Load weights into a model without a change of the model's normalisation."""
     normalize = {
         name: value for name, value in model.state_dict().items() if name.startswith(NORMALISATION)
     }
@@ -245,17 +252,18 @@ def normalization(
     """Return the normalisation of imported weights.
 
     Args:
-        fitted: weights, with the normalisation of their file.
+        fitted: weights, with the normalisation in their file.
         asked: normalisation that the user set, or None.
         mean: mean of each channel of the data set, for images in [0, 1].
-        std: standard deviation of each channel of the data set.
-        path: name of the file, for messages.
+        std: standard deviation of each channel of the data set, for images in [0, 1].
+        path: name of the file, for error messages.
 
     Returns:
-        Mean, standard deviation, and their origin: ``file``, ``dataset`` or ``none``.
+        Mean and standard deviation of each channel, and their origin: ``file``, ``dataset`` or
+        ``none``.
 
     Raises:
-        RiftError: neither the user nor the file gives the normalisation, or both do.
+        RiftError: the file and the user both give a normalisation, or neither does.
     """
     if fitted.mean is not None and fitted.std is not None:
         if asked is not None:
@@ -263,9 +271,9 @@ def normalization(
         return fitted.mean, fitted.std, "file"
     if asked is None:
         raise RiftError(
-            f"{path}: contains no normalisation; set normalization: dataset if the network needs"
-            " images normalised by mean and standard deviation of the data set, or none if it needs"
-            " images in [0, 1]"
+            f"{path}: contains no normalisation; set normalization: dataset if the network takes"
+            " images normalised with the mean and standard deviation of the data set, or none if it"
+            " takes images in [0, 1]"
         )
     return (
         (mean, std, asked) if asked == "dataset" else ((0.0,) * len(mean), (1.0,) * len(std), asked)
@@ -273,7 +281,7 @@ def normalization(
 
 
 def _prefix(state: State, expected: list[str]) -> str:
-    """Return the prefix with which most of the expected names are in a state dict."""
+    """Return the prefix under which a state dict contains the most expected names."""
     weights = [name for name in expected if name.endswith(".weight")]
     candidates = {
         name.removesuffix(weight)
@@ -286,7 +294,10 @@ def _prefix(state: State, expected: list[str]) -> str:
 
 
 def _channels(around: State, names: tuple[str, ...], channels: int) -> tuple[float, ...] | None:
-    """Remove and return the entry with one of some names and one value per channel, if any."""
+    """Remove an entry with one of the given names, and return its value for each channel.
+
+    Only entries with one value, or one value per channel, count. Return None if there is none.
+    """
     for name in [*around]:
         if name.rsplit(".", 1)[-1] in names and around[name].numel() in (1, channels):
             return tuple(around.pop(name).flatten().expand(channels).double().tolist())

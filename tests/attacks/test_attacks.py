@@ -95,7 +95,7 @@ def test_restarts_only_take_images_away(resnet8: nn.Module) -> None:
 def test_restarts_begin_at_the_same_points_for_every_model(
     resnet8: nn.Module, prepared_model: nn.Module
 ) -> None:
-    """The generator draws as many numbers if half of the images withstand as if none does."""
+    """The generator draws equally many numbers whether half of the images withstand or none."""
     images = torch.rand((40, 1, 8, 8), generator=seeded(3))
     found = []
     for model in (resnet8, prepared_model):

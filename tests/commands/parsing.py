@@ -1,4 +1,4 @@
-"""Parses commands like the command line."""
+"""Parse commands like the command line."""
 
 from typing import cast
 

@@ -620,7 +620,7 @@ def test_the_standard_network_of_pyautoattack_is_imported_and_breaks(tmp_path: P
         r"classifies 100\.00% of 1000 validation images and 9[2-5]\.\d+% of 1000 test images",
         answer.stderr,
     )
-    assert "it knows the validation images better than the test images" in answer.stderr
+    assert "more accurate on the validation images than on the test images" in answer.stderr
 
     outputs = ["--output", tmp_path / "o.json", "--outcomes", tmp_path / "o.npz"]
     common = ["--weights", base, "--data", data, *outputs]

@@ -247,7 +247,7 @@ def test_blocks_draw_numbers_of_their_own(prepared_model: nn.Module, digits: Ima
 
 @pytest.fixture
 def quick_fab(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replaces FAB-T, which is slow, by one draw of noise that depends on the seed."""
+    """Replace FAB-T, which is slow, by one draw of noise that depends on the seed."""
 
     def perturb(self: Any, images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(self.seed))

@@ -190,11 +190,11 @@ def test_networks_of_timm_repeat_and_take_bfloat16() -> None:
     ("architecture", "size", "problem"),
     [
         ("vgg", 32, "architecture 'vgg' is not available; available: resnet8, .*, timm:NAME"),
-        ("timm:vit_tinny_patch16_224", 32, "has no such network; choose vit_tiny_patch16_224"),
+        ("timm:vit_tinny_patch16_224", 32, "contain this network; choose vit_tiny_patch16_224"),
         (
             "timm:hf-hub:some/body",
             32,
-            "architecture 'timm:hf-hub:some/body': timm .* has no such network",
+            "architecture 'timm:hf-hub:some/body': timm .* does not contain this network",
         ),
         (
             "timm:vit_tiny_patch16_224",
@@ -202,7 +202,7 @@ def test_networks_of_timm_repeat_and_take_bfloat16() -> None:
             "cannot be built for 3×8×8 images and 10 classes: .*Kernel size",
         ),
         ("timm:test_byobnet.nobody", 32, "cannot be built for .*: Invalid pretrained tag"),
-        ("vit-small", 30, "a multiple of 8 pixels, but these have 30"),
+        ("vit-small", 30, "a multiple of 8 pixels, but it is 30"),
     ],
 )
 def test_what_cannot_be_built_is_said(architecture: str, size: int, problem: str) -> None:

@@ -303,7 +303,7 @@ def test_chance_is_refused_and_little_more_is_not() -> None:
     with pytest.raises(
         RiftError,
         match=r"^x, normalization none: classifies 14\.70% of 1000 images correctly, .* chance"
-        r" \(10\.00% on average, up to 14\.74% by luck\)",
+        r" \(random guessing gives 10\.00% on average and up to 14\.74%\)",
     ):
         reported(147, 500)
     with pytest.raises(RiftError, match=r"classifies 14\.70%"):

@@ -194,7 +194,7 @@ def test_mart_stays_finite_where_the_network_is_sure_of_a_wrong_class(margin: fl
 
 
 def test_mart_stays_finite_where_attack_and_image_are_told_apart_for_sure() -> None:
-    """One image changes from surely right to surely wrong under attack, the other one reversely."""
+    """Under attack, one image changes from surely right to surely wrong, the other one back."""
     right, wrong = torch.tensor([300.0, 0, 0, 0]), torch.tensor([0, 300.0, 0, 0])
     clean = torch.stack([right, wrong]).reshape(2, 1, 2, 2).requires_grad_()
     attacked = torch.stack([wrong, right]).reshape(2, 1, 2, 2).requires_grad_()

@@ -1,4 +1,4 @@
-"""Runs the workflow of the repository in a separate folder, with a small configuration."""
+"""Run the workflow of the repository in a separate folder, with a small configuration."""
 
 import re
 import subprocess

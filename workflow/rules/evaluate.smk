@@ -50,7 +50,7 @@ rule evaluate_ood:
         " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
 
 
-# An interrupted job goes on where it was.
+# An interrupted job continues where it stopped.
 rule evaluate_adversarial_shard:
     input:
         weights=weights_of,

@@ -26,7 +26,7 @@ rule train:
         settings=flags("train", "attack", "inner", "augment", "regime"),
         cell=lambda wildcards: run_of(wildcards).cell,
         seed=lambda wildcards: run_of(wildcards).seed,
-    # An interrupted job goes on where it was.
+    # An interrupted job continues where it stopped.
     shell:
         "rift train --data {input.data} --architecture {params.cell.architecture} --regime {params.cell.regime}"
         " --seed {params.seed} {params.settings} --train.processes {resources.processes} --train.save_minutes {resources.save_minutes}"

@@ -1,6 +1,6 @@
 """Architectures by name.
 
-To add an architecture, add it to ``ARCHITECTURES``, and its name to
+To add an architecture, add an entry to ``ARCHITECTURES`` and its name to
 ``rift.config.names.ArchitectureName``.
 """
 
@@ -16,13 +16,13 @@ from rift.models.architectures.transformers import vit_small
 from rift.models.architectures.wide_resnet import WideResNet
 
 Maker = Callable[[int, int, int], nn.Module]
-"""Function (number of classes, number of channels, side of the images in pixels) → network."""
+"""Function (number of classes, number of channels, image size in pixels) → network."""
 
 
 def any_size(make: Callable[[int, int], nn.Module]) -> Maker:
-    """Return a function that ignores the size of the images.
+    """Return a ``Maker`` that ignores the image size.
 
-    Convolutional networks support every size, because they average over all positions at the end.
+    Convolutional networks support every size because they end with global average pooling.
 
     Args:
         make: function (number of classes, number of channels) → network.

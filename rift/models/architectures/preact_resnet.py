@@ -1,9 +1,9 @@
 """Residual networks with pre-activation (He et al. 2016, "Identity mappings").
 
-They are the variant that is common in adversarial training, with the module names of the common
-CIFAR implementation. That variant differs from the paper in two points. It has no batch norm
-between the last block and the pooling. A shortcut that changes the width starts before the first
-batch norm of its block.
+This is the variant that adversarial training commonly uses, with the module names of the common
+CIFAR implementation. It differs from the paper in two ways: there is no batch norm between the last
+block and the pooling, and a shortcut with a convolution takes the input of its block before the
+first batch norm.
 """
 
 from typing import cast
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class PreActBlock(nn.Module):
-    """Two 3×3 convolutions, each after batch norm and ReLU, and a shortcut."""
+    """Residual block of two 3×3 convolutions, each preceded by batch norm and ReLU."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Network with stages ``layer1`` to ``layer4`` of two blocks each.
+    """Network with four stages, ``layer1`` to ``layer4``, of two blocks each.
 
-    Each stage but the first halves the image and doubles the number of channels.
+    Each stage except the first halves the spatial size and doubles the number of channels.
 
     Args:
         classes: number of classes.
-        channels: number of channels of the images.
-        width: number of channels of the first stage.
+        channels: number of image channels.
+        width: number of channels in the first stage.
     """
 
     def __init__(self, classes: int, channels: int, *, width: int) -> None:

@@ -1,6 +1,6 @@
 """Residual networks for small images (He et al. 2016).
 
-The module names are those of the common CIFAR implementations.
+The module names match the common CIFAR implementations.
 """
 
 from typing import cast
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each with batch norm, and a shortcut."""
+    """Residual block of two 3×3 convolutions, each followed by batch norm."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Network with stages ``layer1``, ``layer2`` … of basic blocks.
 
-    Each stage but the first halves the image and doubles the number of channels.
+    Each stage except the first halves the spatial size and doubles the number of channels.
 
     Args:
         classes: number of classes.
-        channels: number of channels of the images.
-        blocks: number of blocks of each stage.
-        width: number of channels of the first stage.
+        channels: number of image channels.
+        blocks: number of blocks in each stage.
+        width: number of channels in the first stage.
     """
 
     def __init__(self, classes: int, channels: int, *, blocks: tuple[int, ...], width: int) -> None:

@@ -1,7 +1,7 @@
-"""Networks of the timm package.
+"""Networks from the timm package.
 
-They are the small vision transformer that is common in adversarial training, and any other network
-by its name in timm.
+``vit_small`` is the small vision transformer that adversarial training commonly uses.
+``timm_network`` returns any other network by its timm name.
 """
 
 from difflib import get_close_matches
@@ -13,27 +13,27 @@ from rift.errors import RiftError, first_line
 from rift.thirdparty import prepare_torchvision
 
 PATCHES = 8
-"""Number of patches per side; a patch has a side of 4 pixels on CIFAR and 8 on Tiny-ImageNet."""
+"""Number of patches per side; a patch is 4 pixels wide on CIFAR and 8 on Tiny-ImageNet."""
 
 
 def vit_small(classes: int, channels: int, size: int) -> nn.Module:
-    """Return a newly initialised ViT-S (width 384, depth 12, 6 heads) with 8 × 8 patches.
+    """Return a randomly initialised ViT-S (width 384, depth 12, 6 heads) with 8 × 8 patches.
 
     Args:
         classes: number of classes.
-        channels: number of channels of the images.
-        size: side of the images in pixels, a multiple of 8.
+        channels: number of image channels.
+        size: image size in pixels, a multiple of 8.
 
     Raises:
-        RiftError: the side of the images is not a multiple of 8.
+        RiftError: the image size is not a multiple of 8.
     """
     prepare_torchvision()
     from timm.models.vision_transformer import VisionTransformer
 
     if size % PATCHES:
         raise RiftError(
-            f"vit-small: the side of the images must be a multiple of {PATCHES} pixels, but these"
-            f" have {size}; choose another architecture"
+            f"vit-small: the image size must be a multiple of {PATCHES} pixels, but it is {size};"
+            " choose another architecture"
         )
     network = VisionTransformer(
         img_size=size,
@@ -48,26 +48,27 @@ def vit_small(classes: int, channels: int, size: int) -> nn.Module:
 
 
 def timm_network(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    """Return a newly initialised network of timm.
+    """Return a randomly initialised timm network.
 
     Args:
         name: name of the network in timm.
         classes: number of classes.
-        channels: number of channels of the images.
-        size: side of the images in pixels.
+        channels: number of image channels.
+        size: image size in pixels.
 
     Raises:
-        RiftError: timm does not have the network, or the network does not support such images.
+        RiftError: timm does not contain the network, or the network does not support images of this
+            shape.
     """
     prepare_torchvision()
     import timm
 
     if not timm.is_model(name):
         similar = get_close_matches(name, timm.list_models(), n=3)
-        advice = ", ".join(similar) if similar else "a name of timm.list_models()"
+        advice = ", ".join(similar) if similar else "a name from timm.list_models()"
         raise RiftError(
-            f"architecture 'timm:{name}': timm {timm.__version__} has no such network; choose"
-            f" {advice}"
+            f"architecture 'timm:{name}': timm {timm.__version__} does not contain this network;"
+            f" choose {advice}"
         )
     settings = {"pretrained": False, "num_classes": classes, "in_chans": channels}
     problem = (
@@ -80,9 +81,9 @@ def timm_network(name: str, classes: int, channels: int, size: int) -> nn.Module
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
-            # Most convolutional networks do not need the size.
+            # Most convolutional networks have no argument for the image size.
             network = timm.create_model(name, **settings)
-        # Many networks raise an exception for too small images only in their forward pass.
+        # Many networks reject images that are too small only in the forward pass.
         with torch.no_grad():
             logits = network.eval()(torch.zeros(1, channels, size, size))
     # timm's networks can raise any exception.
@@ -96,8 +97,9 @@ def timm_network(name: str, classes: int, channels: int, size: int) -> nn.Module
 
 
 def _repeatable(network: nn.Module) -> nn.Module:
-    """Return a network, changed in place, whose attention is not fused."""
-    # On a GPU, the backward pass of torch's fused attention may add in any order.
+    """Return the network with fused attention disabled; the network is changed in place."""
+    # On a GPU, the backward pass of fused attention in torch sums in no fixed order, so its results
+    # would not be reproducible.
     for module in network.modules():
         if "fused_attn" in vars(module):
             vars(module)["fused_attn"] = False

@@ -1,6 +1,6 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016).
 
-The module names are those of the TRADES code and its descendants.
+The module names match the TRADES code and the projects that build on it.
 """
 
 from typing import cast
@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each after batch norm and ReLU, and a shortcut.
+    """Residual block of two 3×3 convolutions, each preceded by batch norm and ReLU.
 
-    If the width changes, the first batch norm and ReLU come before the shortcut too.
+    If the number of channels changes, the shortcut is a 1×1 convolution after the first batch norm
+    and ReLU. Otherwise it is the identity.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -34,7 +35,7 @@ class BasicBlock(nn.Module):
 
 
 class Group(nn.Module):
-    """Group of blocks of one width, in a submodule ``layer``; only the first block has a stride."""
+    """Blocks of equal width in the submodule ``layer``; only the first block uses the stride."""
 
     def __init__(self, count: int, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -48,15 +49,15 @@ class Group(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Network with groups ``block1``, ``block2`` and ``block3`` of (depth - 4) / 6 blocks each.
+    """Network with three groups, ``block1`` to ``block3``, of (depth - 4) / 6 blocks each.
 
-    The last two groups halve the image.
+    The last two groups each halve the spatial size.
 
     Args:
         classes: number of classes.
-        channels: number of channels of the images.
+        channels: number of image channels.
         depth: number of layers, 6n + 4 for n blocks per group.
-        widen: factor of the widths 16, 32 and 64 of the groups.
+        widen: widening factor k; the groups have 16k, 32k and 64k channels.
     """
 
     def __init__(self, classes: int, channels: int, *, depth: int, widen: int) -> None:
