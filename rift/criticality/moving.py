@@ -56,6 +56,7 @@ class Examples:
     Attributes:
         model: the network.
         batches: images and labels of every batch.
+        count: number of images.
         trial: the first images, on which starts are tried, and their labels.
     """
 
@@ -75,6 +76,7 @@ class Examples:
         self.batches: Sequence[tuple[Tensor, Tensor]] = list(
             zip(images.split(batch_size), labels.split(batch_size), strict=True)
         )
+        self.count = len(labels)
         self.trial = images[:trial], labels[:trial]
         self._back = order.argsort()
         self._cache_bytes = cache_mib * MIB

@@ -1,7 +1,8 @@
 """Parts that all searches for the largest robust loss in the weight ball use."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,11 +67,24 @@ class Ball:
         return farthest
 
 
-Ascent = Callable[[Moving, Ball, Outcome, Criticality, torch.Generator, Progress], Outcome]
+@dataclass(frozen=True)
+class Centre:
+    """The centre of a ball.
+
+    Attributes:
+        outcome: outcome of the network itself.
+        gradient: gradient of the mean loss with respect to the weight, at the centre.
+    """
+
+    outcome: Outcome
+    gradient: Tensor
+
+
+Ascent = Callable[[Moving, Ball, Centre, Criticality, torch.Generator, Progress], Outcome]
 """Search in the ball of one weight.
 
-Function (network whose weight moves, ball, outcome at the centre, settings, random numbers,
-progress) → the outcome of largest loss that it found.
+Function (network whose weight moves, ball, its centre, settings, random numbers, progress) → the
+outcome of largest loss that it found.
 """
 
 
@@ -113,7 +127,7 @@ def search_each(
     Returns:
         The outcome of the network itself, and the rise for every module.
     """
-    base = examples.outcome(examples.whole_passes())
+    base, gradients = at_centre(examples, weights)
     results: dict[str, LossRise] = {}
     for number, (name, weight) in enumerate(weights.items(), start=1):
         # One stream per module: the numbers must not depend on which other modules are measured.
@@ -121,7 +135,12 @@ def search_each(
         with examples.moving(weight) as moving:
             ball = Ball.around(moving.theta, settings)
             worst = ascent(
-                moving, ball, base, settings, random, part_of(progress, number, len(weights))
+                moving,
+                ball,
+                Centre(base, gradients[name]),
+                settings,
+                random,
+                part_of(progress, number, len(weights)),
             )
             reason = moving.reason_for_whole_passes
         rises = worst.losses.double() - base.losses.double()
@@ -132,6 +151,39 @@ def search_each(
             note += f"; whole passes: {reason}"
         progress(number, len(weights), note, mrc=rises.mean())
     return base, results
+
+
+def at_centre(
+    examples: Examples, weights: Mapping[str, nn.Parameter]
+) -> tuple[Outcome, dict[str, Tensor]]:
+    """Return the network's outcome, and the gradient of the mean loss for every weight.
+
+    Args:
+        examples: network and adversarial examples.
+        weights: weights by module.
+    """
+    totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+
+    def passes() -> Iterator[tuple[Tensor, Tensor]]:
+        for losses, logits in examples.whole_passes():
+            found = torch.autograd.grad(losses.sum() / examples.count, list(weights.values()))
+            torch._foreach_add_(list(totals.values()), found)
+            yield losses, logits
+
+    with gradients_of(weights):
+        return examples.outcome(passes()), totals
+
+
+@contextmanager
+def gradients_of(weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Let gradients flow to all weights inside the context."""
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in weights.values():
+            weight.requires_grad_(False)
 
 
 def examples_for(

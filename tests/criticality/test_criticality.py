@@ -234,6 +234,66 @@ def test_pga_finds_what_the_published_search_does_in_a_third_of_its_passes(
     assert math.prod(ratios.values()) ** (1 / len(ratios)) > 1, ratios
 
 
+def small_network(seed: int, batch_norm: bool, training: int) -> tuple[nn.Module, Any, Any]:
+    """Return a briefly trained network, images and labels."""
+    torch.manual_seed(seed)
+    norm = nn.BatchNorm2d(6) if batch_norm else nn.Identity()
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        norm,
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(24, 4),
+    )
+    images, labels = torch.rand(24, 1, 6, 6), torch.randint(4, (24,))
+    optimizer = torch.optim.SGD(network.parameters(), 0.3, momentum=0.9)
+    for _ in range(training):
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    return network.eval().requires_grad_(False), images, labels
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=strategies.integers(0, 10_000),
+    batch_norm=strategies.booleans(),
+    training=strategies.sampled_from([0, 5, 30]),
+    epsilon=strategies.sampled_from([0.02, 0.1, 0.5]),
+    norm=strategies.sampled_from(["l2", "linf"]),
+)
+def test_pga_never_ends_below_a_step_along_the_first_gradient(
+    seed: int, batch_norm: bool, training: int, epsilon: float, norm: Literal["l2", "linf"]
+) -> None:
+    network, images, labels = small_network(seed, batch_norm, training)
+    asked = Criticality(epsilon=epsilon, norm=norm, restarts=2, trial_images=8)
+    for row in module_robust_criticality(network, images, labels, settings=asked, seed=0):
+        weight = measured_weight(network.get_submodule(row.module))
+        theta = weight.detach().clone()
+        weight.requires_grad_(True)
+        loss = F.cross_entropy(network(images), labels)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        weight.requires_grad_(False)
+        if norm == "l2":
+            radius = epsilon * theta.norm()
+            steps = [
+                radius * gradient / gradient.norm(),
+                gradient * min(1.0, float(radius / gradient.norm())),
+            ]
+        else:
+            radius = epsilon * theta.abs().max()
+            steps = [radius * gradient.sign(), gradient.clamp(-radius, radius)]
+        for step in steps:
+            with torch.no_grad():
+                weight.copy_(theta + step)
+                rise = F.cross_entropy(network(images), labels) - loss
+                weight.copy_(theta)
+            assert row.mrc >= rise.item() - 1e-5, row.module
+        assert row.mrc >= 0
+
+
 class TwoHills(nn.Module):
     """A network whose loss rises in both directions, and less along its first gradient."""
 

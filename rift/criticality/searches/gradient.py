@@ -1,13 +1,13 @@
 """First-order estimate of all modules at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rift.config import Criticality
 from rift.criticality.moving import Examples, Outcome
-from rift.criticality.search import Ball, LossRise
+from rift.criticality.search import Ball, LossRise, at_centre, gradients_of
 from rift.progress import Progress
 
 
@@ -29,36 +29,18 @@ def gradient(
         settings: radius and norm of the ball.
         progress: called after every batch of the second pass.
     """
-
-    def gradients(losses: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(losses.sum(), list(weights.values()))
-
-    totals = [torch.zeros_like(weight) for weight in weights.values()]
-
-    def passes() -> Iterator[tuple[Tensor, Tensor]]:
-        for losses, logits in examples.whole_passes():
-            torch._foreach_add_(totals, gradients(losses))
-            yield losses, logits
-
-    for weight in weights.values():
-        weight.requires_grad_(True)
-    try:
-        base = examples.outcome(passes())
-        steps = [
-            Ball.around(weight.detach(), settings).farthest(total)
-            for weight, total in zip(weights.values(), totals, strict=True)
-        ]
-        rows = []
+    base, gradients = at_centre(examples, weights)
+    steps = [
+        Ball.around(weight.detach(), settings).farthest(gradients[name])
+        for name, weight in weights.items()
+    ]
+    rows = []
+    with gradients_of(weights):
         for number, (losses, _) in enumerate(examples.whole_passes(), start=1):
-            estimates = [
-                (each * step).sum() / len(losses)
-                for each, step in zip(gradients(losses), steps, strict=True)
-            ]
+            found = torch.autograd.grad(losses.mean(), list(weights.values()))
+            estimates = [(each * step).sum() for each, step in zip(found, steps, strict=True)]
             rows.append(torch.stack(estimates).double())
             progress(number, len(examples.batches))
-    finally:
-        for weight in weights.values():
-            weight.requires_grad_(False)
     sizes = torch.tensor([len(labels) for _, labels in examples.batches], dtype=torch.float64)
     table = torch.stack(rows, 1)
     return base, {

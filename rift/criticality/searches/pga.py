@@ -5,7 +5,7 @@ from torch import Tensor
 
 from rift.config import Criticality
 from rift.criticality.moving import TRIAL, Moving, Outcome
-from rift.criticality.search import Ball
+from rift.criticality.search import Ball, Centre
 from rift.progress import Progress
 
 # Measurements chose these constants; docs/criticality.md shows them.
@@ -18,11 +18,14 @@ GROWING = 0.6
 STEEP = 0.5
 """Rise of the loss in the trial, in nats, above which the ball starts with its full radius."""
 
+SHARES = (0.5, 0.25, 0.125, 0.0625)
+"""Shares of the way that a step of the climb tries."""
+
 
 def pga(
     moving: Moving,
     ball: Ball,
-    base: Outcome,
+    centre: Centre,
     settings: Criticality,
     random: torch.Generator,
     progress: Progress,
@@ -41,7 +44,7 @@ def pga(
     Args:
         moving: network whose weight moves.
         ball: ball that the weight stays in.
-        base: outcome at the centre of the ball.
+        centre: outcome and gradient at the centre of the ball.
         settings: passes, steps and restarts.
         random: source of the random starts.
         progress: called after every step.
@@ -66,9 +69,68 @@ def pga(
 
     reached = moving.examples.outcome(ascend(number) for number in numbers)
     moving.move(ball.farthest(total))
-    worst = max(base, reached, moving.outcome(), key=lambda outcome: outcome.loss)
-    progress(settings.passes, settings.passes, mrc=worst.loss - base.loss, accuracy=worst.accuracy)
+    worst = highest(centre.outcome, reached, moving.outcome())
+    simple, at = simple_ascent(moving, ball, centre)
+    if simple.loss > worst.loss:
+        worst = climb(moving, ball, simple, at, settings.passes)
+    rise = worst.loss - centre.outcome.loss
+    progress(settings.passes, settings.passes, mrc=rise, accuracy=worst.accuracy)
     return worst
+
+
+def highest(*outcomes: Outcome) -> Outcome:
+    """Return the first of the outcomes with the largest mean loss."""
+    return max(outcomes, key=lambda outcome: outcome.loss)
+
+
+def simple_ascent(moving: Moving, ball: Ball, centre: Centre) -> tuple[Outcome, Tensor]:
+    """Return the better outcome of two steps along the gradient at the centre, and its Δθ.
+
+    The first step goes to the boundary of the ball. The second step is the gradient itself,
+    projected into the ball: the first step of the published search, if its batch contains all
+    images.
+
+    Args:
+        moving: network whose weight moves.
+        ball: ball that the weight stays in.
+        centre: gradient at the centre of the ball.
+    """
+    found = []
+    farthest, inside = ball.farthest(centre.gradient), ball.project(centre.gradient)
+    for step in [farthest] if torch.allclose(farthest, inside) else [farthest, inside]:
+        moving.move(step)
+        found.append((moving.outcome(), step))
+    return max(found, key=lambda each: each[0].loss)
+
+
+def climb(moving: Moving, ball: Ball, best: Outcome, at: Tensor, rounds: int) -> Outcome:
+    """Climb from a point inside or on the boundary of the ball, and return the highest outcome.
+
+    Every round takes one Frank-Wolfe step: towards the point of the ball that is farthest along the
+    gradient of all images, by the largest of some shares that raises the loss.
+
+    Args:
+        moving: network whose weight moves.
+        ball: ball that the weight stays in.
+        best: outcome at the start.
+        at: Δθ at the start.
+        rounds: number of steps.
+    """
+    for _ in range(rounds):
+        moving.move(at)
+        total = torch.zeros_like(at)
+        for number in range(len(moving.examples.batches)):
+            total += moving.gradient(moving.evaluate(number)[0].sum())
+        goal = ball.farthest(total)
+        for share in SHARES:
+            moving.move(at + share * (goal - at))
+            reached = moving.outcome()
+            if reached.loss > best.loss:
+                best, at = reached, at + share * (goal - at)
+                break
+        else:
+            break
+    return best
 
 
 def choose_start(

@@ -4,14 +4,14 @@ import torch
 
 from rift.config import Criticality
 from rift.criticality.moving import Moving, Outcome
-from rift.criticality.search import Ball
+from rift.criticality.search import Ball, Centre
 from rift.progress import Progress
 
 
 def published(
     moving: Moving,
     ball: Ball,
-    base: Outcome,
+    centre: Centre,
     settings: Criticality,
     _random: torch.Generator,
     progress: Progress,
@@ -24,11 +24,11 @@ def published(
     Args:
         moving: network whose weight moves.
         ball: ball that the weight is projected into.
-        base: outcome at the centre of the ball.
+        centre: outcome at the centre of the ball.
         settings: passes, learning rate, and whether the search stops at the boundary.
         progress: called after every pass.
     """
-    worst, numbers = base, range(len(moving.examples.batches))
+    worst, numbers = centre.outcome, range(len(moving.examples.batches))
     losses, logits = moving.evaluate(0)
     for epoch in range(1, settings.epochs + 1):
         for number in numbers:
@@ -46,7 +46,9 @@ def published(
             (losses, logits) if number == 0 else moving.evaluate(number) for number in numbers
         )
         worst = max(worst, reached, key=lambda outcome: outcome.loss)
-        progress(epoch, settings.epochs, mrc=worst.loss - base.loss, accuracy=reached.accuracy)
+        progress(
+            epoch, settings.epochs, mrc=worst.loss - centre.outcome.loss, accuracy=reached.accuracy
+        )
         if settings.stop_at_boundary and outside:
             break
     return worst
