@@ -85,7 +85,7 @@ def _as_training(settings: Finetune, augmentation: Augment) -> TrainingSettings:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         schedule="step",
-        milestones=(-(-settings.epochs // 2),),  # halfway, or after the middle epoch
+        milestones=(max(1, settings.epochs // 2),),  # halfway, or before the middle epoch
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         precision=settings.precision,

@@ -69,6 +69,7 @@ _ON_TEST: dict[str, dict[str, object]] = {
     "evaluate": {"ood": {"severities": [1, 2, 3, 4, 5]}},
 }
 _TINY: dict[str, dict[str, object]] = {
+    "augment": {"crop": 8},
     "criticality": {"split": "train"},
     "evaluate": {"ood": {"severities": [1]}},
 }

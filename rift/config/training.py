@@ -73,6 +73,12 @@ class Train(Section):
         description="Input normalisation of the network in init, if its file does not contain one."
         " dataset: mean and standard deviation of the data set; none: no normalisation.",
     )
+    statistics: Literal["loss", "attacked", "clean", "published"] = Field(
+        "loss",
+        description="Images that move the running statistics of batch norm. loss: all images of the"
+        " loss; attacked or clean: only these; published: the passes of the regime's authors. All"
+        " but loss need more passes.",
+    )
     precision: Precision = Field(
         "auto",
         description="Precision of training; auto is bfloat16 on a GPU that supports it, else"

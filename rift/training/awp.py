@@ -5,15 +5,19 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def perturbed_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Return the weights that are perturbed: all with two or more dimensions.
+    """Return the weights that are perturbed: all weights with two or more dimensions.
 
-    Biases and batch norm have one dimension, so they are not perturbed.
+    Biases and batch norm have one dimension, so they are not perturbed. Class tokens and position
+    embeddings are no weights by their names.
     """
-    return [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim >= 2 and name.endswith("weight")
+    ]
 
 
 def perturbation(
@@ -48,20 +52,3 @@ def perturbed(weights: Sequence[nn.Parameter], steps: Iterable[Tensor]) -> Itera
         with torch.no_grad():
             for weight, value in zip(weights, before, strict=True):
                 weight.copy_(value)
-
-
-@contextmanager
-def untouched_statistics(model: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch norm fixed; it normalises according to its mode."""
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
-    try:
-        for norm in norms:
-            norm.track_running_stats = False
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True

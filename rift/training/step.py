@@ -6,7 +6,7 @@ processes.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from rift.attacks.inner import INNER, draw_noise, resolve
 from rift.config import TrainingSettings
 from rift.device import autocast
-from rift.models.modes import inference
+from rift.models.modes import inference, trainable
 from rift.training import awp
 from rift.training.parallel import ProcessGroup
 from rift.training.regimes import Regime
+from rift.training.running_statistics import Seen, move_statistics, untouched_statistics
 
 Part = tuple[Tensor, Tensor, Tensor]  # clean images, adversarial images, labels
 
@@ -45,6 +46,7 @@ class BatchGradient:
         self.model, self.regime, self.settings = model, regime, settings
         self.stream, self.group = stream, group
         self.attack = resolve(settings.inner, settings.attack)
+        self.seen = _passes(regime, settings.train.statistics)
         self.loss = _Loss(model, regime, settings)
         self.shared_loss = _averaging_gradients(self.loss) if group.size > 1 else self.loss
 
@@ -69,7 +71,7 @@ class BatchGradient:
         count, outcome = len(labels), torch.zeros(2, device=images.device)  # mean loss, hits
         with self._perturbed_weights(parts, count, epoch):
             for number, part in enumerate(parts, start=1):
-                with self._adding_up(last=number == len(parts)):
+                with self._adding_up(last=number == len(parts)), self._statistics_of_loss():
                     loss, logits = self.shared_loss(*part)
                     share = len(part[0]) / count
                     # Processes average their gradients, and the gradient of the batch is a sum.
@@ -77,6 +79,7 @@ class BatchGradient:
                 hits = (logits.detach().argmax(1) == part[2]).sum()
                 outcome += torch.stack([loss.detach() * share, hits])
 
+        self._move_statistics(parts)
         self.group.add([outcome])
         if images.device.type != "cuda":
             self.group.average_statistics(self.model)
@@ -98,11 +101,35 @@ class BatchGradient:
     def _attacked(self, images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         if self.regime.objective is None:
             return images
-        with inference(self.model), autocast(self.settings.train.precision, images.device):
+        with self._mode_of_attack(), autocast(self.settings.train.precision, images.device):
             with torch.no_grad():
                 objective = self.regime.objective(self.model, images, labels)
             raise_objective = INNER[self.attack.method]
             return raise_objective(self.model, images, objective, noise, self.attack)
+
+    @contextmanager
+    def _mode_of_attack(self) -> Iterator[None]:
+        """Set the mode of the network for the inner attack, without gradients of its weights."""
+        if self.regime.attacks_in == "eval":
+            with inference(self.model):
+                yield
+            return
+        published = self.settings.train.statistics == "published"
+        keep = nullcontext() if published else untouched_statistics(self.model)
+        with trainable(self.model, []), keep:
+            yield
+
+    def _statistics_of_loss(self) -> AbstractContextManager[None]:
+        """Keep the running statistics fixed during the loss, unless its images move them."""
+        return nullcontext() if self.seen is None else untouched_statistics(self.model)
+
+    def _move_statistics(self, parts: Sequence[Part]) -> None:
+        """Move the running statistics by the passes of ``train.statistics``."""
+        if self.seen is None:
+            return
+        for clean, attacked, _ in parts:
+            with autocast(self.settings.train.precision, clean.device):
+                move_statistics(self.model, clean, attacked, self.seen)
 
     @contextmanager
     def _perturbed_weights(self, parts: Sequence[Part], count: int, epoch: int) -> Iterator[None]:
@@ -112,7 +139,7 @@ class BatchGradient:
             return
         weights = awp.perturbed_weights(self.model)
         total = [torch.zeros_like(weight) for weight in weights]
-        with awp.untouched_statistics(self.model):
+        with untouched_statistics(self.model):
             for part in parts:
                 loss, _ = self.loss(*part)
                 gradients = torch.autograd.grad(loss * (len(part[0]) / count), weights)
@@ -144,6 +171,17 @@ class _Loss(nn.Module):
     def forward(self, images: Tensor, adversarial: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(self.settings.train.precision, images.device):
             return self.regime.loss(self.model, images, adversarial, labels, self.settings)
+
+
+def _passes(regime: Regime, statistics: str) -> Sequence[Seen] | None:
+    """Return the passes that move the running statistics; None if they are those of the loss."""
+    passes: dict[str, Sequence[Seen] | None] = {
+        "loss": None,
+        "attacked": ("attacked",),
+        "clean": ("clean",),
+        "published": regime.published_statistics,
+    }
+    return passes[statistics]
 
 
 def _averaging_gradients(loss: _Loss) -> DistributedDataParallel:

@@ -595,6 +595,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_standard_network_of_pyautoattack_is_imported_and_breaks(tmp_path: Path) -> None:
     """A negative control: without adversarial training, a network is accurate but not robust."""
     if not (data_root(None) / "cifar-10-batches-py").is_dir():

@@ -229,14 +229,15 @@ def test_what_nobody_says_follows_the_authors_of_a_regime() -> None:
         "step": 0.007,
         "steps": 10,
     }
-    trades = {"epochs": 76, "milestones": [75], "learning_rate": 0.1, "weight_decay": 2e-4}
+    trades = {"epochs": 76, "milestones": [74], "learning_rate": 0.1, "weight_decay": 2e-4}
     mart = {
         "epochs": 120,
-        "milestones": [75, 90, 100],
+        "milestones": [74, 89, 99],
         "learning_rate": 0.01,
         "weight_decay": 3.5e-3,
     }
     plain = {"epochs": 110, "milestones": [100, 105], "learning_rate": 0.1, "weight_decay": 5e-4}
+    long = {**plain, "epochs": 200, "milestones": [100, 150]}
     as_threat_model: dict[str, object] = {
         "method": "pgd",
         "start": "uniform",
@@ -247,16 +248,20 @@ def test_what_nobody_says_follows_the_authors_of_a_regime() -> None:
     expected: dict[config.RegimeName, dict[str, dict[str, object]]] = {
         "standard": {"train": plain, "inner": as_threat_model},
         "pgd": {"train": plain, "inner": as_threat_model},
-        "awp": {"train": plain, "inner": as_threat_model, "awp": {"gamma": 0.01, "warmup": 0}},
+        "awp": {"train": long, "inner": as_threat_model, "awp": {"gamma": 0.01, "warmup": 0}},
         "trades": {"train": trades, "inner": inner, "trades": {"beta": 6.0}},
         "trades-awp": {
-            "train": trades,
-            "inner": inner,
+            "train": long,
+            "inner": {**as_threat_model, "start": "normal"},
             "trades": {"beta": 6.0},
-            "awp": {"gamma": 0.005, "warmup": 10},
+            "awp": {"gamma": 0.005, "warmup": 9},
         },
         "mart": {"train": mart, "inner": inner, "mart": {"beta": 5.0}},
-        "score": {"train": trades, "inner": inner, "score": {"beta": 6.0}},
+        "score": {
+            "train": {**plain, "learning_rate": 0.05},
+            "inner": {**as_threat_model, "start": "normal"},
+            "score": {"beta": 6.0, "clip": 0.3},
+        },
     }
     assert set(expected) == set(REGIME_NAMES)
     for regime, sections in expected.items():
@@ -332,7 +337,8 @@ def test_the_protocol_of_the_paper_settles_what_a_file_leaves_open() -> None:
         )
         assert (settings.attack, settings.evaluate.pgd.restarts) == (config.Attack(), 3)
         assert (settings.finetune.batch_norm, settings.finetune.epochs) == ("train", 10)
-        for section in ("train", "inner", "trades", "augment"):
+        assert settings.augment.crop == (8 if dataset == "tiny-imagenet" else 4)
+        for section in ("train", "inner", "trades"):
             ours = plain.settings(dataset, "resnet8", "trades")
             assert settings.section(section) == ours.section(section)
         assert plain.settings(dataset).interpolate.selection == "validation"
@@ -436,7 +442,7 @@ def test_under_another_threat_model_training_follows_it_and_not_the_recipe(
         assert settings.train == from_file.train
     usual = training_command(regime, "--attack.eps 8/255").settings
     assert usual.inner == training_command(regime).inner
-    assert usual.inner.eps == 0.031
+    assert usual.inner.eps == (0.031 if regime in ("trades", "mart") else None)
 
 
 def test_a_setting_of_one_regime_changes_the_flags_of_no_other() -> None:

@@ -101,7 +101,8 @@ def test_autoattack_works_with_fewer_than_ten_classes(
     five = torch.nonzero(digits.labels < 5)[:6, 0]
     data = digits.take(five)
     model = FewClasses(prepared_model, 5)
-    after = withstands_autoattack(model, data, AutoAttack(batch_size=3), eps=0.06, seed=0)
+    # At this radius, Square has little left to do: its 5,000 queries take most of the time.
+    after = withstands_autoattack(model, data, AutoAttack(batch_size=3), eps=0.3, seed=0)
     assert after["square"].sum() < correct(model, data).sum()
     with pytest.raises(
         RiftError,
@@ -129,7 +130,7 @@ def test_outcomes_are_those_of_the_cpu_on_a_gpu_too(
 
 
 def test_autoattack_is_at_least_as_strong_as_pgd(prepared_model: nn.Module, digits: Images) -> None:
-    few = digits.up_to(24)
+    few = digits.up_to(12)
     state = torch.random.get_rng_state()
     after = withstands_autoattack(prepared_model, few, AutoAttack(), eps=0.06, seed=0)
     assert torch.equal(torch.random.get_rng_state(), state)

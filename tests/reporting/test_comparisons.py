@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rift import artifacts, layout
-from rift.config import Grid
+from rift.config import Grid, TableName
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 from rift.reporting.formats import write_table
@@ -128,7 +128,7 @@ def test_the_table_of_regimes_has_rows_of_the_paper(
 
 def test_the_table_of_regimes_says_how_each_base_was_trained(by_regime: tuple[Path, Grid]) -> None:
     trades = (
-        "trained for 76 epochs, learning rate 0.1 ÷10 after 75, weight decay 0.0002, PGD-10 from a"
+        "trained for 76 epochs, learning rate 0.1 ÷10 after 74, weight decay 0.0002, PGD-10 from a"
         " normal start (eps 0.031),"
     )
     notes = make_table("regimes", *by_regime).notes
@@ -147,6 +147,24 @@ def test_results_that_do_not_exist_are_shown_as_such(folder: Path) -> None:
     assert shown.loc[(heading, "top 1 (RiFT)"), "α"] == "0.5, 0.5"
     assert shown.loc[(heading, "base"), "α"] == "–"
     assert "top 3" not in shown.index.get_level_values(1)
+
+
+def test_the_mark_of_missing_results_is_explained_where_it_occurs(folder: Path) -> None:
+    explained = "– marks results that do not exist."
+    assert explained in make_table("top-k", folder, ONE_CELL).notes
+    complete = make_table("corruptions", folder, ONE_CELL)
+    assert not (complete.shown == "–").any(axis=None)
+    assert explained not in complete.notes
+
+
+def test_tables_that_the_paper_did_not_select_by_its_tolerance_say_so(tmp_path: Path) -> None:
+    rng, asked = np.random.default_rng(0), a_grid(("cifar10",), ("resnet18",))
+    for seed in asked.seeds:
+        write_run(tmp_path, Run(Cell("cifar10", "resnet18", "pgd"), seed), RunContent(), rng)
+    expected: dict[TableName, bool] = {"top-k": True, "module-ablation": True, "main": False}
+    for name, said in expected.items():
+        notes = make_table(name, tmp_path, asked).notes
+        assert any("far more than the tolerance" in note for note in notes) == said
 
 
 def test_a_cell_that_was_not_run_has_rows_but_no_average(folder: Path) -> None:

@@ -6,14 +6,15 @@ They also cover batches that are divided into parts.
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, SupportsFloat
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, SupportsFloat
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rift import models
 from rift.artifacts.resume import State, Work
 from rift.attacks.ascent import Objective
 from rift.attacks.inner import INNER, InnerAttack
@@ -33,7 +34,7 @@ from rift.config import (
 )
 from rift.data.images import Images
 from rift.models.state import snapshot
-from rift.training import measuring
+from rift.training import awp, measuring
 from rift.training.averaging import Average
 from rift.training.history import Trained, TrainingEpoch
 from rift.training.parallel import ALONE
@@ -95,7 +96,7 @@ def settings_of(smoothing: float = 0, accumulate: int = 1, **sections: object) -
     own = {
         "trades": Trades(beta=3),
         "mart": Mart(beta=2),
-        "score": Score(beta=4),
+        "score": Score(beta=4, clip=0.4),
         "awp": Awp(gamma=0.1),
     }
     chosen = Train(label_smoothing=smoothing, accumulate=accumulate)
@@ -122,7 +123,10 @@ def written_out(regime: RegimeName, clean: Tensor, attacked: Tensor, smoothing: 
         case "trades" | "trades-awp":
             return cross_entropy(clean, smoothing) + 3 * divergence.mean()
         case "score":
-            return cross_entropy(clean, smoothing) + 4 * ((clean - attacked) ** 2).sum(1).mean()
+            target = torch.eye(CLASSES, dtype=torch.float64)[LABELS] * (1 - smoothing)
+            natural = ((clean - target - smoothing / CLASSES) ** 2).sum(1)
+            each = natural + 4 * ((clean - attacked) ** 2).sum(1)
+            return torch.stack([max(one - 0.4, 0 * one) for one in each]).mean()
         case "mart":
             wrong = [
                 max(row[k] for k in range(CLASSES) if k != y)
@@ -230,7 +234,7 @@ def test_what_an_inner_attack_raises_is_told_from_predictions_in_eval_mode(
     before = copy.deepcopy(normed).eval()
     BatchGradient(normed, REGIMES[regime], settings_of(), seeded(0), ALONE)(IMAGES, LABELS, 1)
     (call,) = seen
-    assert not call.training
+    assert call.training == (regime == "awp")
 
     logits = 3 * random(6, CLASSES, seed=3)
     clean, attacked = before(IMAGES).softmax(1), logits.softmax(1)
@@ -246,7 +250,7 @@ def test_what_an_inner_attack_raises_is_told_from_predictions_in_eval_mode(
 
 
 @pytest.mark.parametrize("method", INNER)
-@pytest.mark.parametrize("regime", ["pgd", "trades", "score"])
+@pytest.mark.parametrize("regime", ["pgd", "trades", "score", "awp"])
 def test_an_inner_attack_leaves_no_trace_in_the_model(
     regime: RegimeName, method: InnerName, normed: nn.Module
 ) -> None:
@@ -276,7 +280,7 @@ def test_an_inner_attack_leaves_no_trace_in_the_model(
     bias = normed.get_parameter("0.bias")
     bias.grad = torch.ones_like(bias)
     before = traces()
-    spied = Regime(loss, REGIMES[regime].objective)
+    spied = replace(REGIMES[regime], loss=loss, perturbs_weights=False)
     settings = settings_of(inner=Inner(method=method))
     BatchGradient(normed, spied, settings, seeded(0), ALONE)(IMAGES, LABELS, 1)
     assert found == [before]
@@ -311,7 +315,52 @@ class Spy:
 
     @property
     def spied(self) -> Regime:
-        return Regime(self.loss, self.regime.objective, self.regime.perturbs_weights)
+        return replace(self.regime, loss=self.loss)
+
+
+@pytest.mark.parametrize(
+    ("regime", "statistics", "passes"),
+    [
+        ("pgd", "loss", "a"),
+        ("pgd", "attacked", "a"),
+        ("pgd", "clean", "c"),
+        ("pgd", "published", "acc"),
+        ("trades", "loss", "ca"),
+        ("trades", "attacked", "a"),
+        ("trades", "published", "cac"),
+        ("awp", "loss", "a"),
+        ("awp", "clean", "c"),
+        ("score", "published", "ca"),
+    ],
+)
+def test_the_running_statistics_see_the_images_that_the_setting_names(
+    regime: RegimeName, statistics: Any, passes: str, normed: nn.Module
+) -> None:
+    before = copy.deepcopy(normed)
+    spy = Spy(REGIMES[regime])
+    settings = settings_of(train=Train(statistics=statistics), awp=Awp(warmup=1))
+    BatchGradient(normed, spy.spied, settings, seeded(0), ALONE)(IMAGES, LABELS, 1)
+    mean = before.get_buffer("1.running_mean")
+    for one in passes:
+        images = IMAGES if one == "c" else spy.calls[0].adversarial
+        mean = 0.9 * mean + 0.1 * before.get_submodule("0")(images).mean((0, 2, 3))
+    torch.testing.assert_close(normed.get_buffer("1.running_mean"), mean)
+
+
+def test_a_published_attack_in_training_mode_moves_the_statistics(normed: nn.Module) -> None:
+    first = copy.deepcopy(normed)
+    settings = settings_of(train=Train(statistics="published"), awp=Awp(warmup=1))
+    BatchGradient(normed, REGIMES["awp"], settings, seeded(0), ALONE)(IMAGES, LABELS, 1)
+    batches = normed.get_buffer("1.num_batches_tracked") - first.get_buffer("1.num_batches_tracked")
+    assert int(batches) == ATTACK.steps + 2
+
+
+def test_no_weight_perturbation_moves_class_tokens_and_position_embeddings() -> None:
+    model = models.build("vit-small", classes=3, size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
+    moved = {id(parameter) for parameter in awp.perturbed_weights(model)}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in moved}
+    assert not any("token" in name or "pos" in name for name in names)
+    assert sum("attn" in name for name in names) > 0
 
 
 @pytest.mark.parametrize("regime", ["awp", "trades-awp"])

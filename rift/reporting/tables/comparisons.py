@@ -79,6 +79,7 @@ class Comparison:
         paper: whether every block has lines of the paper, even where it prints nothing.
         averages: whether averages over data sets and architectures are added.
         how_trained: whether notes describe the training of the bases.
+        about_paper: note about the rows of the paper.
     """
 
     title: str
@@ -90,6 +91,7 @@ class Comparison:
     paper: bool = False
     averages: bool = False
     how_trained: bool = False
+    about_paper: str = ""
 
 
 def with_base(
@@ -148,12 +150,13 @@ def compare(results: Results, definition: Comparison) -> Table:
     )
     averages = _averages(rows, results.grid) if definition.averages else ()
     alphas = {} if definition.by_dataset else _alphas(results, entries)
+    shown = arranged(arrangement, [*rows, *averages], alphas)
     return Table(
         definition.title,
         definition.caption,
-        arranged(arrangement, [*rows, *averages], alphas),
+        shown,
         numbers(rows),
-        _notes(results, definition, entries, rows),
+        _notes(results, definition, entries, rows, shown),
     )
 
 
@@ -243,7 +246,11 @@ def _alphas(results: Results, entries: Iterable[Entry]) -> dict[tuple[Cell, str]
 
 
 def _notes(
-    results: Results, definition: Comparison, entries: Iterable[Entry], rows: Iterable[Row]
+    results: Results,
+    definition: Comparison,
+    entries: Iterable[Entry],
+    rows: Iterable[Row],
+    shown: pd.DataFrame,
 ) -> list[str]:
     compared: dict[Cell, list[Variant]] = {}
     for entry in entries:
@@ -257,11 +264,13 @@ def _notes(
             " for each seed."
         )
     lines += notes.reading(results.grid, definition.reference)
-    lines += notes.not_run(results, compared)
+    lines += notes.not_run(results, compared, shown)
     if definition.how_trained:
         lines += notes.how_trained(results)
     if published or definition.paper:
         lines.append(notes.PUBLISHED)
+    if published and definition.about_paper:
+        lines.append(definition.about_paper)
     if definition.how_trained:
         lines.append("The paper does not report its values of beta and gamma.")
     return [*lines, *notes.how_measured(results)]

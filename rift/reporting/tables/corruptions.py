@@ -47,12 +47,13 @@ def corruptions(results: Results) -> Table:
         name = "mean" if corruption == ALL else corruption.replace("_", " ")
         texts[head, name] = [NOT_RUN if row is None else _text(row) for row in places]
 
+    shown = frame(texts, columns, ("Base: variant", "Corruption"))
     over = f"Mean over {seeds_text(grid.seeds)}."
     return Table(
         "Accuracy by corruption",
         "Accuracy (%) on corrupted test images by corruption and severity, of the base and of every"
         f" fine-tuned variant. In brackets: the difference from the base ({DELTA}, points).",
-        frame(texts, columns, ("Base: variant", "Corruption")),
+        shown,
         numbers(rows),
         [
             over if len(grid.seeds) > 1 else f"One seed: {seeds_text(grid.seeds)}.",
@@ -62,7 +63,7 @@ def corruptions(results: Results) -> Table:
             " applies to single severities only: a mean of several outcomes per image has no p.",
             "There is no correction for multiple comparisons: among so many differences, chance"
             " alone would mark about one in twenty. The CSV file contains all intervals and p.",
-            *notes.not_run(results, dict.fromkeys(cells(grid), grid.variants), ("ood",)),
+            *notes.not_run(results, dict.fromkeys(cells(grid), grid.variants), shown, ("ood",)),
             *_sources(results),
         ],
     )

@@ -3,6 +3,7 @@
 from rift.config import Grid, Scope
 from rift.reporting.results import Results
 from rift.reporting.tables.comparisons import Comparison, compare, scopes_with_base
+from rift.reporting.tables.notes import NOT_BY_TOLERANCE
 from rift.reporting.tables.table import Table
 
 
@@ -26,6 +27,7 @@ MODULE_ABLATION = Comparison(
     caption=(
         "Fine-tuning of different parts of the same base: accuracy (%) and change from the base."
     ),
+    about_paper=NOT_BY_TOLERANCE,
     entries=scopes_with_base(scopes),
 )
 

@@ -3,6 +3,7 @@
 from rift.config import Scope
 from rift.reporting.results import Results
 from rift.reporting.tables.comparisons import Comparison, compare, scopes_with_base
+from rift.reporting.tables.notes import NOT_BY_TOLERANCE
 from rift.reporting.tables.table import Table
 
 SCOPES: dict[str, Scope] = {
@@ -17,6 +18,7 @@ TOP_K = Comparison(
         "Fine-tuning of the k least critical modules of the same base: accuracy (%) and change from"
         " the base."
     ),
+    about_paper=NOT_BY_TOLERANCE,
     entries=scopes_with_base(lambda _: SCOPES),
 )
 

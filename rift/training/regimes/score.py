@@ -1,6 +1,4 @@
-"""SCORE: TRADES with a distance in place of the divergence (Pang et al. 2022, section 4)."""
-
-from functools import partial
+"""SCORE: squared distances of probabilities in both terms (Pang et al. 2022, section 4)."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,18 +9,19 @@ from rift.device import to_float32
 
 
 def distance(adversarial: Tensor, clean: Tensor) -> Tensor:
-    """Return the squared Euclidean distance between predicted probabilities, summed over images.
+    """Return the squared Euclidean distances between predicted probabilities, per image: N.
 
     Args:
         adversarial: logits of adversarial images, N×classes.
         clean: logits of clean images, N×classes.
     """
-    return (adversarial.softmax(1) - clean.softmax(1)).square().sum()
+    return (adversarial.softmax(1) - clean.softmax(1)).square().sum(1)
 
 
 def objective(model: nn.Module, images: Tensor, _labels: Tensor) -> Objective:
     """Return the distance from the predictions for clean images, as a function of logits."""
-    return partial(distance, clean=to_float32(model(images)).detach())
+    clean = to_float32(model(images)).detach()
+    return lambda logits: distance(logits, clean).sum()
 
 
 def loss(
@@ -32,17 +31,21 @@ def loss(
     labels: Tensor,
     settings: TrainingSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return CE(f(x), y) + β·‖f(x) − f(x')‖² and the adversarial logits.
+    """Return mean[max(0, ‖p(x) − y‖² + β·‖p(x') − p(x)‖² − clip)] and the adversarial logits.
 
-    Neither prediction is detached from the gradient.
+    p are predicted probabilities, and y is the one-hot label. Neither prediction is detached from
+    the gradient.
 
     Args:
         model: in training mode.
         images: float32 in [0, 1], N×C×H×W.
         adversarial: adversarial images, likewise.
         labels: N.
-        settings: label smoothing, and β in ``score.beta``.
+        settings: label smoothing of y, β in ``score.beta``, and ``score.clip``.
     """
     clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
-    natural = F.cross_entropy(clean, labels, label_smoothing=settings.train.label_smoothing)
-    return natural + settings.score.beta * distance(attacked, clean) / len(labels), attacked
+    classes, smoothing = clean.shape[1], settings.train.label_smoothing
+    targets = F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+    natural = (clean.softmax(1) - targets).square().sum(1)
+    losses = natural + settings.score.beta * distance(attacked, clean)
+    return F.relu(losses - settings.score.clip).mean(), attacked
