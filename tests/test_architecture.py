@@ -254,3 +254,11 @@ def test_a_new_thing_is_one_file_one_line_and_one_name(
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
+
+
+def test_every_test_that_the_page_on_reliability_names_exists(repository: Path) -> None:
+    page = (repository / "docs/reliability.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 10
+    for file, test in named:
+        assert f"def {test}" in (repository / file).read_text(), (file, test)
