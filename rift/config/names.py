@@ -13,6 +13,7 @@ from pydantic import (
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
 ArchitectureName = Literal[
     "resnet8",
+    "resnet20",
     "resnet18-w16",
     "resnet18-w32",
     "resnet18",

@@ -61,9 +61,9 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
     assert message.startswith(f"{path}: 14 problems\n")
     for problem in (
         "grid.datasets.0: 'cifar11' is not available; available: 'digits'",
-        "grid.architectures.1: 'vgg' is not available; available: 'resnet8', 'resnet18-w16',"
-        " 'resnet18-w32', 'resnet18', 'resnet34', 'preact-resnet18', 'wrn-28-10', 'wrn-34-10' or"
-        " 'vit-small', or: timm:NAME for a network of timm",
+        "grid.architectures.1: 'vgg' is not available; available: 'resnet8', 'resnet20',"
+        " 'resnet18-w16', 'resnet18-w32', 'resnet18', 'resnet34', 'preact-resnet18', 'wrn-28-10',"
+        " 'wrn-34-10' or 'vit-small', or: timm:NAME for a network of timm",
         "grid.architectures.2: 'timm:a/b' is not available",
         "grid.seeds: must not be empty",
         "grid.scopes.1: 'top9' is not available",

@@ -117,8 +117,21 @@ def test_vit_small_is_timm_s_with_64_patches(size: int, classes: int, parameters
     assert_equal_logits(model, reference, size)
 
 
+def test_resnet20_is_the_one_of_the_paper() -> None:
+    """He et al. (2016), section 4.2: 0.27 million parameters, shortcuts without weights."""
+    model = models.build("resnet20", classes=10, size=32, mean=MEAN, std=STD)
+    assert count(model) == 269_722
+    assert len(measured_modules(model)) == 20
+    shortcut = model.get_submodule("layer2.0.shortcut")
+    images = torch.rand(2, 16, 6, 6)
+    expected = torch.zeros(2, 32, 3, 3)
+    expected[:, 8:24] = images[:, :, [0, 2, 4]][..., [0, 2, 4]]
+    assert torch.equal(shortcut(images), expected)
+
+
 LAST_LAYERS = {
     "resnet8": "linear",
+    "resnet20": "linear",
     "resnet18-w16": "linear",
     "resnet18-w32": "linear",
     "resnet18": "linear",

@@ -32,6 +32,7 @@ def any_size(make: Callable[[int, int], nn.Module]) -> Maker:
 
 ARCHITECTURES: dict[ArchitectureName, Maker] = {
     "resnet8": any_size(partial(ResNet, blocks=(1, 1, 1), width=16)),
+    "resnet20": any_size(partial(ResNet, blocks=(3, 3, 3), width=16, projects=False)),
     "resnet18-w16": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=16)),
     "resnet18-w32": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=32)),
     "resnet18": any_size(partial(ResNet, blocks=(2, 2, 2, 2), width=64)),

@@ -10,16 +10,27 @@ from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
-    """Residual block of two 3×3 convolutions, each followed by batch norm."""
+    """Residual block of two 3×3 convolutions, each followed by batch norm.
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    Args:
+        channels_in: number of input channels.
+        channels: number of output channels.
+        stride: stride of the first convolution.
+        projects: whether a shortcut between different shapes is a 1×1 convolution (option B).
+            Otherwise it has no weights: it takes every ``stride``-th pixel, and pads with zero
+            channels (option A).
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int, projects: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or channels_in != channels:
+        self.shortcut: nn.Module = nn.Sequential()
+        if (stride != 1 or channels_in != channels) and not projects:
+            self.shortcut = PaddedShortcut(channels - channels_in, stride)
+        elif stride != 1 or channels_in != channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
@@ -28,6 +39,19 @@ class BasicBlock(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out)) + self.shortcut(x)
         return F.relu(out)
+
+
+class PaddedShortcut(nn.Module):
+    """Shortcut without weights: fewer pixels, and zero channels on both sides of the others."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.before, self.after = channels // 2, channels - channels // 2
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(kept, (0, 0, 0, 0, self.before, self.after))
 
 
 class ResNet(nn.Module):
@@ -40,9 +64,18 @@ class ResNet(nn.Module):
         channels: number of image channels.
         blocks: number of blocks in each stage.
         width: number of channels in the first stage.
+        projects: whether shortcuts between different shapes have weights (``BasicBlock``).
     """
 
-    def __init__(self, classes: int, channels: int, *, blocks: tuple[int, ...], width: int) -> None:
+    def __init__(
+        self,
+        classes: int,
+        channels: int,
+        *,
+        blocks: tuple[int, ...],
+        width: int,
+        projects: bool = True,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -52,7 +85,7 @@ class ResNet(nn.Module):
             channels_out = width * 2**stage
             strides = [1 if stage == 0 else 2, *[1] * (count - 1)]
             layers = [
-                BasicBlock(channels_in if first else channels_out, channels_out, stride)
+                BasicBlock(channels_in if first else channels_out, channels_out, stride, projects)
                 for first, stride in zip([True, *[False] * (count - 1)], strides, strict=True)
             ]
             self.add_module(name, nn.Sequential(*layers))
