@@ -7,7 +7,9 @@ from torch import nn
 from rift.artifacts.resume import Work
 from rift.config import Augment, Finetune, Train, TrainingSettings
 from rift.data.images import Images
+from rift.errors import RiftError
 from rift.models.modes import trainable
+from rift.models.requirements import unwrapped
 from rift.models.state import snapshot
 from rift.progress import Progress, no_progress
 from rift.training.history import Trained
@@ -48,15 +50,12 @@ def fine_tune(
         progress: called after every step.
 
     Raises:
-        RiftError: the loss is no longer finite.
+        RiftError: the network cannot be used, has no module of a name, or the loss is no longer
+            finite.
         Stopped: a signal asked the process to stop; the state has been saved.
     """
-    parameters = [
-        parameter
-        for module in map(model.get_submodule, modules)
-        # The output projection within torch's attention is a measured module of its own.
-        for parameter in module.parameters(recurse=not isinstance(module, nn.MultiheadAttention))
-    ]
+    model = unwrapped(model)
+    parameters = _parameters(model, modules)
     job = Job(
         REGIMES["standard"],
         _as_training(settings, augmentation),
@@ -76,6 +75,30 @@ def fine_tune(
         model.zero_grad()
         for module, mode in modes.items():
             module.training = mode
+
+
+def _parameters(model: nn.Module, modules: Sequence[str]) -> list[nn.Parameter]:
+    """Return the parameters of some modules, each once.
+
+    Modules may share a weight. The optimiser must not move it twice per step.
+
+    Raises:
+        RiftError: the network has no module of a name, or the modules have no parameters.
+    """
+    known = dict(model.named_modules())
+    found: dict[nn.Parameter, None] = {}
+    for name in modules:
+        if name not in known:
+            raise RiftError(f"module {name}: the network has no such module; choose another one")
+        module = known[name]
+        # The output projection within torch's attention is a measured module of its own.
+        outside = "out_proj." if isinstance(module, nn.MultiheadAttention) else None
+        for own, parameter in module.named_parameters():
+            if outside is None or not own.startswith(outside):
+                found[parameter] = None
+    if not found:
+        raise RiftError(f"modules {', '.join(modules)}: have no parameters to fine-tune")
+    return list(found)
 
 
 def _as_training(settings: Finetune, augmentation: Augment) -> TrainingSettings:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from rift.config import Attack, Interpolate
 from rift.data.images import Images
 from rift.device import autocast
-from rift.evaluation.accuracy import correct, percent, withstands_pgd
+from rift.evaluation.accuracy import correct, percent, refuse_non_finite, withstands_pgd
+from rift.models.requirements import unwrapped
 from rift.models.state import snapshot
 from rift.progress import Progress, no_progress, part_of
 from rift.seeds import generator
@@ -76,14 +77,22 @@ def sweep(
 
     Returns:
         One point per α, in the order of the settings.
+
+    Raises:
+        RiftError: the network returns no logits, too few, NaN or infinity.
     """
+    model = unwrapped(model)
     before, device = snapshot(model), data.device
     points: list[Point] = []
     try:
         for number, alpha in enumerate(settings.alphas, start=1):
             model.load_state_dict(interpolate(base, finetuned, alpha))
-            standard = percent(correct(model, data))
-            with autocast(settings.precision, device):
+            with refuse_non_finite(model, f"alpha {alpha:g}"):
+                standard = percent(correct(model, data))
+            with (
+                autocast(settings.precision, device),
+                refuse_non_finite(model, f"alpha {alpha:g}"),
+            ):
                 withstood = withstands_pgd(
                     model,
                     data,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rift.device import to_float32
+from rift.models.requirements import as_logits
 
 Objective = Callable[[Tensor], Tensor]
 """The quantity that an attack raises: a function of the logits, N×classes.
@@ -40,6 +40,6 @@ def ascend(
     """
     for _ in range(steps):
         point = point.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(to_float32(model(point))), point)
+        (gradient,) = torch.autograd.grad(objective(as_logits(model(point))), point)
         point = (point.detach() + step * gradient.sign()).clamp(lower, upper)
     return point

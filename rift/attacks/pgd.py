@@ -1,13 +1,12 @@
 """Projected gradient descent (Madry et al. 2018)."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rift.attacks.ascent import ascend
+from rift.attacks.ascent import Objective, ascend
 from rift.models.modes import inference
+from rift.models.requirements import as_class_labels, as_logits, require_classes
 
 
 def pgd(
@@ -40,7 +39,20 @@ def pgd(
 
     Returns:
         Adversarial images, of the shape of ``images``, within ``eps`` of them and in [0, 1].
+
+    Raises:
+        RiftError: the model returns no logits, or too few for the labels.
     """
+    labels = as_class_labels(labels)
+    highest = int(labels.max()) if len(labels) else 0
+
+    def loss(target: Tensor) -> Objective:
+        def of(logits: Tensor) -> Tensor:
+            require_classes(logits, highest)
+            return F.cross_entropy(logits, target, reduction="sum")
+
+        return of
+
     lower, upper = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
     adversarial = images.clone()
     surviving = torch.arange(len(images), device=images.device)
@@ -53,11 +65,10 @@ def pgd(
             )
             low, high, target = lower[surviving], upper[surviving], labels[surviving]
             point = (images[surviving] + (2 * noise[surviving] - 1) * eps).clamp(low, high)
-            loss = partial(F.cross_entropy, target=target, reduction="sum")
             if len(surviving) > 0:
-                point = ascend(model, point, low, high, loss, step=step, steps=steps)
+                point = ascend(model, point, low, high, loss(target), step=step, steps=steps)
             adversarial[surviving] = point
             if restarts > 1 and len(surviving) > 0:
                 with torch.no_grad():
-                    surviving = surviving[model(point).argmax(1) == target]
+                    surviving = surviving[as_logits(model(point)).argmax(1) == target]
     return adversarial

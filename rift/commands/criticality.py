@@ -100,11 +100,15 @@ class Criticality(_CriticalityInputs):
     )
 
     def run(self) -> None:
-        from rift.criticality import criticality_table, measure, measured_modules, shard
+        from rift.criticality import criticality_table, measurable_modules, measure, shard
+        from rift.criticality.modules import PROBED_AGAIN
 
         number, count = read_shard(self.shard)
         model, images, device = self.opened()
-        order = list(measured_modules(model))
+        modules = measurable_modules(model, images.up_to(PROBED_AGAIN).floats())
+        if modules.note:
+            say(modules.note)
+        order = list(modules.names)
         if count > len(order):
             raise RiftError(
                 f"--shard {self.shard}: the network has only {len(order)} modules to measure;"

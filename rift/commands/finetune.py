@@ -71,8 +71,8 @@ class Finetune(Command):
         device = opened_device(self.device)
         prepared = load(self.data, ("train", "validation"))
         model, spec = opened_model(self.base, prepared, self.data, device)
-        modules = self._modules(model)
         train = prepared.split("train", device).first(self.finetune.images, "finetune.images")
+        modules = self._modules(model, train)
         validation = prepared.split("validation", device)
         source = self.provenance(device)
         with resumable(self.output, self.begun_with(source)) as work:
@@ -106,17 +106,19 @@ class Finetune(Command):
                 progress=progress,
             )
 
-    def _modules(self, model: "nn.Module") -> list[str]:
+    def _modules(self, model: "nn.Module", images: "Images") -> list[str]:
         """Return the names of the modules in the scope.
 
         Raises:
             RiftError: the criticality table cannot be read, or is not the table of the base.
         """
-        from rift.criticality import measured_modules, modules_of
+        from rift.criticality import measurable_modules, modules_of
+        from rift.criticality.modules import PROBED_AGAIN
 
         columns = ("module", "kind", "parameters", "mrc", "rank")
         table = artifacts.read_csv(self.criticality, columns)
-        if list(table["module"]) != list(measured_modules(model)):
+        modules = measurable_modules(model, images.up_to(PROBED_AGAIN).floats())
+        if list(table["module"]) != list(modules.names):
             raise RiftError(
                 f"{self.criticality}: is not the table of {self.base}; run rift criticality on it"
             )

@@ -7,18 +7,25 @@ from rift.criticality.measure import (
     module_robust_criticality,
     shard,
 )
-from rift.criticality.modules import measured_modules, measured_weight
+from rift.criticality.modules import (
+    Measurable,
+    measurable_modules,
+    measured_modules,
+    measured_weight,
+)
 from rift.criticality.rows import WHOLE_NETWORK
 from rift.criticality.table import Measurement, ModuleCriticality, criticality_table, join
 
 __all__ = [
     "WHOLE_NETWORK",
+    "Measurable",
     "Measurement",
     "ModuleCriticality",
     "adversarial_examples",
     "candidates_of",
     "criticality_table",
     "join",
+    "measurable_modules",
     "measure",
     "measured_modules",
     "measured_weight",

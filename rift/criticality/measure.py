@@ -13,12 +13,20 @@ from torch import Tensor, nn
 
 from rift.attacks import pgd
 from rift.config import Attack, Criticality
-from rift.criticality.modules import measured_modules, measured_weight
+from rift.criticality.modules import (
+    check_measurable,
+    measurable_modules,
+    measured_modules,
+    measured_weight,
+    with_plain_weights,
+)
 from rift.criticality.search import examples_for
 from rift.criticality.searches import SEARCHES
 from rift.criticality.table import Measurement, ModuleCriticality, criticality_table
 from rift.data.images import Images
-from rift.models.modes import inference
+from rift.errors import RiftError
+from rift.models.modes import eager, inference
+from rift.models.requirements import PROBED, as_class_labels, check_network, unwrapped
 from rift.progress import Progress, no_progress
 from rift.seeds import generator
 
@@ -39,7 +47,12 @@ def adversarial_examples(
         attack: threat model and steps of PGD.
         seed: seed of the random starts.
         progress: called after every batch.
+
+    Raises:
+        RiftError: the network cannot be used; the message says why.
     """
+    model = unwrapped(model)
+    check_network(model, data.take(slice(0, PROBED)).floats(), data.labels)
     starts = generator(seed, "criticality", data.device)
     done: list[Tensor] = []
     for batch in data.batches():
@@ -78,17 +91,27 @@ def measure(
         model: network with the weights θ; it is restored. Batch norm is in eval mode.
         adversarial: adversarial examples against θ (``adversarial_examples``), float32 in [0, 1],
             N×C×H×W.
-        labels: N.
-        modules: names from ``measured_modules``.
+        labels: integers ≥ 0, N.
+        modules: names from ``measurable_modules``.
         settings: search and its settings; the caller applies ``split``, ``images`` and ``shards``.
         seed: seed of the random starts.
         progress: called after every pass.
+
+    Raises:
+        RiftError: the network cannot be used, or one of the modules cannot be measured; the message
+            says why.
     """
+    model, labels, modules = unwrapped(model), as_class_labels(labels), list(modules)
+    check_network(model, adversarial, labels)
+    if not modules:
+        raise RiftError("no module to measure was named; pass names from measurable_modules")
+    model = with_plain_weights(model)
+    check_measurable(model, adversarial, modules)
     known = measured_modules(model)
     weights = {name: measured_weight(known[name]) for name in modules}
     search = SEARCHES[settings.method]
     examples = examples_for(settings, model, adversarial, labels, balanced=search.balanced)
-    with inference(model):
+    with inference(model), eager(model):
         base, rises = search.run(examples, weights, settings, seed, progress)
     rows = list(rises.values())
     kept = [
@@ -98,7 +121,7 @@ def measure(
         [
             (
                 name,
-                "conv" if isinstance(known[name], nn.Conv2d) else "linear",
+                "linear" if isinstance(known[name], nn.Linear | nn.MultiheadAttention) else "conv",
                 weights[name].numel(),
             )
             for name in rises
@@ -122,10 +145,18 @@ def module_robust_criticality(
 ) -> list[ModuleCriticality]:
     """Measure every convolution and linear layer, and return one row per layer.
 
-    The rows are in the network's order. The arguments are those of ``measure``.
+    The rows are in the network's order. Layers that cannot be measured have no row, and a note to
+    ``progress`` names them. The arguments are those of ``measure``.
+
+    Raises:
+        RiftError: the network cannot be used, or has no module that can be measured.
     """
-    modules = measured_modules(model)
+    labels = as_class_labels(labels)
+    check_network(unwrapped(model), adversarial, labels)
+    modules = measurable_modules(model, adversarial)
+    if modules.note:
+        progress(0, len(modules.names), modules.note)
     measured = measure(
-        model, adversarial, labels, modules, settings=settings, seed=seed, progress=progress
+        model, adversarial, labels, modules.names, settings=settings, seed=seed, progress=progress
     )
     return criticality_table(measured)

@@ -10,11 +10,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rift.criticality.prefix import Plan, Prefix, plan_of
-from rift.device import autocast, to_float32
+from rift.device import autocast
+from rift.errors import first_line
+from rift.models.requirements import as_logits
 
 MIB = 2**20
 TRIAL = -1
 """Number of the batch on which starts are tried."""
+
+
+def gradients(of: Tensor, weights: Sequence[Tensor], again: bool = False) -> Sequence[Tensor]:
+    """Return the gradients of a number; zeros for a weight that it does not depend on.
+
+    Some networks choose their modules by the image, so a batch may leave a module out.
+
+    Args:
+        of: number that was computed by the network.
+        weights: weights that require gradients.
+        again: whether other gradients of the same result follow.
+    """
+    if not of.requires_grad:
+        return [torch.zeros_like(weight) for weight in weights]
+    return torch.autograd.grad(
+        of, weights, retain_graph=again, allow_unused=True, materialize_grads=True
+    )
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class Examples:
         # Autocast caches converted weights until its context ends. A moving weight therefore needs
         # a new context for every pass.
         with autocast(self._precision, images.device):
-            return to_float32(forward(images))
+            return as_logits(forward(images))
 
     def outcome(self, passes: Iterator[tuple[Tensor, Tensor]]) -> Outcome:
         """Return the outcome of all batches, with the images in their original order.
@@ -175,7 +194,7 @@ class Moving:
             of: number that was computed from the result of ``evaluate``.
             again: whether other gradients of the same result follow.
         """
-        return torch.autograd.grad(of, self.weight, retain_graph=again)[0]
+        return gradients(of, [self.weight], again=again)[0]
 
     def outcome(self) -> Outcome:
         """Return the outcome of all batches at the present weight."""
@@ -191,7 +210,13 @@ class Moving:
     def _logits(self, number: int, images: Tensor) -> Tensor:
         model = self.examples.model
         if number in self._prefixes:
-            return self._prefixes[number].replay(model, images)
+            try:
+                return self._prefixes[number].replay(model, images)
+            except LookupError as error:
+                # The plan was checked with gradients. A network may call other modules without.
+                self.reason_for_whole_passes = first_line(error)
+                self._plan = None
+                self._prefixes.clear()
         if self._plan is None or self._plan.bytes * len(images) > self._room:
             return cast("Tensor", model(images))
         logits, prefix = Prefix.record(self._plan, model, images)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rift.config import Criticality
-from rift.criticality.moving import Examples, Moving, Outcome
+from rift.criticality.moving import Examples, Moving, Outcome, gradients
+from rift.errors import RiftError
+from rift.models.requirements import not_finite
 from rift.progress import Progress, part_of
 from rift.seeds import generator
 
@@ -127,7 +129,7 @@ def search_each(
     Returns:
         The outcome of the network itself, and the rise for every module.
     """
-    base, gradients = at_centre(examples, weights)
+    base, slopes = at_centre(examples, weights)
     results: dict[str, LossRise] = {}
     for number, (name, weight) in enumerate(weights.items(), start=1):
         # One stream per module: the numbers must not depend on which other modules are measured.
@@ -137,7 +139,7 @@ def search_each(
             worst = ascent(
                 moving,
                 ball,
-                Centre(base, gradients[name]),
+                Centre(base, slopes[name]),
                 settings,
                 random,
                 part_of(progress, number, len(weights)),
@@ -161,17 +163,24 @@ def at_centre(
     Args:
         examples: network and adversarial examples.
         weights: weights by module.
+
+    Raises:
+        RiftError: the network returns NaN or infinity for some examples.
     """
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 
     def passes() -> Iterator[tuple[Tensor, Tensor]]:
         for losses, logits in examples.whole_passes():
-            found = torch.autograd.grad(losses.sum() / examples.count, list(weights.values()))
-            torch._foreach_add_(list(totals.values()), found)
+            found = gradients(losses.sum() / examples.count, list(weights.values()))
+            torch._foreach_add_(list(totals.values()), list(found))
             yield losses, logits
 
     with gradients_of(weights):
-        return examples.outcome(passes()), totals
+        base = examples.outcome(passes())
+    bad = int((~base.losses.isfinite()).sum())
+    if bad:
+        raise RiftError(not_finite(bad, examples.count))
+    return base, totals
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rift.config import Attack
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.models.modes import inference
+from rift.models.requirements import as_logits, require_classes
 from rift.progress import Progress, no_progress
 
 
@@ -38,8 +39,8 @@ def refuse_non_finite(model: nn.Module, source: str) -> Iterator[None]:
         RiftError: within the context, as soon as a pass returns such logits.
     """
 
-    def check(_module: nn.Module, _given: object, logits: Tensor) -> None:
-        if torch.is_grad_enabled() or bool(logits.isfinite().all()):
+    def check(_module: nn.Module, _given: object, output: object) -> None:
+        if torch.is_grad_enabled() or bool((logits := as_logits(output)).isfinite().all()):
             return
         bad = int((~logits.isfinite()).any(1).sum())
         raise RiftError(
@@ -62,11 +63,17 @@ def correct(model: nn.Module, data: Images, *, progress: Progress = no_progress)
         model: returns logits for images in [0, 1]; it is in eval mode meanwhile.
         data: images and labels, on the device of the model.
         progress: called after every batch.
+
+    Raises:
+        RiftError: the model returns no logits, or too few for the labels.
     """
     outcomes: list[Tensor] = []
+    highest = int(data.labels.max()) if len(data) else 0
     with inference(model):
         for batch in data.batches():
-            outcomes.append(model(batch.floats()).argmax(1) == batch.labels)
+            logits = as_logits(model(batch.floats()))
+            require_classes(logits, highest)
+            outcomes.append(logits.argmax(1) == batch.labels)
             _report(progress, outcomes, data)
     return torch.cat(outcomes)
 
@@ -89,6 +96,9 @@ def withstands_pgd(
         restarts: number of random starts.
         generator: source of the random starts, on the same device.
         progress: called after every batch.
+
+    Raises:
+        RiftError: the model returns no logits, or too few for the labels.
     """
     outcomes: list[Tensor] = []
     with inference(model):
@@ -102,7 +112,7 @@ def withstands_pgd(
                 generator=generator,
             )
             with torch.no_grad():
-                outcomes.append(model(adversarial).argmax(1) == batch.labels)
+                outcomes.append(as_logits(model(adversarial)).argmax(1) == batch.labels)
             _report(progress, outcomes, data)
     return torch.cat(outcomes)
 

@@ -8,6 +8,7 @@ from rift.data.images import Images
 from rift.errors import RiftError
 from rift.evaluation.blocks import ALL, Share, blocks_of_shard
 from rift.models.modes import inference
+from rift.models.requirements import as_logits, require_classes
 from rift.progress import Progress, no_progress
 from rift.seeds import generator, global_numbers_kept
 from rift.thirdparty import redirect_messages
@@ -33,8 +34,7 @@ class ContiguousInputs(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the model."""
-        logits: Tensor = self.model(images.flatten(1).unflatten(1, images.shape[1:]))
-        return logits
+        return as_logits(self.model(images.flatten(1).unflatten(1, images.shape[1:])))
 
 
 def stages(settings: AutoAttack) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def evaluate_autoattack(
             broken_at = work.stage_broken_at[part]
             if place == 1:
                 with torch.no_grad():
-                    hits = model(images).argmax(1) == labels
+                    hits = as_logits(model(images)).argmax(1) == labels
                 broken_at[:] = torch.where(hits, len(names), 0)
             left = (broken_at == len(names)).nonzero()[:, 0]
             if len(left) > 0:
@@ -137,7 +137,9 @@ def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
 @torch.no_grad()
 def _classes(model: nn.Module, data: Images, settings: AutoAttack) -> int:
     """Return the number of classes, and raise an error if it is too small for the attacks."""
-    classes: int = model(data.up_to(1).floats()).shape[1]
+    logits = as_logits(model(data.up_to(1).floats()))
+    require_classes(logits, int(data.labels.max()))
+    classes = logits.shape[1]
     if "apgd-t" in settings.attacks and classes < 4:
         raise RiftError(
             f"the attack apgd-t of AutoAttack needs at least 4 classes, and the model has"

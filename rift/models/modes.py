@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -43,3 +44,22 @@ def inference(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in before.items():
             module.training = mode
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Compute every submodule by a call of its own, whose results can be kept and replayed.
+
+    Compiled code and the fused path of torch's transformer layers skip these calls.
+    """
+    compiled = {module: module._compiled_call_impl for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    for module in compiled:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, call in compiled.items():
+            module._compiled_call_impl = call

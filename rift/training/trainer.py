@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rift.artifacts.resume import State, Work
 from rift.config import TrainingSettings
 from rift.data.images import Images
+from rift.models.requirements import PROBED, check_network, unwrapped
 from rift.progress import Progress, no_progress
 from rift.seeds import generator, global_numbers_kept, seed_torch
 from rift.training.averaging import Average
@@ -71,6 +72,8 @@ class Trainer:
     ) -> None:
         chosen = job.settings.train
         on_gpu = data.device.type == "cuda"
+        model = unwrapped(model)
+        check_network(model, data.take(slice(0, PROBED)).floats(), data.labels)
         model = job.regime.prepare(model)
         if group.size > 1 and on_gpu:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)

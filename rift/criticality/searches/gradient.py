@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rift.config import Criticality
-from rift.criticality.moving import Examples, Outcome
+from rift.criticality.moving import Examples, Outcome, gradients
 from rift.criticality.search import Ball, LossRise, at_centre, gradients_of
 from rift.progress import Progress
 
@@ -29,15 +29,15 @@ def gradient(
         settings: radius and norm of the ball.
         progress: called after every batch of the second pass.
     """
-    base, gradients = at_centre(examples, weights)
+    base, slopes = at_centre(examples, weights)
     steps = [
-        Ball.around(weight.detach(), settings).farthest(gradients[name])
+        Ball.around(weight.detach(), settings).farthest(slopes[name])
         for name, weight in weights.items()
     ]
     rows = []
     with gradients_of(weights):
         for number, (losses, _) in enumerate(examples.whole_passes(), start=1):
-            found = torch.autograd.grad(losses.mean(), list(weights.values()))
+            found = gradients(losses.mean(), list(weights.values()))
             estimates = [(each * step).sum() for each, step in zip(found, steps, strict=True)]
             rows.append(torch.stack(estimates).double())
             progress(number, len(examples.batches))

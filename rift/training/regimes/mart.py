@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rift.config import TrainingSettings
-from rift.device import to_float32
+from rift.models.requirements import as_logits
 
 
 def loss(
@@ -27,7 +27,7 @@ def loss(
         labels: N.
         settings: label smoothing, and β in ``mart.beta``.
     """
-    clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
+    clean, attacked = as_logits(model(images)), as_logits(model(adversarial))
     smoothing = settings.train.label_smoothing
     hit = F.cross_entropy(attacked, labels, label_smoothing=smoothing)
     own = F.one_hot(labels, attacked.shape[1]).bool()

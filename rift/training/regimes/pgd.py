@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from rift.attacks.ascent import Objective
 from rift.config import TrainingSettings
-from rift.device import to_float32
+from rift.models.requirements import as_logits
 
 
 def objective(_model: nn.Module, _images: Tensor, labels: Tensor) -> Objective:
@@ -30,5 +30,5 @@ def loss(
         labels: N.
         settings: label smoothing.
     """
-    logits = to_float32(model(adversarial))
+    logits = as_logits(model(adversarial))
     return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

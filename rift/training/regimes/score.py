@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from rift.attacks.ascent import Objective
 from rift.config import TrainingSettings
-from rift.device import to_float32
+from rift.models.requirements import as_logits
 
 
 def distance(adversarial: Tensor, clean: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def distance(adversarial: Tensor, clean: Tensor) -> Tensor:
 
 def objective(model: nn.Module, images: Tensor, _labels: Tensor) -> Objective:
     """Return the distance from the predictions for clean images, as a function of logits."""
-    clean = to_float32(model(images)).detach()
+    clean = as_logits(model(images)).detach()
     return lambda logits: distance(logits, clean).sum()
 
 
@@ -43,7 +43,7 @@ def loss(
         labels: N.
         settings: label smoothing of y, β in ``score.beta``, and ``score.clip``.
     """
-    clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
+    clean, attacked = as_logits(model(images)), as_logits(model(adversarial))
     classes, smoothing = clean.shape[1], settings.train.label_smoothing
     targets = F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
     natural = (clean.softmax(1) - targets).square().sum(1)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rift.config import TrainingSettings
-from rift.device import to_float32
+from rift.models.requirements import as_logits
 
 
 def loss(
@@ -22,5 +22,5 @@ def loss(
         labels: N.
         settings: label smoothing.
     """
-    logits = to_float32(model(images))
+    logits = as_logits(model(images))
     return F.cross_entropy(logits, labels, label_smoothing=settings.train.label_smoothing), logits

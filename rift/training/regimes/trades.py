@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from rift.attacks.ascent import Objective
 from rift.config import TrainingSettings
-from rift.device import to_float32
+from rift.models.requirements import as_logits
 
 
 def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
 
 def objective(model: nn.Module, images: Tensor, _labels: Tensor) -> Objective:
     """Return the divergence from the predictions for clean images, as a function of logits."""
-    return partial(divergence, clean=to_float32(model(images)).detach())
+    return partial(divergence, clean=as_logits(model(images)).detach())
 
 
 def loss(
@@ -46,6 +46,6 @@ def loss(
         settings: label smoothing, and β in ``trades.beta``.
     """
     # Two passes, as published: batch norm normalises clean and adversarial images separately.
-    clean, attacked = to_float32(model(images)), to_float32(model(adversarial))
+    clean, attacked = as_logits(model(images)), as_logits(model(adversarial))
     natural = F.cross_entropy(clean, labels, label_smoothing=settings.train.label_smoothing)
     return natural + settings.trades.beta * divergence(attacked, clean) / len(labels), attacked
