@@ -28,8 +28,8 @@ class Imported:
     Attributes:
         model: model with the weights, in eval mode.
         spec: specification of the model.
-        facts: key, prefix and ignored entries of the file, and origin and values of the
-            normalisation, as JSON values.
+        facts: key, prefix and ignored entries of the file, keys of other weights in it, and origin
+            and values of the normalisation, as JSON values.
     """
 
     model: nn.Module
@@ -90,13 +90,14 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
     if base.weights.startswith(ROBUSTBENCH):
         name = base.weights.removeprefix(ROBUSTBENCH)
         reference = robustbench.load_robustbench(name, dataset)
-        fitted, key = weight_files.match_names(reference.state_dict(), model, source), ""
+        read = weight_files.Read(reference.state_dict(), "", ())
+        fitted = weight_files.match_names(read.state, model, source)
         # RobustBench networks take images in [0, 1]; a normalisation is part of their weights.
         asked = "none" if fitted.mean is None else None
     else:
         reference = None
-        state, key = weight_files.read(Path(base.weights), base.key)
-        fitted, asked = weight_files.match_names(state, model, source), base.normalization
+        read = weight_files.read(Path(base.weights), base.key)
+        fitted, asked = weight_files.match_names(read.state, model, source), base.normalization
     mean, std, origin = weight_files.normalization(fitted, asked, like.mean, like.std, base.weights)
     spec = ModelSpec(like.architecture, like.classes, like.size, mean, std)
     model = build(**asdict(spec)).eval()
@@ -104,9 +105,13 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
     if reference is not None:
         robustbench.check_same(model, reference, images, source)
     facts = {
-        "key": key,
+        "key": read.key,
         "prefix": fitted.prefix,
         "ignored": fitted.ignored,
+        "other_weights": [
+            *read.others,
+            *(f"{read.key}.{name}" if read.key else name for name in fitted.others),
+        ],
         "normalization": {"from": origin, "mean": mean, "std": std},
     }
     return Imported(model, spec, facts)

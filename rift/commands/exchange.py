@@ -130,6 +130,13 @@ class Import(Command):
         under = f", from {facts['key']!r} of the file" if facts["key"] else ""
         origin = facts["normalization"]["from"]
         say(f"classifies {shares} correctly; normalization: {origin}{under}")
+        if facts["other_weights"]:
+            others = ", ".join(facts["other_weights"])
+            say(f"the file also contains other weights: {others}; --key takes one of them")
+        if facts["ignored"]:
+            first, *more = facts["ignored"]
+            others = f" and {len(more)} more" if more else ""
+            say(f"entries of the file that the network does not use: {first}{others}")
         if report.would_be_better_otherwise:
             say(
                 "warning: with the other normalization, the network classifies"
@@ -153,7 +160,8 @@ class Export(Command):
         description="Weights to export (.safetensors), for example base or selected."
     )
     output: Output[Path] = Field(
-        description="Output: state dict (.pth), with the usual parameter names of the architecture."
+        description="Output: state dict (.pth or .safetensors), with the usual parameter names of"
+        " the architecture."
     )
     module: Output[Path | None] = Field(
         None,
@@ -162,10 +170,9 @@ class Export(Command):
     )
 
     def run(self) -> None:
-        import torch
-
         from rift.models import checkpoint, export
 
+        export.check_ending(self.output)
         if self.module is not None and self.module.parent != self.output.parent:
             raise RiftError(
                 f"--module: {self.module} must be in the folder of {self.output}, which it loads;"
@@ -173,7 +180,7 @@ class Export(Command):
             )
         model, spec = checkpoint.load(self.weights)
         with artifacts.replacing(self.output) as temporary:
-            torch.save(export.plain_state(model), temporary)
+            export.write_state(model, temporary, safe=self.output.suffix == export.SAFE)
         if self.module is not None:
             source = export.module_source(spec, self.output.name)
             artifacts.write_text(self.module, source)

@@ -138,11 +138,11 @@ def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
 def _classes(model: nn.Module, data: Images, settings: AutoAttack) -> int:
     """Return the number of classes, and raise an error if it is too small for the attacks."""
     logits = as_logits(model(data.up_to(1).floats()))
-    require_classes(logits, int(data.labels.max()))
     classes = logits.shape[1]
     if "apgd-t" in settings.attacks and classes < 4:
         raise RiftError(
             f"the attack apgd-t of AutoAttack needs at least 4 classes, and the model has"
             f" {classes}; omit apgd-t in evaluate.autoattack.attacks"
         )
+    require_classes(logits, int(data.labels.max()))
     return classes

@@ -1,11 +1,20 @@
 """Export for other programs: a plain state dict, and a Python module that loads it."""
 
 from importlib.metadata import version
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from rift.errors import RiftError
 from rift.models.checkpoint import ModelSpec
 from rift.models.state import without_normalisation
+
+SAFE = ".safetensors"
+"""Ending of a file of safetensors; all other files are of torch.save."""
+
+# Endings of other formats: a file of torch.save under such a name could not be read.
+OTHER_FORMATS = (".onnx", ".h5", ".hdf5", ".npz", ".npy", ".pb", ".tflite", ".pt2", ".zip", ".json")
 
 # Import and call that build the same network with RobustBench. Its networks end with 4 × 4 average
 # pooling, so they support only images of 32 × 32 pixels.
@@ -44,7 +53,7 @@ logits. Its weights are in {weights}, in the folder of this file.
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+{imports}from torch import Tensor, nn
 from {imported}
 
 
@@ -64,7 +73,7 @@ class Model(nn.Module):
 def load_model() -> Model:
     network = Model()
     path = Path(__file__).with_name("{weights}")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {read}
     network.model.load_state_dict(weights)
     return network.eval()
 '''
@@ -77,6 +86,37 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     """
     state = without_normalisation(model.state_dict())
     return {name: value.cpu().contiguous() for name, value in state.items()}
+
+
+def check_ending(path: Path) -> None:
+    """Check that a state dict may have this name.
+
+    Raises:
+        RiftError: the ending is that of another format.
+    """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise RiftError(
+            f"--output {path}: rift writes state dicts of torch, not {path.suffix} files; choose a"
+            f" name that ends in .pth or {SAFE}"
+        )
+
+
+def write_state(model: nn.Module, path: Path, *, safe: bool) -> None:
+    """Write the model's state dict without the normalisation.
+
+    Args:
+        model: model to write.
+        path: file to write, of any name.
+        safe: whether to write safetensors instead of a file of torch.save.
+    """
+    state = plain_state(model)
+    if not safe:
+        torch.save(state, path)
+        return
+    from safetensors.torch import save_file
+
+    # safetensors refuses tensors that share memory, such as tied weights.
+    save_file({name: value.clone() for name, value in state.items()}, path, {"format": "pt"})
 
 
 def module_source(spec: ModelSpec, weights: str) -> str:
@@ -100,8 +140,14 @@ def module_source(spec: ModelSpec, weights: str) -> str:
         "channels": len(spec.mean),
         "size": spec.size,
     }
+    read = 'torch.load(path, map_location="cpu", weights_only=True)'
+    imports = ""
+    if weights.endswith(SAFE):
+        read, imports = "load_file(path)", "from safetensors.torch import load_file\n"
     return MODULE.format(
         **facts,
+        read=read,
+        imports=imports,
         version=version("rift"),
         weights=weights,
         imported=imported,

@@ -1,43 +1,43 @@
-"""Weight files from other programs: safe reading, and matching to an architecture.
+"""Weight files from other programs: their state dicts, and matching to an architecture."""
 
-Reading never runs code from a file: pickles may contain only tensors and plain values
-(``weights_only``).
-"""
-
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rift.errors import RiftError, first_line
+from rift.errors import RiftError
 from rift.models.checkpoint import load_state
 from rift.models.state import NORMALISATION, without_normalisation
+from rift.models.weight_content import load_content
 
 State = dict[str, Tensor]
 # Keys under which training scripts save the state dict, from the most to the least specific.
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-_WEB_PAGE = "is a web page, not weights: open the link in a browser and download the weights there"
-# Messages for common files that do not contain weights, by their first bytes.
-POSING = {
-    b"<!doctype": _WEB_PAGE,
-    b"<html": _WEB_PAGE,
-    b"<?xml": _WEB_PAGE,
-    b"\x1f\x8b": "is a gzip archive: unpack it first",
-    b"7z\xbc\xaf": "is a 7z archive: unpack it first",
-    b"Rar!": "is a rar archive: unpack it first",
-    b"\xfd7zXZ": "is an xz archive: unpack it first",
-    b"BZh": "is a bzip2 archive: unpack it first",
-    b"version https://git-lfs": (
-        "is a Git LFS pointer, not weights: run git lfs pull in the repository"
-    ),
-}
 # Prefixes of entries that the official WideResNet (TRADES, RiFT) has but never uses.
 UNUSED = ("sub_block1.",)
+
+
+# Words in the first part of names of losses and metrics, which scripts save in the state dict.
+BESIDE_NETWORK = {"criterion", "loss", "losses", "metric", "metrics", "acc", "accuracy"}
+# First letters of words in names of averaged weights beside those of the last step.
+AVERAGED = ("ema", "swa", "averag", "avg", "shadow", "teacher")
+
+
+class Read(NamedTuple):
+    """A state dict in a file.
+
+    Attributes:
+        state: the state dict.
+        key: key under which it was found; empty if it is not nested.
+        others: keys of other state dicts in the file.
+    """
+
+    state: State
+    key: str
+    others: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Fitted:
             normalisation.
         prefix: prefix that was removed from the names in the file.
         ignored: names of entries in the file that the network does not use.
+        others: prefixes of other complete sets of weights in the state dict, such as averaged ones.
     """
 
     state: State
@@ -58,84 +59,27 @@ class Fitted:
     std: tuple[float, ...] | None
     prefix: str
     ignored: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
-def read(path: Path, key: str | None = None) -> tuple[State, str]:
-    """Return the state dict of a ``.pth``, ``.pt`` or ``.safetensors`` file, and its key.
+def read(path: Path, key: str | None = None) -> Read:
+    """Return the state dict of a file of torch.save or safetensors.
 
     Args:
         path: file to read.
-        key: key of the state dict in the file, with dots between nested keys; None searches for
-            it.
-
-    Returns:
-        The state dict, and the key under which it was found; the key is empty if the state dict is
-        not nested.
+        key: key of the state dict in the file, with dots between nested keys, or the first parts of
+            the names of one set of weights in a state dict; None searches for it.
 
     Raises:
         RiftError: the file is missing, damaged or not a weight file; it contains more than tensors
             and plain values; it contains no state dict under the key; or no key was given and the
             file contains several state dicts, none of them under a common key.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise RiftError(
-            f"{path}: cannot be read: {error.strerror}; check the path and its permissions"
-        ) from error
-    for magic, problem in POSING.items():
-        # A safetensors file starts with 8 arbitrary bytes and an opening brace, so its first bytes
-        # can match by chance.
-        if head.lstrip().lower().startswith(magic.lower()) and head[8:9] != b"{":
-            raise RiftError(f"{path}: {problem}")
-    if head[257:262] == b"ustar":
-        raise RiftError(f"{path}: is a tar archive: unpack it first")
-    content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-    return _state_dict(content, path, key)
+    return _state_dict(load_content(path), path, key)
 
 
-def _safetensors(path: Path) -> State:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise RiftError(
-            f"{path}: is damaged or not a safetensors file ({error}); download it again"
-        ) from error
-
-
-def _pickled(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if not any(name.endswith("data.pkl") for name in archive.namelist()):
-                raise RiftError(f"{path}: is a zip archive, not weights: unpack it first")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message has many lines; only this one names the rejected object.
-        reason = next(
-            (line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line),
-            "",
-        )
-        raise RiftError(
-            f"{path}: does not contain only tensors"
-            f" ({reason.strip() or 'its pickle cannot be read'}); other objects in a pickle can run"
-            " code, so it is not opened; if you trust the file, load it in Python, save"
-            " model.state_dict() and import that file"
-        ) from error
-    # The type of the exception depends on which part of the file is damaged.
-    except Exception as error:
-        raise RiftError(
-            f"{path}: is damaged or not a file of torch.save ({first_line(error)}); download it"
-            " again"
-        ) from error
-
-
-def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
-    """Return the state dict in the content of a file, and its key.
+def _state_dict(content: Any, path: Path, key: str | None) -> Read:
+    """Return the state dict in the content of a file.
 
     Raises:
         RiftError: there is no state dict under the key, no state dict at all, or no key to choose
@@ -143,27 +87,47 @@ def _state_dict(content: Any, path: Path, key: str | None) -> tuple[State, str]:
     """
     found = {name: state for name, state in _state_dicts(content) if not name.startswith("optim")}
     if key is not None:
-        if key not in found:
-            raise RiftError(
-                f"{path}: contains no state dict under {key!r}; set key to one of:"
-                f" {', '.join(found) or 'none'}"
-            )
-        return found[key], key
+        return _under(found, path, key)
     if not found:
         raise RiftError(
             f"{path}: contains no state dict (found {type(content).__name__}); save"
             " model.state_dict() and import that file"
         )
-    names = sorted(
-        found,
-        key=lambda name: NESTED_UNDER.index(name) if name in NESTED_UNDER else len(NESTED_UNDER),
-    )
-    if "" not in found and len(found) > 1 and names[0] not in NESTED_UNDER:
+    common = [name for name in NESTED_UNDER if name in found]
+    # Tensors beside a state dict, such as a confusion matrix, are fewer than those inside.
+    if "" in found and not any(len(found[name]) > len(found[""]) for name in common):
+        chosen = ""
+    elif common or len(found) == 1:
+        chosen = next(iter(common or found))
+    else:
         raise RiftError(
             f"{path}: contains several state dicts; set key to one of: {', '.join(found)}"
         )
-    chosen = "" if "" in found else names[0]
-    return found[chosen], chosen
+    return Read(found[chosen], chosen, tuple(name for name in found if name not in ("", chosen)))
+
+
+def _under(found: Mapping[str, State], path: Path, key: str) -> Read:
+    """Return the state dict under a key, or the entries of a state dict that begin with it.
+
+    Raises:
+        RiftError: there are none.
+    """
+    others = tuple(name for name in found if name not in ("", key))
+    if key in found:
+        return Read(found[key], key, others)
+    for within, state in found.items():
+        inside = key.removeprefix(f"{within}.") if within else key
+        entries = {
+            name.removeprefix(f"{inside}."): value
+            for name, value in state.items()
+            if name.startswith(f"{inside}.")
+        }
+        if entries:
+            return Read(entries, key, others)
+    raise RiftError(
+        f"{path}: contains no state dict under {key!r}; set key to one of:"
+        f" {', '.join(filter(None, found)) or 'none'}"
+    )
 
 
 def _state_dicts(content: Any, within: str = "") -> Iterator[tuple[str, State]]:
@@ -193,30 +157,31 @@ def match_names(state: State, model: nn.Module, path: str) -> Fitted:
             or the file contains only one of mean and standard deviation.
     """
     expected = without_normalisation(model.state_dict())
-    prefix = _prefix(state, list(expected))
+    prefix, others = _prefix(state, list(expected), path)
     inside = {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
     around = {name: value for name, value in state.items() if not name.startswith(prefix)}
     channels = len(model.get_buffer("normalize.mean"))
     around |= {name: inside.pop(name) for name in [*inside] if name not in expected}
-    mean = _channels(around, ("mean", "mu"), channels)
-    std = _channels(around, ("std", "sigma"), channels)
+    _check_values(inside | around, expected, path)
+    mean = _channels(around, ("mean", "mu", "new_mean"), channels, path)
+    std = _channels(around, ("std", "sigma", "new_std"), channels, path)
     if (mean is None) != (std is None):
         raise RiftError(
             f"{path}: contains only one of mean and standard deviation of the normalisation; add"
             " the other one, or remove both and set normalization"
         )
-    ignored = tuple(name for name in around if name.startswith(UNUSED))
+    copies = tuple(other + name for other in others for name in expected)
+    ignored = tuple(
+        name for name, value in around.items() if name in copies or _is_beside(name, value, prefix)
+    )
     unexpected = {name: value for name, value in around.items() if name not in ignored}
     for name, value in expected.items():
         # Files from old versions of torch lack this counter, which rift does not use.
         if name.endswith("num_batches_tracked"):
             inside.setdefault(name, torch.zeros_like(value))
-    fitted = {
-        name: value.to(expected[name].dtype if name in expected else value.dtype)
-        for name, value in inside.items()
-    }
+    fitted = {name: value.to(expected[name].dtype) for name, value in inside.items()}
     load_state(
         model,
         {
@@ -231,7 +196,8 @@ def match_names(state: State, model: nn.Module, path: str) -> Fitted:
         raise RiftError(
             f"{path}: {infinite[0]} contains values that are not finite; choose another checkpoint"
         )
-    return Fitted({name: fitted[name] for name in expected}, mean, std, prefix, ignored)
+    values = {name: fitted[name] for name in expected}
+    return Fitted(values, mean, std, prefix, ignored, _different(state, values, others))
 
 
 def load_into(model: nn.Module, fitted: Fitted) -> None:
@@ -280,8 +246,49 @@ def normalization(
     )
 
 
-def _prefix(state: State, expected: list[str]) -> str:
-    """Return the prefix under which a state dict contains the most expected names."""
+def _check_values(state: State, expected: Mapping[str, Tensor], path: str) -> None:
+    """Check that tensors contain plain numbers in memory, and weights floating-point numbers.
+
+    Raises:
+        RiftError: a tensor is sparse, quantised, on torch's meta device, or of another type.
+    """
+    for name, value in state.items():
+        problem = None
+        if value.is_meta:
+            problem = "is on the meta device and has no values; save the network after loading it"
+        elif value.layout != torch.strided or value.is_nested:
+            problem = "is not a dense tensor; save to_dense() of it"
+        elif value.is_quantized:
+            problem = "is quantised; save dequantize() of it"
+        elif name in expected and expected[name].is_floating_point() != value.is_floating_point():
+            problem = f"is {value.dtype} instead of {expected[name].dtype}; save it in that type"
+        if problem:
+            raise RiftError(f"{path}: {name} {problem}")
+
+
+def _is_beside(name: str, value: Tensor, prefix: str) -> bool:
+    """Return whether an entry that the network does not have cannot change its logits.
+
+    These are blocks that are never used, counters, and losses and metrics beside the network.
+    """
+    if name.startswith(UNUSED):
+        return True
+    counter = not value.is_floating_point() and not value.is_complex()
+    if counter and not name.endswith(("num_batches_tracked", "weight", "bias")):
+        return True
+    return bool(prefix) and bool(BESIDE_NETWORK & {*_words(name.split(".")[0])})
+
+
+def _prefix(state: State, expected: list[str], path: str) -> tuple[str, list[str]]:
+    """Return the prefix under which a state dict contains the most expected names, and all equal.
+
+    Returns:
+        The prefix, and other prefixes under which there are as many names. Averaged weights come
+        after those of the last step, and longer prefixes after shorter ones.
+
+    Raises:
+        RiftError: two sets of weights are equally likely, and differ.
+    """
     weights = [name for name in expected if name.endswith(".weight")]
     candidates = {
         name.removesuffix(weight)
@@ -290,15 +297,61 @@ def _prefix(state: State, expected: list[str]) -> str:
         if name == weight or name.endswith(f".{weight}")
     }
     found = {prefix: sum(prefix + name in state for name in expected) for prefix in candidates}
-    return max(sorted(found, key=len), key=lambda prefix: found[prefix], default="")
+    most = max(found.values(), default=0)
+    equal = sorted(
+        (prefix for prefix, count in found.items() if count == most),
+        key=lambda prefix: (_is_averaged(prefix), len(prefix), prefix),
+    )
+    if not equal:
+        return "", []
+    chosen, others = equal[0], equal[1:]
+    values = {name: state[chosen + name] for name in expected if chosen + name in state}
+    rivals = [prefix for prefix in _different(state, values, others) if not _is_averaged(prefix)]
+    if rivals and chosen:
+        names = ", ".join(prefix.removesuffix(".") for prefix in (chosen, *rivals))
+        raise RiftError(f"{path}: contains several sets of weights; set key to one of: {names}")
+    return chosen, others
 
 
-def _channels(around: State, names: tuple[str, ...], channels: int) -> tuple[float, ...] | None:
-    """Remove an entry with one of the given names, and return its value for each channel.
+def _is_averaged(prefix: str) -> bool:
+    return any(word.startswith(AVERAGED) for word in _words(prefix))
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name, in lower case."""
+    return name.lower().replace("_", ".").split(".")
+
+
+def _different(state: State, values: State, prefixes: list[str]) -> tuple[str, ...]:
+    """Return the prefixes under which a state dict contains other values, without the last dot."""
+    return tuple(
+        prefix.removesuffix(".")
+        for prefix in prefixes
+        if any(
+            prefix + name in state and not torch.equal(state[prefix + name].to(value.dtype), value)
+            for name, value in values.items()
+            if not state[prefix + name].is_meta and state[prefix + name].layout == torch.strided
+        )
+    )
+
+
+def _channels(
+    around: State, names: tuple[str, ...], channels: int, path: str
+) -> tuple[float, ...] | None:
+    """Remove the entries with one of the given names, and return their value for each channel.
 
     Only entries with one value, or one value per channel, count. Return None if there is none.
+
+    Raises:
+        RiftError: two entries differ.
     """
+    values: dict[tuple[float, ...], str] = {}
     for name in [*around]:
         if name.rsplit(".", 1)[-1] in names and around[name].numel() in (1, channels):
-            return tuple(around.pop(name).flatten().expand(channels).double().tolist())
-    return None
+            value = around.pop(name).flatten().expand(channels).double()
+            values.setdefault(tuple(value.tolist()), name)
+    if len(values) > 1:
+        raise RiftError(
+            f"{path}: {' and '.join(values.values())} are different normalisations; remove one"
+        )
+    return next(iter(values), None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from rift import models
@@ -143,16 +144,17 @@ def test_what_the_zoo_does_not_have_is_said(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "size", "channels", "of_robustbench"),
+    ("architecture", "size", "channels", "of_robustbench", "weights"),
     [
-        ("resnet18", 32, 3, True),
-        ("resnet18", 64, 3, False),
-        ("resnet8", 8, 1, False),
-        ("timm:test_vit", 32, 3, False),
+        ("resnet18", 32, 3, True, "net.pth"),
+        ("resnet18", 64, 3, False, "net.pth"),
+        ("resnet8", 8, 1, False, "net.pth"),
+        ("resnet8", 8, 1, False, "net.safetensors"),
+        ("timm:test_vit", 32, 3, False, "net.pth"),
     ],
 )
 def test_an_exported_module_gives_the_same_logits(
-    architecture: str, size: int, channels: int, of_robustbench: bool, tmp_path: Path
+    architecture: str, size: int, channels: int, of_robustbench: bool, weights: str, tmp_path: Path
 ) -> None:
     prepare_robustbench()
     spec = checkpoint.ModelSpec(architecture, 10, size, (0.3,) * channels, (0.2,) * channels)
@@ -164,10 +166,12 @@ def test_an_exported_module_gives_the_same_logits(
         "--weights",
         "base.safetensors",
         "--output",
-        "net.pth",
+        weights,
         "--module",
         "net.py",
     )
+    if weights.endswith(".safetensors"):
+        load_file(tmp_path / weights)
     assert ("from robustbench." in (tmp_path / "net.py").read_text()) == of_robustbench
     loaded = importlib.util.spec_from_file_location("net", tmp_path / "net.py")
     assert loaded is not None
@@ -181,7 +185,7 @@ def test_an_exported_module_gives_the_same_logits(
         )
     # The import reads the plain state dict again.
     fitted = weight_files.match_names(
-        weight_files.read(tmp_path / "net.pth")[0], models.build(**asdict(spec)), "net.pth"
+        weight_files.read(tmp_path / weights).state, models.build(**asdict(spec)), weights
     )
     assert fitted.mean is None
     for name, value in fitted.state.items():
@@ -191,6 +195,12 @@ def test_an_exported_module_gives_the_same_logits(
 def rift(command: str, folder: Path, *words: str) -> None:
     paths = (str(folder / word) if "." in word else word for word in words)
     run(parse_command(command, *paths))
+
+
+def test_an_export_under_the_name_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RiftError, match=r"net\.onnx: rift writes state dicts of torch, not \.onnx"):
+        rift("export", tmp_path, "--weights", "b.safetensors", "--output", "net.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_module_elsewhere_than_its_weights_is_refused(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Weights of other programs: which files are read or refused; no code in a file is run."""
 
+import argparse
 import io
+import sys
 import tarfile
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
@@ -65,6 +69,48 @@ WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "without counters": lambda state: {
         name: value for name, value in state.items() if "num_batches" not in name
     },
+    "MadryLab's robustness": lambda state: {
+        "model": {
+            **prefixed(state, "module.model."),
+            **prefixed(state, "module.attacker.model."),
+            **{
+                f"module.{place}.new_{name}": value.view(1, 1, 1)
+                for place in ("normalizer", "attacker.normalize")
+                for name, value in (("mean", MEAN), ("std", STD))
+            },
+        },
+        "epoch": 149,
+    },
+    "AveragedModel": lambda state: {
+        "n_averaged": torch.tensor(5),
+        **prefixed(state, "module."),
+    },
+    "Lightning with metrics": lambda state: {
+        "state_dict": {
+            **prefixed(state, "model."),
+            "train_acc.total": torch.tensor(3),
+            "train_acc.correct": torch.tensor([1.0, 2.0]),
+            "confusion": torch.ones(10, 10, dtype=torch.long),
+            "criterion.weight": torch.ones(10),
+        },
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.5)}},
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(3, 3)}}}],
+        "loops": {"fit_loop": {"state_dict": {}}},
+        "pytorch-lightning_version": "2.4.0",
+    },
+    "a tensor beside the state dict": lambda state: {
+        "state_dict": state,
+        "confusion": torch.ones(10, 10),
+        "epoch": 3,
+    },
+    "metrics of numpy": lambda state: {
+        "net": state,
+        "acc": np.float64(0.5),
+        "best": np.float32(0.5),
+        "epoch": np.int64(3),
+        "curve": np.ones(3),
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+    },
     "unused blocks of the official WideResNet": lambda state: {
         **state,
         "sub_block1.layer.0.conv1.weight": torch.ones(2, 2),
@@ -86,10 +132,25 @@ def test_common_wrappings_give_the_same_network(
     else:
         pytest.skip("safetensors are not nested")
     fitted = weight_files.match_names(weight_files.read(path)[0], fresh(), str(path))
-    inside = wrapping in ("normalisation before it", "mu and sigma around it")
+    inside = wrapping in (
+        "normalisation before it",
+        "mu and sigma around it",
+        "MadryLab's robustness",
+    )
     settled = weight_files.normalization(fitted, None if inside else "none", (0.3,), (0.4,), "x")
     assert settled == (((0.25,), (0.5,), "file") if inside else ((0.0,), (1.0,), "none"))
-    assert fitted.ignored == (("sub_block1.layer.0.conv1.weight",) if "unused" in wrapping else ())
+    assert fitted.others == ()
+    if "unused" in wrapping:
+        assert fitted.ignored == ("sub_block1.layer.0.conv1.weight",)
+    elif wrapping == "AveragedModel":
+        assert fitted.ignored == ("n_averaged",)
+    elif wrapping == "Lightning with metrics":
+        assert set(fitted.ignored) == {
+            "train_acc.total",
+            "train_acc.correct",
+            "confusion",
+            "criterion.weight",
+        }
     assert list(fitted.state) == list(plain)
     for name, value in plain.items():
         if "num_batches" not in name:
@@ -319,3 +380,123 @@ def test_images_that_were_trained_on_are_recognised() -> None:
     # These are the results of a robust network on images that it was not trained on.
     assert not reported(782, 770).trained_on_selection
     assert not reported(700, 900).trained_on_selection
+
+
+def test_lightning_s_hyper_parameters_are_omitted(
+    plain: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their class need not be installed to read the weights beside them."""
+    module = types.ModuleType("lightning_fabric.utilities.data")
+    cls = type("AttributeDict", (dict,), {"__module__": module.__name__})
+    module.AttributeDict = cls  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        for name in ("lightning_fabric", "lightning_fabric.utilities"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, module.__name__, module)
+        content = {"state_dict": plain, "hyper_parameters": cls(lr=0.1, depth=18)}
+        torch.save(content, tmp_path / "x.ckpt")
+    assert weight_files.read(tmp_path / "x.ckpt").state.keys() == plain.keys()
+
+
+def test_averaged_weights_are_reported_and_taken_by_their_key(
+    plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    averaged = {
+        name: value + 1 if value.is_floating_point() else value for name, value in plain.items()
+    }
+    layouts: list[tuple[dict[str, Any], str]] = [
+        ({"state_dict": plain, "state_dict_ema": averaged}, "state_dict_ema"),
+        ({**plain, "ema": averaged}, "ema"),
+        ({**prefixed(plain, "model."), **prefixed(averaged, "ema.")}, "ema"),
+        (
+            {
+                "state_dict": {
+                    **prefixed(plain, "model."),
+                    **prefixed(averaged, "model_ema.module."),
+                }
+            },
+            "state_dict.model_ema.module",
+        ),
+    ]
+    path = tmp_path / "x.pth"
+    for content, key in layouts:
+        torch.save(content, path)
+        read = weight_files.read(path)
+        fitted = weight_files.match_names(read.state, fresh(), "x")
+        others = [
+            *read.others,
+            *(".".join(filter(None, [read.key, name])) for name in fitted.others),
+        ]
+        assert others == [key]
+        assert torch.equal(fitted.state["conv1.weight"], plain["conv1.weight"])
+        read = weight_files.read(path, key)
+        fitted = weight_files.match_names(read.state, fresh(), "x")
+        assert torch.equal(fitted.state["conv1.weight"], averaged["conv1.weight"])
+    pair = {**prefixed(plain, "one."), **prefixed(averaged, "two.")}
+    with pytest.raises(
+        RiftError, match=r"contains several sets of weights; set key to .*: one, two"
+    ):
+        weight_files.match_names(pair, fresh(), "x")
+
+
+def test_an_entry_that_could_change_the_logits_is_never_ignored(plain: dict[str, Tensor]) -> None:
+    for name, value in {
+        "model.scale": torch.tensor(2.0),
+        "accent.weight": torch.ones(3, 3),
+        "scale": torch.tensor(2.0),
+        "model.extra.weight": torch.ones(3, 3, dtype=torch.int8),
+        "extra.num_batches_tracked": torch.tensor(3),
+    }.items():
+        with pytest.raises(RiftError, match=r"x: does not fit: .* is unexpected"):
+            weight_files.match_names({**prefixed(plain, "model."), name: value}, fresh(), "x")
+    two = {"a.mean": MEAN, "a.std": STD, "b.mean": MEAN + 1}
+    with pytest.raises(RiftError, match=r"x: a\.mean and b\.mean are different normalisations"):
+        weight_files.match_names({**prefixed(plain, "model."), **two}, fresh(), "x")
+
+
+STRANGE: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "meta": (lambda value: value.to("meta"), "is on the meta device and has no values"),
+    "sparse": (lambda value: value.to_sparse(), r"is not a dense tensor; save to_dense\(\)"),
+    "quantised": (
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        r"is quantised; save dequantize\(\)",
+    ),
+    "int8": (lambda value: value.to(torch.int8), r"is torch\.int8 instead of torch\.float32"),
+    "complex": (lambda value: value + 0j, r"is torch\.complex64 instead of torch\.float32"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_without_plain_numbers_are_refused(
+    kind: str, plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    change, message = STRANGE[kind]
+    changed = {
+        name: change(value) if name == "conv1.weight" else value for name, value in plain.items()
+    }
+    torch.save({"net": changed}, tmp_path / "x.pth")
+    state = weight_files.read(tmp_path / "x.pth").state
+    with pytest.raises(RiftError, match=rf"^x: conv1\.weight {message}"):
+        weight_files.match_names(state, fresh(), "x")
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_the_content_of_a_file_decides_how_it_is_read(
+    ending: str, plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / f"x.{ending}"
+    save_file(plain, path) if ending == "pth" else torch.save(plain, path)
+    found = weight_files.read(path).state
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(value, found[name]) for name, value in plain.items())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_named(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "x.pt")
+    with pytest.raises(RiftError, match=r"x\.pt: is TorchScript.*: load it with torch\.jit\.load"):
+        weight_files.read(tmp_path / "x.pt")
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), tmp_path / "x.pt2")
+    with pytest.raises(RiftError, match=r"x\.pt2: is a program of torch\.export"):
+        weight_files.read(tmp_path / "x.pt2")
