@@ -6,6 +6,7 @@ are npz. No file contains facts that differ between two equal runs (time, host),
 give equal bytes.
 """
 
+from rift.artifacts.digests import Array, digest_of_arrays, without_digests
 from rift.artifacts.files import (
     check_writable,
     locked,
@@ -16,26 +17,28 @@ from rift.artifacts.files import (
     write_text,
 )
 from rift.artifacts.formats import (
-    Array,
     content_digest,
     read_array,
-    read_arrays,
     read_csv,
-    read_facts,
     read_json,
     read_origin,
     read_outcomes,
     read_provenance,
-    read_weights,
     write_array,
-    write_arrays,
     write_csv,
     write_json,
     write_outcomes,
-    write_weights,
 )
 from rift.artifacts.provenance import Provenance, commit, provenance
-from rift.artifacts.resume import Work, read_state, resumable, write_state
+from rift.artifacts.resume import Work, resumable
+from rift.artifacts.states import read_state, write_state
+from rift.artifacts.tensors import (
+    read_arrays,
+    read_facts,
+    read_weights,
+    write_arrays,
+    write_weights,
+)
 
 __all__ = [
     "Array",
@@ -44,6 +47,7 @@ __all__ = [
     "check_writable",
     "commit",
     "content_digest",
+    "digest_of_arrays",
     "locked",
     "provenance",
     "read_array",
@@ -60,6 +64,7 @@ __all__ = [
     "remove_leftovers",
     "replacing",
     "resumable",
+    "without_digests",
     "write_array",
     "write_arrays",
     "write_bytes",

@@ -3,24 +3,24 @@
 ``with resumable(output, begun_with) as work`` locks the output, reads the state that an earlier
 process saved, and removes this state at the end. The stage calls ``work.save`` at every point that
 it can continue from. After SIGTERM or SIGINT, the process saves at the next of these points and
-exits with a non-zero status. The same command, or the same workflow, then continues.
+exits with a non-zero status. The same command, or the same workflow, then continues. The state
+before the last one stays on the disk. It serves if the last one is damaged.
 """
 
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rift.artifacts.files import locked, reading, remove_leftovers, replacing
+from rift.artifacts.files import locked, remove_leftovers
+from rift.artifacts.states import State as State
+from rift.artifacts.states import previous_state, read_state, remove_states, replace_state
 from rift.config.values import leaves
 from rift.errors import RiftError, Stopped
-
-State = dict[str, Any]
-"""Everything that another process needs to continue: tensors, numbers, strings, lists and dicts."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -66,7 +66,7 @@ class Work:
             RiftError: the state cannot be written.
         """
         if self._file is not None:
-            write_state(self._file, {"begun_with": self._begun_with, "run": state})
+            replace_state(self._file, {"begun_with": self._begun_with, "run": state})
         self._saved_at = time.monotonic()
         self.stop_if_asked()
 
@@ -99,6 +99,7 @@ def resumable(
     save_minutes: float = 10.0,
     at_once: bool = False,
     writes: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Work]:
     """Return a context in which a stage continues from the state of an interrupted process.
 
@@ -111,9 +112,10 @@ def resumable(
             save, which a stage with short steps reaches within seconds.
         writes: whether this process saves; of several processes that train together, only the first
             saves.
+        tell: function that is called with a line of text if a state is damaged.
 
     Raises:
-        RiftError: another process works on the output, or the state cannot be used.
+        RiftError: another process works on the output, or the state has other settings.
         Stopped: a signal asked the process to stop, within the context.
     """
     file = output.with_name(f"{output.name}.state")
@@ -122,13 +124,13 @@ def resumable(
         work = Work(
             file if writes else None, begun_with, save_minutes=save_minutes, at_once=at_once
         )
-        work.state = _saved_state(file, begun_with) if file.exists() else None
+        work.state = _saved_state(file, begun_with, tell)
         if writes:
             remove_leftovers(file)
         with _signals(work):
             yield work
         if writes:
-            file.unlink(missing_ok=True)
+            remove_states(file)
 
 
 @contextmanager
@@ -146,13 +148,36 @@ def _signals(work: Work) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _saved_state(file: Path, begun_with: Mapping[str, Any]) -> State:
-    """Return the state of an interrupted stage.
+def _saved_state(
+    file: Path, begun_with: Mapping[str, Any], tell: Callable[[str], None]
+) -> State | None:
+    """Return the last state of an interrupted stage that is intact; None if there is none.
 
     Raises:
-        RiftError: the file cannot be read, or has the state of a run with other settings.
+        RiftError: it is the state of a run with other settings.
     """
-    content = read_state(file, ("begun_with", "run"))
+    # A process that is killed between two renames leaves only the state before the last one.
+    existing = [each for each in (file, previous_state(file)) if each.exists()]
+    for each in existing:
+        try:
+            content = read_state(each, ("begun_with", "run"))
+        except RiftError as error:
+            tell(f"warning: {error}".partition(";")[0])
+            continue
+        if each != existing[0]:
+            tell(f"warning: continuing from the state before it, {each}")
+        return _of_same_settings(each, content, begun_with)
+    if existing:
+        tell("warning: no saved state is intact; starting from the beginning")
+    return None
+
+
+def _of_same_settings(file: Path, content: State, begun_with: Mapping[str, Any]) -> State:
+    """Return the saved state of a run, which must have begun with the same settings.
+
+    Raises:
+        RiftError: it began with other settings.
+    """
     before, now = (leaves(settings) for settings in (content["begun_with"], begun_with))
     differing = [
         f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"
@@ -165,34 +190,4 @@ def _saved_state(file: Path, begun_with: Mapping[str, Any]) -> State:
             " to continue, or delete the file to start again"
         )
     state: State = content["run"]
-    return state
-
-
-def write_state(path: Path, state: Mapping[str, object]) -> None:
-    """Write the state of a stage: tensors, numbers, strings, lists and dicts.
-
-    Raises:
-        RiftError: the file cannot be written.
-    """
-    import torch
-
-    with replacing(path) as temporary:
-        torch.save(dict(state), temporary)
-
-
-def read_state(path: Path, keys: tuple[str, ...]) -> State:
-    """Return a state, and check that it has the given keys.
-
-    Raises:
-        RiftError: the file cannot be read, or lacks a key.
-    """
-    import torch
-
-    def load() -> State:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-
-    state = reading(path, load)
-    missing = [key for key in keys if key not in state]
-    if missing:
-        raise RiftError(f"{path}: contains no {', '.join(missing)}; delete the file to start again")
     return state

@@ -225,9 +225,8 @@ def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenan
 
     arrays, facts = artifacts.read_arrays(path, MEASURED, ("modules", "order", "provenance"))
     modules = [(name, kind, parameters) for name, kind, parameters in facts["modules"]]
-    return Measurement(modules, **arrays), facts["order"], without_content(facts["provenance"])
-
-
-def without_content(source: artifacts.Provenance) -> artifacts.Provenance:
-    """Return the provenance without the digest of the content, which differs between shards."""
-    return {key: value for key, value in source.items() if key != "content"}
+    return (
+        Measurement(modules, **arrays),
+        facts["order"],
+        artifacts.without_digests(facts["provenance"]),
+    )

@@ -24,7 +24,7 @@ from rift.commands.command import (
     read_shard,
     say,
 )
-from rift.commands.criticality import check_equal, without_content
+from rift.commands.criticality import check_equal
 from rift.config import Section
 from rift.errors import RiftError
 from rift.progress import display
@@ -79,9 +79,9 @@ class EvaluateStandard(_Evaluation):
         with display("standard") as progress, refuse_non_finite(model, str(self.weights)):
             outcomes = correct(model, images, progress=progress).cpu().numpy()
         source, accuracy = self.provenance(device), 100 * outcomes.mean()
-        artifacts.write_outcomes(self.outcomes, {"standard": outcomes}, source)
+        summary = artifacts.write_outcomes(self.outcomes, {"standard": outcomes}, source)
         result = {"accuracy": accuracy, "images": len(outcomes)}
-        artifacts.write_json(self.output, result, source)
+        artifacts.write_json(self.output, result, summary)
         say(f"accuracy {accuracy:.2f}% on {len(outcomes)} test images")
 
 
@@ -129,8 +129,8 @@ class EvaluateOod(_Evaluation):
         device = opened_device(self.device)
         found = self._evaluated(device)
         source, rows = self.provenance(device), found.rows()
-        artifacts.write_outcomes(self.outcomes, found.outcomes, source)
-        artifacts.write_csv(self.output, pd.DataFrame(rows), source)
+        summary = artifacts.write_outcomes(self.outcomes, found.outcomes, source)
+        artifacts.write_csv(self.output, pd.DataFrame(rows), summary)
         corruptions, severities = len(self.evaluate.ood.names), len(self.evaluate.ood.severities)
         say(
             f"accuracy {found.accuracy:.2f}%, mean of {corruptions} corruptions × {severities}"
@@ -226,7 +226,7 @@ class EvaluateAdversarial(_Evaluation):
         model, test = opened(self.weights, self.data, "test", device)
         source = self.provenance(device)
         begun_with = {**self.begun_with(source), "shard": "{}/{}".format(*shard)}
-        with resumable(self.output, begun_with, at_once=True) as work:
+        with resumable(self.output, begun_with, at_once=True, tell=say) as work:
             if work.state:
                 steps = ", ".join(
                     f"{work.state[name]['done']} steps of {name}" for name in work.state
@@ -282,7 +282,7 @@ class MergeAdversarial(Command):
         from rift.evaluation.blocks import join
 
         shards = [artifacts.read_arrays(path, (), ("provenance",)) for path in self.shards]
-        sources = [without_content(facts["provenance"]) for _, facts in shards]
+        sources = [artifacts.without_digests(facts["provenance"]) for _, facts in shards]
         check_equal(self.shards, sources)
         found = {
             kind: join([torch.from_numpy(arrays[kind]) for arrays, _ in shards])
@@ -357,7 +357,7 @@ def _write_adversarial(
             "warning: Square breaks more than 0.2% of the images after the gradient-based attacks;"
             " the network may mask gradients, and its true robust accuracy may be lower"
         )
-    artifacts.write_outcomes(outcomes, result.outcomes, source)
-    artifacts.write_json(output, result.results, source)
+    summary = artifacts.write_outcomes(outcomes, result.outcomes, source)
+    artifacts.write_json(output, result.results, summary)
     for kind, facts in result.results.items():
         say(f"{kind}: accuracy {facts['accuracy']:.2f}% on {facts['images']} test images")

@@ -75,7 +75,7 @@ class Finetune(Command):
         modules = self._modules(model, train)
         validation = prepared.split("validation", device)
         source = self.provenance(device)
-        with resumable(self.output, self.begun_with(source)) as work:
+        with resumable(self.output, self.begun_with(source), tell=say) as work:
             finetuned = self._fine_tune(model, train, validation, modules, work)
             artifacts.write_csv(self.history, history(finetuned), source)
             checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)

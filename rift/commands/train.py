@@ -136,6 +136,7 @@ class Train(Command):
                     self.begun_with(source),
                     save_minutes=self.train.save_minutes,
                     writes=group.is_main,
+                    tell=say if group.is_main else lambda text: None,
                 )
             )
             if work.state is not None and group.is_main:

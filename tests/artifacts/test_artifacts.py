@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ SOURCE = artifacts.provenance("test", {"stage": "test", "epochs": 3}, seed=4, de
 
 
 def described(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the given provenance, without the content digest that writing adds."""
-    return {key: value for key, value in facts["provenance"].items() if key != "content"}
+    """Return the given provenance, without the digests that writing adds."""
+    return {
+        key: value
+        for key, value in facts["provenance"].items()
+        if key not in ("content", "checksum")
+    }
 
 
 def test_the_commit_is_that_of_the_package_and_not_of_a_repository_that_git_is_told(
@@ -63,6 +68,39 @@ def test_a_changed_value_is_found_when_it_is_read(tmp_path: Path) -> None:
         with pytest.raises(RiftError, match="is damaged: its content does not match its digest"):
             read()
         assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.json", "a.csv"])
+def test_a_changed_fact_is_found_when_it_is_read(name: str, tmp_path: Path) -> None:
+    """Settings, seeds and the mean of a network's first layer are facts, not content."""
+    path, made = tmp_path / name, {**SOURCE, "seed": 12345}
+    if path.suffix == ".safetensors":
+        artifacts.write_weights(path, {"w": torch.ones(9)}, made, model={"mean": [0.4914]})
+        old, new = b"0.4914", b"0.5914"
+    else:
+        old, new = b"12345", b"12245"
+    artifacts.write_outcomes(tmp_path / "a.npz", {"pgd": np.ones(9, dtype=bool)}, made)
+    artifacts.write_json(tmp_path / "a.json", {"accuracy": 1.5}, made)
+    artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"alpha": [0.25]}), made)
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            members = {entry: archive.read(entry) for entry in archive.namelist()}
+        # numpy saves text in four bytes per letter. The archive gets valid checksums again.
+        old, new = (each.decode().encode("utf-32-le") for each in (old, new))
+        with zipfile.ZipFile(path, "w") as archive:
+            for entry, content in members.items():
+                archive.writestr(entry, content.replace(old, new))
+    else:
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new))
+    readers: dict[str, Callable[[], object]] = {
+        ".safetensors": lambda: artifacts.read_weights(path),
+        ".npz": lambda: artifacts.read_outcomes(path),
+        ".json": lambda: artifacts.read_json(path),
+        ".csv": lambda: artifacts.read_csv(path, ("alpha",)),
+    }
+    with pytest.raises(RiftError, match="is damaged: its content does not match its digest"):
+        readers[path.suffix]()
 
 
 def test_artifacts_give_back_what_was_written_with_its_provenance(tmp_path: Path) -> None:

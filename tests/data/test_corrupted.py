@@ -12,7 +12,7 @@ from PIL import Image
 
 from rift import data
 from rift.artifacts import Array, provenance
-from rift.config import Corrupt
+from rift.config import Corrupt, Ood
 from rift.data.corruptions import files
 from rift.data.corruptions.corrupting import corrupt
 from rift.data.corruptions.published import arrays, folders
@@ -199,6 +199,22 @@ def test_what_is_written_is_read_back_and_a_part_of_it_refused(
     (tmp_path / "fog.json").unlink()
     with pytest.raises(RiftError, match=r"fog\.json: does not exist"):
         files.load(path, labels)
+
+
+def test_a_flipped_bit_in_a_corrupted_set_is_refused_where_it_is_read(
+    prepared: data.Prepared, tmp_path: Path
+) -> None:
+    path, labels = tmp_path / "fog.npy", prepared.labels["test"]
+    files.save(path, split(prepared, tmp_path, images=20), labels, provenance("test", {}))
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 4  # in the last severity
+    path.write_bytes(content)
+    with pytest.raises(RiftError, match=r"fog\.npy: is damaged: the images of severity 5"):
+        files.load(path, labels)
+    mild = files.severities_of(path, prepared, Ood(severities=(1, 4)), data="digits", device="cpu")
+    assert list(mild.severities) == [1, 4]
+    with pytest.raises(RiftError, match=r"fog\.npy: is damaged"):
+        files.severities_of(path, prepared, Ood(), data="digits", device="cpu")
 
 
 def test_generated_tiny_imagenet_c_has_gone_through_jpeg_files_as_the_published_one() -> None:

@@ -7,13 +7,22 @@ assume that N is 10,000.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from rift.artifacts import Array, Provenance, read_array, read_json, write_array, write_json
+from rift.artifacts import (
+    Array,
+    Provenance,
+    digest_of_arrays,
+    read_array,
+    read_json,
+    write_array,
+    write_json,
+)
 from rift.config import Corrupt, CorruptionName, Ood
 from rift.data.corruptions.corrupting import CHUNK, corrupt
 from rift.data.corruptions.digital import jpeg_compression
@@ -175,17 +184,22 @@ def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -
         "source": split.source,
         "images": count,
         "labels": _digest(labels[:count]),
+        # Each severity has its own digest, because evaluations may read only some of them.
+        "severities": [digest_of_arrays({"images": each}) for each in split.images],
     }
     write_json(path.with_suffix(".json"), facts, source)
     write_array(path, split.images.reshape(SEVERITIES * count, *split.images.shape[2:]))
 
 
-def load(path: Path, labels: Array) -> CorruptedSplit:
-    """Read the files that ``save`` wrote; the images are memory-mapped.
+def load(
+    path: Path, labels: Array, severities: Iterable[int] = range(1, SEVERITIES + 1)
+) -> CorruptedSplit:
+    """Read the files that ``save`` wrote; the images of other severities stay on the disk.
 
     Args:
         path: path of ``NAME.npy``.
         labels: labels of the test split, int64.
+        severities: severities (1 to 5) whose digests are checked.
 
     Raises:
         RiftError: files are missing or damaged, or were not made from this test split.
@@ -200,9 +214,17 @@ def load(path: Path, labels: Array) -> CorruptedSplit:
         )
     if facts["labels"] != _digest(labels[:count]):
         raise RiftError(f"{path}: was not made from this test split; run rift corrupt again")
-    return CorruptedSplit(
-        facts["corruption"], images.reshape(SEVERITIES, count, *images.shape[1:]), facts["source"]
-    )
+    images = images.reshape(SEVERITIES, count, *images.shape[1:])
+    # Files of earlier versions have no digests.
+    known = facts.get("severities", [])
+    for severity in severities if known else ():
+        found = digest_of_arrays({"images": images[severity - 1]})
+        if found != known[severity - 1]:
+            raise RiftError(
+                f"{path}: is damaged: the images of severity {severity} do not match their digest"
+                f" in {path.with_suffix('.json').name}; delete it and run rift corrupt again"
+            )
+    return CorruptedSplit(facts["corruption"], images, facts["source"])
 
 
 def severities_of(
@@ -226,7 +248,7 @@ def severities_of(
 
     if path.suffix != ".npy":
         raise RiftError(f"--corrupted: {path}: is not a .npy file; name a file of rift corrupt")
-    split = load(path, prepared.labels["test"])
+    split = load(path, prepared.labels["test"], settings.severities)
     expected = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
     if split.images.shape[2:] != expected:
         raise RiftError(

@@ -1,0 +1,158 @@
+"""Safetensors: weights, prepared image sets and raw results, with facts in their metadata.
+
+The metadata contains a digest of every array. Readers check those that they read, so that one split
+of a data set is read without the others.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rift.artifacts.digests import (
+    PROVENANCE,
+    Array,
+    bytes_of,
+    check_provenance,
+    damaged,
+    digest_of_json,
+    sealed,
+)
+from rift.artifacts.files import reading, write_bytes
+from rift.artifacts.provenance import Provenance
+from rift.errors import RiftError
+
+if TYPE_CHECKING:
+    import torch
+
+SUMS = "sums"
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, Array], source: Provenance, **facts: object
+) -> None:
+    """Write named arrays as safetensors; ``facts`` are JSON values.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    metadata = _metadata({name: bytes_of(array) for name, array in arrays.items()}, source, facts)
+    write_bytes(path, save(dict(arrays), metadata=metadata))
+
+
+def read_arrays(
+    path: Path, names: tuple[str, ...], facts: tuple[str, ...] = ()
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the named arrays and all facts of a safetensors file.
+
+    Args:
+        path: file to read.
+        names: arrays to read; an empty tuple reads all.
+        facts: facts that must exist.
+
+    Raises:
+        RiftError: the file cannot be read, is damaged, or lacks a named array or fact.
+    """
+    return _read_safetensors(path, "numpy", names, facts)
+
+
+def write_weights(
+    path: Path, state: Mapping[str, "torch.Tensor"], source: Provenance, **facts: object
+) -> None:
+    """Write a state dict as safetensors; ``facts`` are JSON values.
+
+    Raises:
+        RiftError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    metadata = _metadata(
+        {name: bytes_of(tensor) for name, tensor in tensors.items()}, source, facts
+    )
+    write_bytes(path, save(tensors, metadata=metadata))
+
+
+def read_weights(
+    path: Path, facts: tuple[str, ...] = ()
+) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+    """Return the state dict and the facts of a safetensors file.
+
+    Raises:
+        RiftError: the file cannot be read, is damaged, or lacks a named fact.
+    """
+    return _read_safetensors(path, "pt", (), facts)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts of a safetensors file, which include its provenance.
+
+    Raises:
+        RiftError: the file cannot be read.
+    """
+    from safetensors import safe_open
+
+    def load() -> dict[str, Any]:
+        with safe_open(path, framework="numpy") as content:
+            return dict(json.loads((content.metadata() or {}).get("rift", "{}")))
+
+    return _checked(path, reading(path, load))
+
+
+def _metadata(
+    contents: Mapping[str, memoryview], source: Provenance, facts: Mapping[str, object]
+) -> dict[str, str]:
+    """Return the metadata of a safetensors file.
+
+    It has a single entry, because safetensors does not keep the order of several entries, and
+    equal runs would differ in their bytes.
+    """
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    told = {**facts, SUMS: sums}
+    whole = sealed(source, digest_of_json(sums), **told)
+    return {"rift": json.dumps({**told, PROVENANCE: whole}, sort_keys=True)}
+
+
+def _read_safetensors(
+    path: Path, framework: str, names: tuple[str, ...], needed: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import safe_open
+
+    if path.is_file() and path.suffix != ".safetensors":
+        raise RiftError(
+            f"{path}: is not a .safetensors file of rift; import weights of other programs with"
+            " rift import"
+        )
+
+    def load() -> tuple[dict[str, Any], dict[str, Any]]:
+        with safe_open(path, framework=framework) as content:
+            facts = json.loads((content.metadata() or {}).get("rift", "{}"))
+            missing = [name for name in names if name not in set(content.keys())]
+            missing += [name for name in needed if name not in facts]
+            if missing:
+                raise RiftError(
+                    f"{path}: contains no {', '.join(missing)}; check that it is the right file,"
+                    " and that this version of rift wrote it"
+                )
+            return {name: content.get_tensor(name) for name in names or content.keys()}, facts
+
+    arrays, facts = reading(path, load)
+    sums = _checked(path, facts).get(SUMS, {})
+    for name, array in arrays.items():
+        if sums and hashlib.sha256(bytes_of(array)).hexdigest() != sums.get(name):
+            raise damaged(path)
+    return arrays, facts
+
+
+def _checked(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts after a check of their checksum.
+
+    Raises:
+        RiftError: it differs from the one that was recorded.
+    """
+    others = {name: fact for name, fact in facts.items() if name != PROVENANCE}
+    check_provenance(path, facts.get(PROVENANCE, {}), **others)
+    return facts
