@@ -17,6 +17,7 @@ from rift.artifacts.files import (
     write_text,
 )
 from rift.artifacts.formats import (
+    OUTCOMES,
     content_digest,
     read_array,
     read_csv,
@@ -29,7 +30,13 @@ from rift.artifacts.formats import (
     write_json,
     write_outcomes,
 )
-from rift.artifacts.provenance import Provenance, commit, provenance
+from rift.artifacts.provenance import (
+    STAGE_VERSIONS,
+    Provenance,
+    commit,
+    provenance,
+    stage_version,
+)
 from rift.artifacts.resume import Work, resumable
 from rift.artifacts.states import read_state, write_state
 from rift.artifacts.tensors import (
@@ -41,6 +48,8 @@ from rift.artifacts.tensors import (
 )
 
 __all__ = [
+    "OUTCOMES",
+    "STAGE_VERSIONS",
     "Array",
     "Provenance",
     "Work",
@@ -64,6 +73,7 @@ __all__ = [
     "remove_leftovers",
     "replacing",
     "resumable",
+    "stage_version",
     "without_digests",
     "write_array",
     "write_arrays",

@@ -20,11 +20,19 @@ The provenance of outcomes also contains ``examples``, the digest of the test im
 """
 
 
+STAGE_VERSIONS: dict[str, int] = {}
+"""Versions of the stages whose results a change of the code has changed; all others have 1."""
+
+
+def stage_version(stage: str) -> int:
+    """Return the present version of a stage."""
+    return STAGE_VERSIONS.get(stage, 1)
+
+
 def provenance(
     stage: str,
     settings: Mapping[str, object],
     *,
-    version: int = 1,
     seed: int | None = None,
     device: str | None = None,
     inputs: Mapping[str, str] | None = None,
@@ -34,11 +42,11 @@ def provenance(
     Args:
         stage: name of the stage.
         settings: all settings that affect the result, as JSON values.
-        version: version of the stage; it increases when a change of the code changes the results.
         seed: seed of the run; None if the stage draws no random numbers.
         device: device that computed the artifact; None if the stage does not use torch.
         inputs: digest of the content of each input, by name.
     """
+    version = stage_version(stage)
     text = json.dumps({"stage": stage, "version": version, "settings": settings}, sort_keys=True)
     return {
         "stage": stage,

@@ -55,15 +55,12 @@ Device = Annotated[
 
 
 class Command(BaseModel):
-    """The base class of a command; subclasses define fields, ``stage``, ``version`` and ``run``."""
+    """The base class of a command; subclasses define fields, ``stage`` and ``run``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     stage: ClassVar[str]
     """Name of the stage in provenance."""
-
-    version: ClassVar[int] = 1
-    """Version of the stage; it increases when a change of the code changes the results."""
 
     memory: ClassVar[str] = "the memory use of other programs"
     """Flags or programs that the error message advises to lower when memory runs out."""
@@ -138,7 +135,6 @@ class Command(BaseModel):
         return artifacts.provenance(
             self.stage,
             self.settings_for_provenance(),
-            version=self.version,
             seed=getattr(self, "seed", None),
             device=None if device is None else str(device),
             inputs=self.inputs(),

@@ -24,6 +24,7 @@ from rift.artifacts import (
 from rift.config import Grid, Scope, Variant, describe
 from rift.errors import RiftError
 from rift.layout import Cell, Evaluation, Run
+from rift.reporting.lineage import check_inputs, check_summary
 from rift.reporting.outcomes import Metric, Outcomes, pick
 
 _EVALUATIONS: dict[Metric, Evaluation] = {
@@ -159,7 +160,32 @@ class Results:
         """Return the criticality tables of all seeds, modules in the network's order."""
         columns = ("module", "kind", "parameters", "mrc", "rank", "tied")
         may_be_empty = ("mrc_error", "robust_accuracy_drop")
+        for seed in self.grid.seeds:
+            path = self.file(cell, seed, layout.CRITICALITY)
+            check_inputs(path, read_provenance(path), {"base": self.file(cell, seed, layout.BASE)})
         return self._tables(cell, layout.CRITICALITY, columns, may_be_empty)
+
+    def sources(self) -> Iterator[tuple[Path, Provenance]]:
+        """Yield the files of all runs that carry results, with their provenance.
+
+        Raises:
+            RiftError: a file is damaged.
+        """
+        evaluations: tuple[Evaluation, ...] = ("standard", "ood", "adversarial")
+        for cell, seed in product(cells(self.grid), self.grid.seeds):
+            for path in (
+                self.file(cell, seed, layout.BASE),
+                *(self.file(cell, seed, layout.finetuned(scope)) for scope in self.grid.scopes),
+            ):
+                if path.exists():
+                    yield path, read_facts(path).get("provenance", {})
+            path = self.file(cell, seed, layout.CRITICALITY)
+            if path.exists():
+                yield path, read_provenance(path)
+            for variant, evaluation in product(self.grid.variants, evaluations):
+                path = self.file(cell, seed, layout.outcomes(variant, evaluation))
+                if path.exists():
+                    yield path, read_origin(path)
 
     def criticality_settings(self, cell: Cell) -> dict[str, Any]:
         """Return the settings with which criticality was measured for the first seed."""
@@ -219,7 +245,14 @@ class Results:
 
     def selections(self, cell: Cell, scope: Scope) -> list[dict[str, Any]]:
         """Return the selected point of the sweep, by seed."""
-        return [read_json(file) for file in self._files(cell, layout.selection(scope))]
+        found: list[dict[str, Any]] = []
+        for seed in self.grid.seeds:
+            path = self.file(cell, seed, layout.selection(scope))
+            found.append(read_json(path))
+            names = {"base": layout.BASE, "finetuned": layout.finetuned(scope)}
+            inputs = {name: self.file(cell, seed, file) for name, file in names.items()}
+            check_inputs(path, found[-1].get("provenance", {}), inputs)
+        return found
 
     def selected_points(self, cell: Cell, scope: Scope) -> list[dict[str, Any]]:
         """Return the selected points of the seeds that have one."""
@@ -244,7 +277,12 @@ class Results:
         name = layout.outcomes(variant, evaluation)
         for seed in self._having(cell, (name,)):
             path = self.file(cell, seed, name)
-            yield seed, path, read_origin(path), read_outcomes(path)
+            source, arrays = read_origin(path), read_outcomes(path)
+            weights = self.file(cell, seed, layout.weights(variant))
+            check_inputs(path, source, {"weights": weights})
+            summary = self.file(cell, seed, layout.result(variant, evaluation))
+            check_summary(path, source, arrays, summary)
+            yield seed, path, source, arrays
 
     def _tables(
         self, cell: Cell, name: str, columns: tuple[str, ...], may_lack: tuple[str, ...] = ()

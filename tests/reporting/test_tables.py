@@ -126,14 +126,14 @@ def test_the_table_of_corruptions_has_every_corruption_at_every_severity(copy: P
     overall = numbers["rift", "all", "mean"]
     expected = (rift["mean"], rift["delta_mean"])
     assert (overall["mean"], overall["delta_mean"]) == pytest.approx(expected)
-    assert table.notes[-1] == (
+    assert table.notes[-2] == (
         "digits: on 50 test images each, mean of 2 corruptions × 5 severities, generated."
     )
 
 
 def test_the_criticality_table_shows_ranks_choices_and_how_it_was_measured(folder: Path) -> None:
     table = make_table("criticality", folder, ONE_CELL)
-    assert table.notes[-1] == (
+    assert table.notes[-2] == (
         "digits, resnet8, pgd: search by projected gradient ascent, weights moved by at most 0.1 of"
         " their norm, on PGD-10 examples (eps 0.2) of 64 images of the train split; ascent in"
         " float32."

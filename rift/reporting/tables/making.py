@@ -22,6 +22,7 @@ def make_table(name: TableName, folder: Path, grid: Grid) -> Table:
     """
     results = Results(folder, grid)
     table = TABLES[name](results)
+    table = replace(table, notes=[*table.notes, *notes.versions(results)])
     if not notes.selected_on_test(results):
         return table
     return replace(

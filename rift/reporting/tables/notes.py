@@ -10,6 +10,7 @@ from rift import layout
 from rift.config import PROTOCOLS, Grid, RegimeName, SearchName, Variant, recipe_of
 from rift.config.values import leaves
 from rift.layout import Cell
+from rift.reporting.lineage import check_current
 from rift.reporting.outcomes import METRICS, Metric
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.table import BASE, LEVEL, NOT_RUN
@@ -97,6 +98,28 @@ def not_run(
 
 def _seeds(seeds: tuple[int, ...], grid: Grid) -> str:
     return "all seeds" if seeds == grid.seeds and len(seeds) > 1 else seeds_text(seeds)
+
+
+def versions(results: Results) -> list[str]:
+    """Return which versions of rift and torch computed the results.
+
+    Raises:
+        RiftError: a result is of another version of its stage, or a file is damaged.
+    """
+    files: dict[str, list[str]] = {}
+    for path, source in results.sources():
+        check_current(path, source)
+        if "rift" in source:
+            commit = f" ({source['commit'][:12]})" if source.get("commit") else ""
+            text = f"rift {source['rift']}{commit} with torch {source.get('torch')}"
+            files.setdefault(text, []).append(path.relative_to(results.folder).as_posix())
+    if len(files) < 2:
+        return [f"Computed by {text}." for text in files]
+    counted = (
+        f"{text} ({'1 file' if len(paths) == 1 else f'{len(paths)} files'}, first {paths[0]})"
+        for text, paths in files.items()
+    )
+    return [f"The results are of different versions: {'; '.join(counted)}."]
 
 
 def how_trained(results: Results) -> Iterator[str]:
