@@ -4,6 +4,7 @@ from pathlib import Path
 
 import rift.config
 from rift import layout
+from rift.artifacts.origins import stale_bases
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 
@@ -24,6 +25,22 @@ os.environ["RIFT_DATA"] = str(experiment.data.folder)
 
 envvars:
     "RIFT_DATA",
+
+
+# Bases that come from another source than the experiment says. Jobs do not look for them again.
+stale = stale_bases(experiment, Path(results)) if workflow.is_main_process else []
+
+
+def source_of_base(wildcards, files):
+    """Return the source of a base; a base from another source is made again.
+
+    Snakemake compares dates and settings, and does not notice that a base comes from another rule
+    or from weights that were replaced. The effect is that of --forcerun for this base.
+    """
+    base = f"{results}/{wildcards.run}/{layout.BASE}"
+    if base in stale:
+        workflow.dag.forcefiles.add(base)
+    return files
 
 
 def names(values):

@@ -1,7 +1,7 @@
 # Two rules make a base: each serves the runs whose base comes from it, so they never compete.
 rule train:
     input:
-        init=lambda wildcards: experiment.initial(wildcards.run),
+        init=lambda wildcards: source_of_base(wildcards, experiment.initial(wildcards.run)),
         data=prepared_of,
     output:
         weights="<results>/{run}/base.safetensors",
@@ -35,7 +35,7 @@ rule train:
 
 rule import_base:
     input:
-        weights=lambda wildcards: experiment.imports[run_of(wildcards)].files,
+        weights=lambda wildcards: source_of_base(wildcards, experiment.imports[run_of(wildcards)].files),
         data=prepared_of,
     output:
         weights="<results>/{run}/base.safetensors",

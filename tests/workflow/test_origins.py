@@ -1,0 +1,87 @@
+"""A base whose source changes is made again. The command ``rift`` only writes empty artifacts."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from rift import artifacts
+from tests.workflow.running import RUN, TINY, Configuration, Workflow
+
+COMMAND = f"""#!{sys.executable}
+import sys
+from pathlib import Path
+import numpy as np
+from rift import artifacts
+
+stage, *words = sys.argv[1:]
+given = dict(zip(words, words[1:]))
+inputs = {{}}
+if stage == "import":
+    inputs["weights"] = artifacts.content_digest(Path(given["--weights"]))
+source = artifacts.provenance(stage, {{}}, inputs=inputs)
+for flag, value in given.items():
+    if flag in ("--output", "--history", "--manifest"):
+        path = Path(value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            artifacts.write_arrays(path, {{"weight": np.zeros(1)}}, source)
+        else:
+            path.write_text(stage)
+"""
+BASE = str(RUN / "base.safetensors")
+IMPORTED: Configuration = {**TINY, "base": [{"weights": "mine.pth", "normalization": "none"}]}
+
+
+@pytest.fixture
+def workflow(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workflow:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "rift").write_text(COMMAND)
+    (folder / "rift").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    (tmp_path / "mine.pth").write_text("weights")
+    return Workflow(repository, tmp_path)
+
+
+def made_by(workflow: Workflow, configuration: Configuration) -> str:
+    """Make the base, and return the stage that made the file that is there then."""
+    answer = workflow(configuration, BASE)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    source = artifacts.read_facts(workflow.folder / BASE)["provenance"]
+    return str(source["stage"])
+
+
+def test_a_base_follows_its_source_from_training_to_import_and_back(workflow: Workflow) -> None:
+    assert made_by(workflow, TINY) == "train"
+    assert made_by(workflow, IMPORTED) == "import"
+    before = (workflow.folder / BASE).stat().st_mtime_ns
+    assert made_by(workflow, IMPORTED) == "import"
+    assert (workflow.folder / BASE).stat().st_mtime_ns == before
+    assert made_by(workflow, TINY) == "train"
+
+
+def test_replaced_weights_with_an_older_date_are_imported_again(workflow: Workflow) -> None:
+    made_by(workflow, IMPORTED)
+    weights = workflow.folder / "mine.pth"
+    weights.write_text("other weights")
+    os.utime(weights, (0, 0))
+    made_by(workflow, IMPORTED)
+    source = artifacts.read_facts(workflow.folder / BASE)["provenance"]
+    assert source["inputs"]["weights"] == artifacts.content_digest(weights)
+
+
+def test_a_changed_source_is_named_in_a_dry_run_which_changes_nothing(workflow: Workflow) -> None:
+    made_by(workflow, TINY)
+    result = RUN / "evaluation/base/standard.json"
+    answer = workflow(IMPORTED, "--dry-run", "--", str(result))
+    assert "rule import_base" in answer.stdout + answer.stderr
+    assert artifacts.read_facts(workflow.folder / BASE)["provenance"]["stage"] == "train"
+
+
+def test_a_base_without_provenance_is_left_alone(workflow: Workflow) -> None:
+    (workflow.folder / BASE).parent.mkdir(parents=True)
+    (workflow.folder / BASE).write_bytes(b"not a safetensors file")
+    assert workflow(TINY, "--dry-run", "--", BASE).returncode == 0
