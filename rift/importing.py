@@ -96,7 +96,7 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
         asked = "none" if fitted.mean is None else None
     else:
         reference = None
-        read = weight_files.read(Path(base.weights), base.key)
+        read = weight_files.read(Path(base.files[0]), base.key)
         fitted, asked = weight_files.match_names(read.state, model, source), base.normalization
     mean, std, origin = weight_files.normalization(fitted, asked, like.mean, like.std, base.weights)
     spec = ModelSpec(like.architecture, like.classes, like.size, mean, std)

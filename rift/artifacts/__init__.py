@@ -16,6 +16,7 @@ from rift.artifacts.files import (
     write_bytes,
     write_text,
 )
+from rift.artifacts.finished import adopt_finished, finished_name, forget_finished, keep_finished
 from rift.artifacts.formats import (
     OUTCOMES,
     content_digest,
@@ -53,10 +54,14 @@ __all__ = [
     "Array",
     "Provenance",
     "Work",
+    "adopt_finished",
     "check_writable",
     "commit",
     "content_digest",
     "digest_of_arrays",
+    "finished_name",
+    "forget_finished",
+    "keep_finished",
     "locked",
     "provenance",
     "read_array",

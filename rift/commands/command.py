@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from rift import artifacts, config
 from rift.config import Architecture
@@ -62,8 +62,21 @@ class Command(BaseModel):
     stage: ClassVar[str]
     """Name of the stage in provenance."""
 
+    adoptable: ClassVar[bool] = False
+    """Whether finished outputs get second names in a workflow, for adoption after a kill."""
+
     memory: ClassVar[str] = "the memory use of other programs"
     """Flags or programs that the error message advises to lower when memory runs out."""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _expand_home(cls, value: object) -> object:
+        # A shell does not expand the tilde in --output=~/x, nor in quotes.
+        if isinstance(value, Path):
+            return config.home_expanded(value)
+        if isinstance(value, tuple) and value and all(isinstance(each, Path) for each in value):
+            return tuple(config.home_expanded(each) for each in value)
+        return value
 
     @abstractmethod
     def run(self) -> None:

@@ -83,6 +83,7 @@ class Criticality(_CriticalityInputs):
     """Measure how critical each module is to robustness (MRC)."""
 
     stage = "criticality"
+    adoptable = True
     memory = "--criticality.batch_size or --criticality.cache_mib"
 
     adversarial: Neutral[Path | None] = Field(
@@ -169,6 +170,7 @@ class MergeCriticality(Command):
         _, order, source = shards[0]
         table = criticality_table(join([part for part, _, _ in shards], order))
         _write_table(self.output, table, source)
+        artifacts.forget_finished(self.shards)
 
 
 def check_equal(paths: Sequence[Path], facts: Sequence[object]) -> None:

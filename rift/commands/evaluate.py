@@ -178,6 +178,7 @@ class EvaluateAdversarial(_Evaluation):
     """Measure the accuracy under PGD and AutoAttack; an interrupted job continues."""
 
     stage = "evaluate adversarial"
+    adoptable = True
     memory = (
         "--evaluate.autoattack.batch_size and --evaluate.pgd.batch_size (this changes the random"
         " numbers)"
@@ -289,6 +290,7 @@ class MergeAdversarial(Command):
             for kind in sources[0]["settings"]["attacks"]
         }
         _write_adversarial(self.output, self.outcomes, found, sources[0])
+        artifacts.forget_finished(self.shards)
 
 
 class Crosscheck(_Evaluation):

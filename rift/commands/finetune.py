@@ -41,6 +41,7 @@ class Finetune(Command):
     """Fine-tune one scope of the base on clean images; an interrupted job continues."""
 
     stage = "finetune"
+    adoptable = True
     memory = "--finetune.batch_size"
 
     base: Input[Path] = Field(description="Weights of the base.")

@@ -1,5 +1,7 @@
 """The command ``rift``: it parses the flags, runs a stage, and sets the exit status."""
 
+import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from pydantic_settings import (
 )
 
 from rift import artifacts, config
-from rift.commands.command import Command
+from rift.commands.command import OUTPUT, Command, say
 from rift.commands.criticality import Criticality, Examples, MergeCriticality
 from rift.commands.evaluate import (
     Crosscheck,
@@ -33,6 +35,9 @@ from rift.commands.report import Compare, Figure, Overview, Table
 from rift.commands.tools import Doctor, Schema
 from rift.commands.train import Train
 from rift.errors import RiftError, Stopped
+
+KEEP_FINISHED = "RIFT_KEEP_FINISHED"
+"""Environment variable that the workflow sets: long stages keep finished outputs for adoption."""
 
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory")
 
@@ -112,6 +117,17 @@ def run(command: Command) -> None:
     """
     command.check_outputs()
     artifacts.commit()
+    outputs = [path for _, path in command.paths(OUTPUT)]
+    # Processes that train together must not decide this one by one.
+    keeps = command.adoptable and bool(os.environ.get(KEEP_FINISHED))
+    alone = keeps and "RANK" not in os.environ
+    if alone and artifacts.adopt_finished(outputs, lambda: _as_json(command.provenance())):
+        names = " and ".join(str(artifacts.finished_name(path)) for path in outputs)
+        say(
+            f"already finished with the same settings and inputs: adopted {names}; delete them and"
+            " the outputs to compute them again"
+        )
+        return
     try:
         command.run()
     except (MemoryError, RuntimeError) as error:
@@ -119,6 +135,13 @@ def run(command: Command) -> None:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise RiftError(f"out of memory; lower {command.memory}") from error
+    if keeps and os.environ.get("RANK", "0") == "0":
+        artifacts.keep_finished(outputs)
+
+
+def _as_json(source: artifacts.Provenance) -> artifacts.Provenance:
+    """Return a provenance as it is after it was written and read."""
+    return dict(json.loads(json.dumps(source)))
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ class Train(Command):
     """Train a base and keep its most robust epoch; an interrupted job continues."""
 
     stage = "train"
+    adoptable = True
     memory = (
         "--train.batch_size, or raise --train.accumulate, which computes the same gradients in"
         " smaller parts"

@@ -79,6 +79,7 @@ from rift.config.values import (
     Seed,
     Severity,
     Share,
+    home_expanded,
     merge,
 )
 
@@ -158,6 +159,7 @@ __all__ = [
     "data_root",
     "describe",
     "fill_from_recipe",
+    "home_expanded",
     "load",
     "merge",
     "parse",

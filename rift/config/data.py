@@ -8,12 +8,15 @@ from pydantic import (
     Field,
 )
 
-from rift.config.values import ImageCount, Section, Seed, Share
+from rift.config.values import ImageCount, Section, Seed, Share, home_expanded
 
 
 def data_root(given: str | Path | None) -> Path:
-    """Return the folder of the data sets: ``given``, else ``$RIFT_DATA``, else ``data``."""
-    return Path(given or os.environ.get("RIFT_DATA") or "data")
+    """Return the folder of the data sets: ``given``, else ``$RIFT_DATA``, else ``data``.
+
+    A leading ``~`` is the home folder: no shell expands it in an experiment file.
+    """
+    return home_expanded(Path(given or os.environ.get("RIFT_DATA") or "data"))
 
 
 class Data(Section):

@@ -1,6 +1,7 @@
 """Content of an experiment: grid, imported bases and report."""
 
 import shlex
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import (
@@ -19,7 +20,7 @@ from rift.config.names import (
     TableName,
     Variant,
 )
-from rift.config.values import Names, Section, Seed, distinct
+from rift.config.values import Names, Section, Seed, distinct, home_expanded
 from rift.layout import Run
 
 
@@ -103,12 +104,16 @@ class ImportedBase(Section):
     @property
     def files(self) -> list[str]:
         """Return the paths of the files that the import reads."""
-        return [] if self.weights.startswith(ROBUSTBENCH) else [self.weights]
+        if self.weights.startswith(ROBUSTBENCH):
+            return []
+        expanded = self.weights.startswith("~")
+        return [str(home_expanded(Path(self.weights))) if expanded else self.weights]
 
     @property
     def flags(self) -> str:
         """Return the flags of ``rift import`` for the weights, quoted for the shell."""
-        given = {"weights": self.weights, "normalization": self.normalization, "key": self.key}
+        weights = self.files[0] if self.files else self.weights
+        given = {"weights": weights, "normalization": self.normalization, "key": self.key}
         return " ".join(
             f"--{key} {shlex.quote(value)}" for key, value in given.items() if value is not None
         )

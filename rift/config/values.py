@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
 )
 
 from rift.config.names import CORRUPTION_LISTS, CorruptionListName, CorruptionName
+from rift.errors import RiftError
 
 T = TypeVar("T")
 
@@ -135,3 +137,17 @@ Corruptions = Annotated[
     | Annotated[Names[CorruptionName], Tag("names")],
     Discriminator(lambda value: "list-name" if _is_list_name(value) else "names"),
 ]
+
+
+def home_expanded(path: Path) -> Path:
+    """Return a path with the home folder in place of a leading ``~`` or ``~USER``.
+
+    Raises:
+        RiftError: there is no such home folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise RiftError(
+            f"{path}: the home folder is unknown; write the path without {path.parts[0]}"
+        ) from error

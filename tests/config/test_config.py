@@ -685,3 +685,19 @@ def test_reading_a_configuration_does_not_import_torch() -> None:
         "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_leading_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell expands it in an experiment file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config.Data(root="~/sets").folder == tmp_path / "sets"
+    monkeypatch.setenv("RIFT_DATA", "~/others")
+    assert config.Data().folder == tmp_path / "others"
+    base = config.ImportedBase(weights="~/m.pth")
+    assert base.files == [str(tmp_path / "m.pth")]
+    assert base.flags == f"--weights {tmp_path}/m.pth"
+    assert config.ImportedBase(weights="./m.pth").flags == "--weights ./m.pth"
+    with pytest.raises(RiftError, match="the home folder is unknown; write the path without ~no"):
+        _ = config.Data(root="~nobody-of-this-name/sets").folder

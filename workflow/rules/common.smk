@@ -23,8 +23,13 @@ results = f"results/{experiment.experiment}"
 os.environ["RIFT_DATA"] = str(experiment.data.folder)
 
 
+# Snakemake removes the outputs of jobs that ran when it was killed, even if they finished since.
+os.environ["RIFT_KEEP_FINISHED"] = "1"
+
+
 envvars:
     "RIFT_DATA",
+    "RIFT_KEEP_FINISHED",
 
 
 # Bases that come from another source than the experiment says. Jobs do not look for them again.

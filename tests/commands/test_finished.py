@@ -1,0 +1,114 @@
+"""Finished outputs that a killed workflow removed are adopted by the same command."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from rift import artifacts
+from rift.commands import main
+from rift.commands.command import Command, Output, Seed
+
+
+class Long(Command):
+    """A long stage, which counts how often it computed."""
+
+    stage = "long"
+    adoptable = True
+    commit: ClassVar[str] = ""
+
+    seed: Seed = 0
+    epochs: int = 1
+    count: Path
+    output: Output[Path]
+    history: Output[Path]
+
+    def settings_for_provenance(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def provenance(self, device: torch.device | None = None) -> artifacts.Provenance:
+        return {**super().provenance(device), "commit": self.commit}
+
+    def run(self) -> None:
+        with self.count.open("a") as file:
+            file.write("x")
+        source = self.provenance()
+        artifacts.write_arrays(self.output, {"weight": np.full(9, self.epochs, "f4")}, source)
+        artifacts.write_json(self.history, {"epochs": self.epochs}, source)
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in a workflow, as from a checkout without changes."""
+    monkeypatch.setenv("RIFT_KEEP_FINISHED", "1")
+    monkeypatch.setattr(Long, "commit", "0123456789abcdef")
+
+
+def long(folder: Path, **settings: Any) -> Long:
+    names = {"count": folder / "count", "output": folder / "a.safetensors"}
+    return Long(**names, history=folder / "a.json", **settings)
+
+
+def removed(folder: Path, **settings: Any) -> list[Path]:
+    """Run the stage, and remove its outputs, as a workflow does with those of a killed job."""
+    command = long(folder, **settings)
+    main.run(command)
+    outputs = [command.output, command.history]
+    for path in outputs:
+        path.unlink()
+    return outputs
+
+
+def test_removed_outputs_are_adopted_without_computing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.run(long(tmp_path))
+    before = [path.read_bytes() for path in (tmp_path / "a.safetensors", tmp_path / "a.json")]
+    outputs = removed(tmp_path)
+    main.run(long(tmp_path))
+    assert (tmp_path / "count").read_text() == "xx"
+    assert [path.read_bytes() for path in outputs] == before
+    assert "already finished with the same settings and inputs: adopted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 2}, {"seed": 1}], ids=["setting", "seed"])
+def test_other_settings_are_computed(settings: dict[str, Any], tmp_path: Path) -> None:
+    removed(tmp_path)
+    main.run(long(tmp_path, **settings))
+    assert (tmp_path / "count").read_text() == "xx"
+    _, facts = artifacts.read_arrays(tmp_path / "a.safetensors", ())
+    assert facts["provenance"]["settings"] == {"epochs": settings.get("epochs", 1)}
+
+
+def test_damaged_outputs_are_not_adopted(tmp_path: Path) -> None:
+    removed(tmp_path)
+    second = artifacts.finished_name(tmp_path / "a.safetensors")
+    content = bytearray(second.read_bytes())
+    content[-7] ^= 4
+    second.write_bytes(content)
+    main.run(long(tmp_path))
+    assert (tmp_path / "count").read_text() == "xx"
+    artifacts.read_arrays(tmp_path / "a.safetensors", ())
+
+
+def test_a_checkout_with_changes_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Long, "commit", "0123456789abcdef-dirty")
+    removed(tmp_path)
+    main.run(long(tmp_path))
+    assert (tmp_path / "count").read_text() == "xx"
+
+
+def test_outside_of_a_workflow_there_are_no_second_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RIFT_KEEP_FINISHED")
+    main.run(long(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.safetensors", "count"]
+
+
+def test_outputs_that_exist_are_computed_again(tmp_path: Path) -> None:
+    main.run(long(tmp_path))
+    main.run(long(tmp_path))
+    assert (tmp_path / "count").read_text() == "xx"
