@@ -65,6 +65,9 @@ class Command(BaseModel):
     adoptable: ClassVar[bool] = False
     """Whether finished outputs get second names in a workflow, for adoption after a kill."""
 
+    rescues: ClassVar[bool] = False
+    """Whether finished outputs get second names, for a user whose input is damaged since."""
+
     memory: ClassVar[str] = "the memory use of other programs"
     """Flags or programs that the error message advises to lower when memory runs out."""
 

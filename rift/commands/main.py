@@ -119,8 +119,9 @@ def run(command: Command) -> None:
     artifacts.commit()
     outputs = [path for _, path in command.paths(OUTPUT)]
     # Processes that train together must not decide this one by one.
-    keeps = command.adoptable and bool(os.environ.get(KEEP_FINISHED))
-    alone = keeps and "RANK" not in os.environ
+    in_workflow = bool(os.environ.get(KEEP_FINISHED))
+    keeps = (command.adoptable or command.rescues) and in_workflow
+    alone = command.adoptable and in_workflow and "RANK" not in os.environ
     if alone and artifacts.adopt_finished(outputs, lambda: _as_json(command.provenance())):
         names = " and ".join(str(artifacts.finished_name(path)) for path in outputs)
         say(
@@ -130,6 +131,14 @@ def run(command: Command) -> None:
         return
     try:
         command.run()
+    except RiftError as error:
+        kept = [path for path in map(artifacts.finished_name, outputs) if path.exists()]
+        if not command.rescues or not kept:
+            raise
+        pairs = ", ".join(f"{artifacts.finished_name(path)} to {path}" for path in outputs)
+        raise RiftError(
+            f"{error}\n  the outputs before are kept; to use them, move {pairs}"
+        ) from error
     except (MemoryError, RuntimeError) as error:
         # Only the text identifies the error: torch defines its class, and may not be imported.
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):

@@ -15,6 +15,8 @@ class Prepare(Command):
     """Read and check a data set, and divide it into training, validation and test splits."""
 
     stage = "prepare"
+    # Raw data are not among the inputs, so a set is never adopted: they may have changed.
+    rescues = True
 
     dataset: DatasetName = Field(description="Name of the data set.")
     data: config.Data = config.Data()

@@ -10,6 +10,7 @@ import torch
 from rift import artifacts
 from rift.commands import main
 from rift.commands.command import Command, Output, Seed
+from rift.errors import RiftError
 
 
 class Long(Command):
@@ -97,6 +98,36 @@ def test_a_checkout_with_changes_computes(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Long, "commit", "0123456789abcdef-dirty")
     removed(tmp_path)
     main.run(long(tmp_path))
+    assert (tmp_path / "count").read_text() == "xx"
+
+
+class Failing(Long):
+    """A stage whose input may be damaged."""
+
+    adoptable = False
+    rescues = True
+    damaged: bool = False
+
+    def run(self) -> None:
+        if self.damaged:
+            raise RiftError("data_batch_1: is damaged")
+        super().run()
+
+
+def test_outputs_before_the_input_was_damaged_are_kept_and_named(tmp_path: Path) -> None:
+    fields = long(tmp_path).model_dump()
+    main.run(Failing(**fields))
+    outputs = [tmp_path / "a.safetensors", tmp_path / "a.json"]
+    for path in outputs:
+        path.unlink()
+    with pytest.raises(
+        RiftError, match=r"is damaged\n  the outputs before are kept; .* to .*a\.json"
+    ):
+        main.run(Failing(**fields, damaged=True))
+    assert not any(path.exists() for path in outputs)
+    assert all(artifacts.finished_name(path).exists() for path in outputs)
+    # Whole input is read again, and nothing is adopted.
+    main.run(Failing(**fields))
     assert (tmp_path / "count").read_text() == "xx"
 
 
