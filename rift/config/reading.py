@@ -1,7 +1,7 @@
 """Reading and checking of experiment files, with error messages that list all problems."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,83 @@ from rift.config.protocols import PROTOCOLS
 from rift.config.values import merge
 from rift.errors import RiftError
 
+MOST_CHARACTERS = 100_000
+"""Largest size of an experiment file, also after its aliases are replaced."""
+
+MOST_PROBLEMS = 50
+"""Largest number of problems in one error message."""
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML loader that refuses duplicate keys; PyYAML would silently use the last one."""
+    """YAML loader that refuses duplicate keys; PyYAML would silently use the last one.
+
+    It also refuses a file that its aliases expand to more than ``MOST_CHARACTERS``.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _expanded_size(node, _node_parts) > MOST_CHARACTERS:
+            raise RiftError(TOO_LARGE)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
+            # A key that is a list or a mapping is refused by PyYAML, with a message of its own.
+            if isinstance(key, list | dict):
+                continue
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} occurs twice; remove one", node.start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+TOO_LARGE = (
+    f"has more than {MOST_CHARACTERS:,} characters after its aliases are replaced; an experiment"
+    " needs a few thousand, so remove aliases or lists"
+)
+
+
+def _expanded_size(value: object, parts: Callable[[Any], tuple[int, Iterable[object]]]) -> int:
+    """Return the size of a value if every reference to a part counts as a copy of the part.
+
+    Args:
+        value: value whose parts may occur several times, or contain the value itself.
+        parts: function value → its own size and its parts.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(value: object) -> int:
+        if id(value) not in sizes:
+            # A value that contains itself has no size; it is refused elsewhere.
+            sizes[id(value)] = 0
+            own, inside = parts(value)
+            sizes[id(value)] = own + sum(size(part) for part in inside)
+        return sizes[id(value)]
+
+    return size(value)
+
+
+def _node_parts(node: yaml.Node) -> tuple[int, Iterable[object]]:
+    match node:
+        case yaml.MappingNode():
+            return 1, (part for pair in node.value for part in pair)
+        case yaml.SequenceNode():
+            return 1, node.value
+    return 1 + len(node.value), ()
+
+
+def _value_parts(value: object) -> tuple[int, Iterable[object]]:
+    match value:
+        case Mapping():
+            return 1, (part for pair in value.items() for part in pair)
+        case list() | tuple():
+            return 1, value
+        case str() | bytes():
+            return 1 + len(value), ()
+    return 1, ()
 
 
 def read(path: Path) -> Experiment:
@@ -43,14 +108,21 @@ def load(path: Path) -> object:
     """Read the content of a YAML file without checking it against the schema.
 
     Raises:
-        RiftError: the file cannot be read, is not YAML, or contains a key twice.
+        RiftError: the file cannot be read, is not YAML, is too large, or contains a key twice.
     """
     try:
-        return yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+        text = path.read_text(encoding="utf-8")
+        if len(text) > MOST_CHARACTERS:
+            raise RiftError(f"has more than {MOST_CHARACTERS:,} characters; name another file")
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except RiftError as error:
+        raise RiftError(f"{path}: {error}") from error
     except OSError as error:
         raise RiftError(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
+    except RecursionError as error:
+        raise RiftError(f"{path}: is nested too deeply; correct the file") from error
+    except Exception as error:  # a tag with a wrong value gives an exception of its own
+        problem = " ".join(str(error).split()) or type(error).__name__
         raise RiftError(f"{path}: is not valid YAML: {problem}; correct the file") from error
 
 
@@ -69,6 +141,9 @@ def parse(content: object, source: str) -> Experiment:
             f"{source}: must be a mapping with the keys {', '.join(Experiment.model_fields)}"
         )
     try:
+        # Without a limit, a few lines of aliases of aliases would expand to gigabytes of JSON.
+        if _expanded_size(content, _value_parts) > MOST_CHARACTERS:
+            raise RiftError(f"{source}: {TOO_LARGE}")
         # In JSON, strict validation accepts a list as a tuple, but still refuses "10", 10.0 and
         # true as 10.
         text = json.dumps(content, default=str)
@@ -84,6 +159,10 @@ def parse(content: object, source: str) -> Experiment:
         raise RiftError(
             f"{source}: a YAML alias refers to a value that contains it: {error}; remove it"
         ) from error
+    except TypeError as error:
+        raise RiftError(f"{source}: a key is not text ({error}); put it in quotes") from error
+    except RecursionError as error:
+        raise RiftError(f"{source}: is nested too deeply; correct the file") from error
 
 
 def describe(error: ValidationError, source: str, prefix: str = "", within: int = 0) -> str:
@@ -102,6 +181,8 @@ def describe(error: ValidationError, source: str, prefix: str = "", within: int 
     lines = [
         f"{prefix}{path}: {message}" if path else message for path, message in problems.items()
     ]
+    if len(lines) > MOST_PROBLEMS:
+        lines = [*lines[:MOST_PROBLEMS], f"and {len(lines) - MOST_PROBLEMS} more"]
     return "\n  ".join([f"{source}: {count}", *lines])
 
 
@@ -116,22 +197,30 @@ def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
             case "missing":
                 message = "is missing; add it"
             case "literal_error":
-                message = f"{found!r} is not available; available: {problem['ctx']['expected']}"
+                message = (
+                    f"{_shown(found)} is not available; available: {problem['ctx']['expected']}"
+                )
             case "too_short" if found:
                 # The entries exist but are invalid, and each of them has its own message.
                 continue
             case "too_short":
                 message = "must not be empty"
             case "tuple_type" | "list_type":
-                message = f"must be a list (found {found!r})"
+                message = f"must be a list (found {_shown(found)})"
             case "model_type" | "model_attributes_type":
-                message = f"must be a section of keys (found {found!r})"
+                message = f"must be a section of keys (found {_shown(found)})"
             case "string_pattern_mismatch" if problem["ctx"]["pattern"] in OPEN_NAMES:
                 message = OPEN_NAMES[problem["ctx"]["pattern"]]
             case _:
                 message = problem["msg"].removeprefix("Value error, ")
-                message += "" if isinstance(found, Mapping) else f" (found {found!r})"
+                message += "" if isinstance(found, Mapping) else f" (found {_shown(found)})"
         yield path, message
+
+
+def _shown(value: object) -> str:
+    """Return a value as text of at most 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def _is_union_member(part: int | str) -> bool:

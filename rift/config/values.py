@@ -1,6 +1,7 @@
 """Value types of settings with their bounds, and the base class of all sections."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -87,7 +88,7 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     Raises:
         ValueError: a value occurs more than once.
     """
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise ValueError(f"must not contain a value twice; repeated: {', '.join(repeated)}")
     return values

@@ -109,6 +109,13 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
         ),
         ("train: &train {epochs: *train}", "a YAML alias refers to a value that contains it"),
         ("train: &train [*train]", "a YAML alias refers to a value that contains it"),
+        ("train: {2026-01-01: 1}", "a key is not text"),
+        ("train: {[1, 2]: 1}", "is not valid YAML"),
+        ("train: 2026-13-45", "is not valid YAML: month must be in 1..12"),
+        ("train: " + "9" * 5000, "is not valid YAML"),
+        ("train: !!timestamp x", "is not valid YAML"),
+        ("[" * 3000, "is nested too deeply"),
+        ("seeds: [" + "1, " * 50_000 + "1]", "has more than 100,000 characters"),
     ],
 )
 def test_other_mistakes_in_a_file_get_a_message(text: str, problem: str, tmp_path: Path) -> None:
@@ -116,6 +123,39 @@ def test_other_mistakes_in_a_file_get_a_message(text: str, problem: str, tmp_pat
     path.write_text(text)
     with pytest.raises(RiftError, match=problem):
         config.read(path)
+
+
+def bomb(levels: int, link: str) -> str:
+    """Return a few lines whose aliases expand to 9 ** levels values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]" if link == "[{}]" else "a0: &a0 {x: 1}"]
+    for level in range(1, levels):
+        inside = ", ".join([f"*a{level - 1}"] * 9)
+        lines.append(f"a{level}: &a{level} {link.format(inside)}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("link", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_that_expand_to_gigabytes_are_refused_at_once(link: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.yaml"
+    path.write_text(bomb(9, link))
+    with pytest.raises(RiftError, match=r"bomb\.yaml: has more than 100,000 characters after its"):
+        config.load(path)
+
+
+def test_content_that_another_program_read_is_limited_too() -> None:
+    """Snakemake reads the file itself, and passes the content."""
+    content = yaml.safe_load(bomb(9, "[{}]"))
+    with pytest.raises(RiftError, match=r"^x\.yaml: has more than 100,000 characters after its"):
+        config.parse(content, "x.yaml")
+
+
+def test_a_message_stays_short() -> None:
+    with pytest.raises(RiftError) as caught:
+        experiment(train="x" * 5000, **{f"key{number}": 1 for number in range(1000)})
+    message = str(caught.value)
+    assert message.startswith("x.yaml: 1001 problems\n")
+    assert message.endswith("\n  and 951 more")
+    assert len(message) < 10_000
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def write_cifar100(root: Path, **changed: bytes) -> Layout:
         train={"train": sums["train"]},
         test=("test", sums["test"]),
         meta=("meta", sums["meta"]),
+        sha256={},
     )
 
 
@@ -102,6 +103,12 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(RiftError, match=rf"{re.escape(str(path))}: is not the published file"):
+        cifar(layout)(tmp_path)
+
+
+def test_a_file_with_the_published_md5_alone_is_refused(tmp_path: Path) -> None:
+    layout = replace(write_cifar100(tmp_path), sha256={"train": "0" * 64})
+    with pytest.raises(RiftError, match=r"train: is not the published file \(its sha256 is"):
         cifar(layout)(tmp_path)
 
 
@@ -302,12 +309,18 @@ class Server(BaseHTTPRequestHandler):
 
     content: ClassVar[bytes] = b""
     patience: ClassVar[int] = 1 << 30
+    redirect: ClassVar[str | None] = None
     ranges: ClassVar[bool] = True
     asked: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
         self.asked.append(asked)
+        if self.redirect is not None and self.path != "/moved":
+            self.send_response(302)
+            self.send_header("Location", self.redirect)
+            self.end_headers()
+            return
         start = int(re.findall(r"\d+", asked)[0]) if asked and self.ranges else 0
         if start >= len(self.content):
             self.send_error(416)
@@ -336,6 +349,7 @@ def served(tmp_path: Path) -> Iterator[Archive]:
         True,
         [],
     )
+    Server.redirect = None
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -398,6 +412,94 @@ def test_what_is_not_the_published_archive_is_refused_and_deleted(
     with pytest.raises(RiftError, match=r"set\.tar\.gz: is not the published archive"):
         obtain(tmp_path, served)
     assert left_in(tmp_path) == ["set.tar.gz"]
+
+
+def test_an_archive_with_the_published_md5_alone_is_refused(
+    served: Archive, tmp_path: Path
+) -> None:
+    right = hashlib.sha256(Server.content).hexdigest()
+    with pytest.raises(RiftError, match=r"is not the published archive \(its sha256 is"):
+        obtain(tmp_path, replace(served, sha256="0" * 64))
+    assert left_in(tmp_path) == []
+    obtain(tmp_path, replace(served, sha256=right))
+    assert left_in(tmp_path) == ["some-set"]
+
+
+def test_published_archives_come_over_https() -> None:
+    sets = DATASETS.values()
+    archives = [dataset.archive for dataset in sets if dataset.archive]
+    corrupted = [archive for s in sets if s.corrupted for archive in s.corrupted.archives]
+    assert archives
+    assert all(archive.url.startswith("https://") for archive in [*archives, *corrupted])
+    assert all(archive.sha256 for archive in archives)
+
+
+def test_a_redirect_to_http_is_refused(served: Archive, tmp_path: Path) -> None:
+    Server.redirect = served.url.replace("set.tar.gz", "moved")
+    with pytest.raises(RiftError, match=r"redirects to http://.*/moved, which is not https"):
+        obtain(tmp_path / "root", served)
+    assert left_in(tmp_path) == []
+
+
+def hostile(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        hostile("../outside", tarfile.REGTYPE),
+        hostile("/tmp/outside", tarfile.REGTYPE),
+        hostile("some-set/link", tarfile.SYMTYPE, "/etc/passwd"),
+        hostile("some-set/link", tarfile.LNKTYPE, "some-set/x"),
+        hostile("some-set/pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda entry: entry.name,
+)
+def test_members_outside_the_folder_are_refused(entry: tarfile.TarInfo, tmp_path: Path) -> None:
+    path = tmp_path / "root" / "set.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as packed:
+        packed.addfile(hostile("some-set/x", tarfile.REGTYPE))
+        packed.addfile(entry)
+    archive = Archive("some-set", "https://127.0.0.1:1/set.tar", md5(path.read_bytes()))
+    with pytest.raises(RiftError, match=f"its member '{entry.name}' .* so it is not unpacked"):
+        obtain(path.parent, archive)
+    assert left_in(path.parent) == ["set.tar"]
+    assert left_in(tmp_path) == ["root"]
+
+
+def test_members_outside_the_folder_of_a_zip_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("../outside", "x")
+    archive = Archive("some-set", "https://127.0.0.1:1/set.zip", md5(path.read_bytes()))
+    with pytest.raises(RiftError, match=r"its member '\.\./outside' lies outside"):
+        obtain(tmp_path, archive)
+    assert left_in(tmp_path) == ["set.zip"]
+
+
+def test_the_checked_archive_is_the_one_that_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody exchanges the file right after its check."""
+    path, other = tmp_path / "set.zip", tmp_path / "other.zip"
+    for file, text in ((path, "right"), (other, "wrong")):
+        with zipfile.ZipFile(file, "w") as packed:
+            packed.writestr("some-set/payload", text)
+    archive = Archive("some-set", "https://127.0.0.1:1/set.zip", md5(path.read_bytes()))
+    is_zipfile = zipfile.is_zipfile
+
+    def exchange(file: Any) -> bool:
+        if other.exists():
+            other.replace(path)
+        return is_zipfile(file)
+
+    monkeypatch.setattr(zipfile, "is_zipfile", exchange)
+    obtain(tmp_path, archive)
+    assert (tmp_path / "some-set" / "payload").read_text() == "right"
 
 
 def test_commands_that_want_the_same_archive_wait_for_each_other(

@@ -24,7 +24,7 @@ def severities(side: int) -> dict[str, list[Any]]:
         side: side of the images in pixels. The parameters are those of CIFAR-10-C up to 32 pixels,
             and those of Tiny-ImageNet-C above.
     """
-    tables = json.loads((files("rift.data.corruptions") / "severities.json").read_text())
+    tables = json.loads((files("rift.data.corruptions") / "severities.json").read_text("utf-8"))
     table: dict[str, list[Any]] = tables["cifar" if side <= 32 else "tiny-imagenet"]
     return table
 

@@ -109,6 +109,7 @@ CIFAR10_C = arrays(
         "CIFAR-10-C",
         "https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
         "56bf5dcef84df0e2308c6dcbcbbd8499",
+        "c72763e101c723b7c507b96205f7e938912a5d587376173b825850cf3cb876a7",
     ),
     {
         "brightness": "0a81ef75e0b523c3383219c330a85d48",

@@ -4,6 +4,7 @@ The official files are pickles with published checksums. Only files that match t
 opened, and even then the unpickler creates nothing but numpy arrays and plain values.
 """
 
+import hashlib
 import io
 import pickle
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rift.artifacts import Array
-from rift.data.sources.source import Archive, Source, sha256, verify
+from rift.data.sources.source import Archive, Source, verify
 from rift.errors import RiftError
 
 SIDE = 32
@@ -31,6 +32,7 @@ class Layout:
         meta: name and md5 of the file of class names.
         labels: key of the labels in the training and test files.
         names: key of the class names in the file of class names.
+        sha256: sha256 of the files with these md5s, by file name.
     """
 
     archive: Archive
@@ -39,6 +41,7 @@ class Layout:
     meta: tuple[str, str]
     labels: str
     names: str
+    sha256: dict[str, str]
 
 
 CIFAR10 = Layout(
@@ -46,6 +49,7 @@ CIFAR10 = Layout(
         "cifar-10-batches-py",
         "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         "c58f30108f718f92721af3b95e74349a",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     ),
     train={
         "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -58,18 +62,33 @@ CIFAR10 = Layout(
     meta=("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
     labels="labels",
     names="label_names",
+    sha256={
+        "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+        "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+        "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+        "data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+        "data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+        "data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+        "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+    },
 )
 CIFAR100 = Layout(
     Archive(
         "cifar-100-python",
         "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         "eb9058c3a382ffc7106e4002c42a8d85",
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     ),
     train={"train": "16019d7e3df5f24257cddd939b257f8d"},
     test=("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
     meta=("meta", "7973b15100ade9c7d40fb424638fde48"),
     labels="fine_labels",
     names="fine_label_names",
+    sha256={
+        "meta": "a5d4786345c961390f865e93b434dbd5c6904ce880667e0cb888c97d449f28b9",
+        "test": "4b67687d9933c4db8f0831104447f15b93774f4f464bd0516f0f0f2ac83b7864",
+        "train": "735e79b04f092ca3d2e6d07f368c0a7d70d48c48d28865950cc24454cf45129b",
+    },
 )
 
 
@@ -82,8 +101,8 @@ def cifar(layout: Layout) -> Callable[[Path], Source]:
 
         def opened(name: str, md5: str) -> dict[str, Any]:
             path = folder / name
-            content = verify(path, md5, layout.archive)
-            checksums[f"{folder.name}/{name}"] = sha256(path)
+            content = verify(path, md5, layout.archive, layout.sha256.get(name))
+            checksums[f"{folder.name}/{name}"] = hashlib.sha256(content).hexdigest()
             return _unpickled(path, content)
 
         meta = opened(*layout.meta)

@@ -38,11 +38,13 @@ class Archive:
         folder: name of the folder that the archive unpacks to.
         url: address of the download.
         md5: published checksum.
+        sha256: checksum of the file with that md5; None if nobody has measured it.
     """
 
     folder: str
     url: str
     md5: str
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -88,16 +90,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify(path: Path, md5: str, archive: Archive) -> bytes:
-    """Return the content of a file after a check against its published md5.
+def verify(path: Path, md5: str, archive: Archive, sha256: str | None = None) -> bytes:
+    """Return the content of a file after a check against its checksums.
 
     Args:
         path: path of the file.
         md5: published checksum of the file.
         archive: archive that contains the file, for error messages.
+        sha256: checksum of the file with that md5; None if it is unknown.
 
     Raises:
-        RiftError: the file is missing, cannot be read, or does not match its checksum.
+        RiftError: the file is missing, cannot be read, or does not match its checksums.
     """
     try:
         content = path.read_bytes()
@@ -105,11 +108,15 @@ def verify(path: Path, md5: str, archive: Archive) -> bytes:
         raise RiftError(
             f"{path}: cannot be read ({error.strerror}); unpack {archive.url} again"
         ) from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise RiftError(
-            f"{path}: is not the published file (its md5 is {found}, published: {md5});"
-            f" unpack {archive.url} again, or delete {path.parent} and run the command again, which"
-            " downloads it"
-        )
+    found = {
+        "md5": (hashlib.md5(content, usedforsecurity=False).hexdigest(), md5),
+        "sha256": (hashlib.sha256(content).hexdigest(), sha256),
+    }
+    for name, (digest, expected) in found.items():
+        if expected not in (digest, None):
+            raise RiftError(
+                f"{path}: is not the published file (its {name} is {digest}, published:"
+                f" {expected}); unpack {archive.url} again, or delete {path.parent} and run the"
+                " command again, which downloads it"
+            )
     return content

@@ -17,8 +17,9 @@ from rift.errors import RiftError
 
 ARCHIVE = Archive(
     "tiny-imagenet-200",
-    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
     "90528d7ca1a48142e341f4ef8d21d0de",
+    "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
 )
 SIDE = 64
 
@@ -133,7 +134,7 @@ def _lines(path: Path) -> list[str]:
         RiftError: the file cannot be read or is not text.
     """
     try:
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise RiftError(
