@@ -1,14 +1,15 @@
 """Import of bases: weights from a file or the RobustBench model zoo, loaded and checked."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rift.config import ROBUSTBENCH, ImportedBase
+from rift.config.normalization import known
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.evaluation.accuracy import correct, percent
@@ -16,9 +17,16 @@ from rift.models import build, robustbench, weight_files
 from rift.models.checkpoint import ModelSpec
 from rift.models.state import snapshot, without_normalisation
 from rift.progress import Progress, no_progress
+from rift.statistics import mcnemar
 
 IMPORT_IMAGES = 1000
 """Number of images per split for the evaluation of imported weights."""
+
+TRIAL_IMAGES = 250
+"""Number of validation images for the trial of each other normalisation."""
+
+TRIAL_LEVEL = 0.01
+"""Largest p of an exact test at which another normalisation counts as better."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +51,26 @@ class ImportReport:
 
     Attributes:
         outcomes: whether each image is classified correctly, by split: bool, N.
-        other_normalization: accuracy on the validation images with the other normalisation, in
-            percent; None if the user did not set the normalisation.
+        other_normalizations: accuracy on the validation images with other common normalisations,
+            in percent, by name; empty if the user did not set the normalisation.
+        better_normalization: name of the one that is significantly more accurate than that of the
+            user; None if there is none.
         trained_on_selection: whether the accuracy on the validation images is significantly higher
             than on the test images, which indicates that the model was trained on them.
     """
 
     outcomes: dict[str, Tensor]
-    other_normalization: float | None
+    other_normalizations: dict[str, float]
+    better_normalization: str | None
     trained_on_selection: bool
-
-    @property
-    def would_be_better_otherwise(self) -> bool:
-        """Return whether the other normalisation gives a higher accuracy."""
-        other = self.other_normalization
-        return other is not None and other > percent(self.outcomes["validation"])
 
     def facts(self) -> dict[str, Any]:
         """Return the report as JSON values, with accuracies in percent."""
         return {
             "accuracy": {name: percent(hits) for name, hits in self.outcomes.items()},
             "images": {name: len(hits) for name, hits in self.outcomes.items()},
-            "accuracy_with_the_other_normalization": self.other_normalization,
+            "accuracy_with_other_normalizations": self.other_normalizations,
+            "better_normalization": self.better_normalization,
             "trained_on_selection": self.trained_on_selection,
         }
 
@@ -84,7 +90,7 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
         RiftError: the weights cannot be read or do not fit, their normalisation is unknown or
             set twice, or the logits differ from those of the RobustBench model.
     """
-    asked: Literal["dataset", "none"] | None
+    asked: str | None
     source = f"{base.weights}: as {like.architecture}"
     model = build(**asdict(like))
     if base.weights.startswith(ROBUSTBENCH):
@@ -122,7 +128,7 @@ def check_imported(
     splits: Mapping[str, Images],
     *,
     like: ModelSpec,
-    asked: Literal["dataset", "none"] | None,
+    asked: str | None,
     source: str,
     progress: Progress = no_progress,
 ) -> ImportReport:
@@ -146,12 +152,14 @@ def check_imported(
     origin = imported.facts["normalization"]["from"]
     for hits in outcomes.values():
         _check_above_chance(hits, imported.spec.classes, f"{source}, normalization {origin}")
-    other = None
+    others: dict[str, float] = {}
+    better = None
     if asked is not None:
-        model = _with_other_normalization(imported.model, imported.spec, like)
-        other = percent(correct(model, splits["validation"]))
+        others, better = _try_normalizations(
+            imported, splits["validation"], outcomes["validation"], like
+        )
     trained_on = _is_better(outcomes["validation"], outcomes["test"])
-    return ImportReport(outcomes, other, trained_on)
+    return ImportReport(outcomes, others, better, trained_on)
 
 
 def imported_state(imported: Imported) -> dict[str, Tensor]:
@@ -159,18 +167,45 @@ def imported_state(imported: Imported) -> dict[str, Tensor]:
     return snapshot(imported.model)
 
 
-def _with_other_normalization(model: nn.Module, spec: ModelSpec, like: ModelSpec) -> nn.Module:
-    """Return a copy of a model with the alternative normalisation.
+def _try_normalizations(
+    imported: Imported, images: Images, outcomes: Tensor, like: ModelSpec
+) -> tuple[dict[str, float], str | None]:
+    """Measure an imported model with the other common normalisations.
 
-    The copy uses the normalisation of the data set if the model has none, and none otherwise.
+    Each is tried on the first ``TRIAL_IMAGES`` images, and the best of them on all images.
+
+    Args:
+        imported: imported model, on the device of the images.
+        images: validation images.
+        outcomes: whether the model classifies each of them correctly: bool, N.
+        like: specification of the expected model, with the mean and standard deviation of the data
+            set.
+
+    Returns:
+        Accuracies by name, in percent, and the name of the significantly better one, if any.
     """
-    channels = len(spec.mean)
-    none = ModelSpec(
-        spec.architecture, spec.classes, spec.size, (0.0,) * channels, (1.0,) * channels
-    )
-    other = like if (spec.mean, spec.std) == (none.mean, none.std) else none
-    built = build(**asdict(other)).eval()
-    state = without_normalisation(model.state_dict())
+    candidates = {"dataset": (like.mean, like.std), **known(len(like.mean))}
+    some = images.up_to(TRIAL_IMAGES)
+    models = {
+        name: _with_normalization(imported, *values)
+        for name, values in candidates.items()
+        if values != (imported.spec.mean, imported.spec.std)
+    }
+    accuracies = {name: percent(correct(model, some)) for name, model in models.items()}
+    best = max(accuracies, key=lambda name: accuracies[name])
+    others = correct(models[best], images)
+    accuracies[best] = percent(others)
+    gained, lost = int((others & ~outcomes).sum()), int((outcomes & ~others).sum())
+    better = gained > lost and mcnemar(gained, lost) < TRIAL_LEVEL
+    return accuracies, best if better else None
+
+
+def _with_normalization(
+    imported: Imported, mean: tuple[float, ...], std: tuple[float, ...]
+) -> nn.Module:
+    """Return a copy of an imported model with another normalisation."""
+    built = build(**asdict(replace(imported.spec, mean=mean, std=std))).eval()
+    state = without_normalisation(imported.model.state_dict())
     built.load_state_dict({**built.state_dict(), **state})
     return built.to(next(iter(state.values())).device)
 

@@ -1,7 +1,7 @@
 """Exchange of weights with other programs: ``rift import`` and ``rift export``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ from rift.commands.command import (
 )
 from rift.config import Architecture
 from rift.config.names import ROBUSTBENCH
+from rift.config.normalization import DESCRIPTION, Normalization
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -36,10 +37,10 @@ class Import(Command):
     )
     architecture: Architecture = Field(description="Architecture of the weights.")
     data: PreparedSet
-    normalization: Literal["dataset", "none"] | None = Field(
+    normalization: Normalization | None = Field(
         None,
-        description="Input normalisation of the network, if the file does not contain one. dataset:"
-        " mean and standard deviation of the data set; none: the network expects images in [0, 1].",
+        description="Input normalisation of the network, if the file does not contain one."
+        f" {DESCRIPTION}.",
     )
     key: str | None = Field(
         None, description="Key of the weights, if the file contains several sets."
@@ -137,11 +138,12 @@ class Import(Command):
             first, *more = facts["ignored"]
             others = f" and {len(more)} more" if more else ""
             say(f"entries of the file that the network does not use: {first}{others}")
-        if report.would_be_better_otherwise:
+        if report.better_normalization is not None:
+            better = report.better_normalization
             say(
-                "warning: with the other normalization, the network classifies"
-                f" {report.other_normalization:.2f}% of the validation images correctly; check"
-                f" --normalization {self.normalization}"
+                f"warning: with --normalization {better}, the network classifies"
+                f" {report.other_normalizations[better]:.2f}% of the validation images correctly;"
+                f" check --normalization {self.normalization}"
             )
         if report.trained_on_selection:
             say(

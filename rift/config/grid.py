@@ -20,6 +20,7 @@ from rift.config.names import (
     TableName,
     Variant,
 )
+from rift.config.normalization import DESCRIPTION, Normalization
 from rift.config.values import Names, Section, Seed, distinct, home_expanded
 from rift.layout import Run
 
@@ -73,11 +74,10 @@ class ImportedBase(Section):
         description="Source of the weights: train, a file (.pth, .pt, .safetensors), or"
         " robustbench:NAME for a network of the RobustBench model zoo.",
     )
-    normalization: Literal["dataset", "none"] | None = Field(
+    normalization: Normalization | None = Field(
         None,
         description="Input normalisation of the network, if the file does not contain one."
-        " dataset: mean and standard deviation of the data set; none: the network expects images"
-        " in [0, 1].",
+        f" {DESCRIPTION}.",
     )
     key: str | None = Field(
         None, description="Key of the weights in the file, if it contains several sets."

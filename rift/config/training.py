@@ -8,6 +8,7 @@ from pydantic import (
 )
 
 from rift.config.names import InnerName, ScheduleName
+from rift.config.normalization import DESCRIPTION, Normalization
 from rift.config.values import (
     Count,
     Epsilon,
@@ -68,10 +69,10 @@ class Train(Section):
         description="Initial weights: a file (.safetensors, .pth, .pt) or robustbench:NAME. They"
         " are random by default.",
     )
-    init_normalization: Literal["dataset", "none"] | None = Field(
+    init_normalization: Normalization | None = Field(
         None,
         description="Input normalisation of the network in init, if its file does not contain one."
-        " dataset: mean and standard deviation of the data set; none: no normalisation.",
+        f" {DESCRIPTION}.",
     )
     statistics: Literal["loss", "attacked", "clean", "published"] = Field(
         "loss",

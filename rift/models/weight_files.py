@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rift.errors import RiftError
+from rift.config.normalization import NORMALIZATIONS, mean_and_std
+from rift.errors import RiftError, first_line
 from rift.models.checkpoint import load_state
 from rift.models.state import NORMALISATION, without_normalisation
 from rift.models.weight_content import load_content
@@ -210,7 +211,7 @@ def load_into(model: nn.Module, fitted: Fitted) -> None:
 
 def normalization(
     fitted: Fitted,
-    asked: Literal["dataset", "none"] | None,
+    asked: str | None,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     path: str,
@@ -219,17 +220,17 @@ def normalization(
 
     Args:
         fitted: weights, with the normalisation in their file.
-        asked: normalisation that the user set, or None.
+        asked: normalisation that the user set (``rift.config.Normalization``), or None.
         mean: mean of each channel of the data set, for images in [0, 1].
         std: standard deviation of each channel of the data set, for images in [0, 1].
         path: name of the file, for error messages.
 
     Returns:
-        Mean and standard deviation of each channel, and their origin: ``file``, ``dataset`` or
-        ``none``.
+        Mean and standard deviation of each channel, and their origin: ``file``, or ``asked``.
 
     Raises:
-        RiftError: the file and the user both give a normalisation, or neither does.
+        RiftError: the file and the user both give a normalisation, or neither does, or it is for
+            another number of channels.
     """
     if fitted.mean is not None and fitted.std is not None:
         if asked is not None:
@@ -239,11 +240,10 @@ def normalization(
         raise RiftError(
             f"{path}: contains no normalisation; set normalization: dataset if the network takes"
             " images normalised with the mean and standard deviation of the data set, or none if it"
-            " takes images in [0, 1]"
+            f" takes images in [0, 1]; also {', '.join([*NORMALIZATIONS][:-1])}, or"
+            " MEANS/DEVIATIONS in numbers"
         )
-    return (
-        (mean, std, asked) if asked == "dataset" else ((0.0,) * len(mean), (1.0,) * len(std), asked)
-    )
+    return (mean, std, asked) if asked == "dataset" else (*mean_and_std(asked, len(mean)), asked)
 
 
 def _check_values(state: State, expected: Mapping[str, Tensor], path: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
@@ -433,31 +433,46 @@ def test_one_path_for_two_outputs_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_an_import_reports_the_accuracy_with_either_normalization(
-    folder: Path, tmp_path: Path, prepared_model: nn.Module
+def test_an_import_says_which_normalization_would_be_better(
+    folder: Path, tmp_path: Path, prepared_model: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"net": export.plain_state(prepared_model)}, tmp_path / "mine.pth")
-    words = ["--architecture", "resnet8", "--data", folder / "digits.safetensors"]
-    found = {}
-    for said in ("dataset", "none"):
+    """The network was trained behind the data set's normalisation, or behind that of MNIST."""
+    data_set = folder / "digits.safetensors"
+    mean, std = (prepared_model.get_buffer(f"normalize.{name}") for name in ("mean", "std"))
+    plain = export.plain_state(prepared_model)
+    # The first layer is rewritten, so that the network takes images normalised as those of MNIST.
+    first = plain["conv1.weight"]
+    other = {**plain, "conv1.weight": first * (0.3081 / std)}
+    other["bn1.running_mean"] = plain["bn1.running_mean"] - (0.1307 - mean) / std * first.sum(
+        (1, 2, 3)
+    )
+    torch.save({"net": plain}, tmp_path / "dataset.pth")
+    torch.save({"net": other}, tmp_path / "mnist.pth")
+
+    def imported(right: str, said: str) -> tuple[dict[str, Any], str]:
+        words = ["--architecture", "resnet8", "--data", data_set, "--normalization", said]
         out = ["--output", tmp_path / "base.safetensors", "--manifest", tmp_path / "base.json"]
-        answer = rift(
-            "import", "--weights", tmp_path / "mine.pth", "--normalization", said, *words, *out
-        )
-        assert answer.returncode == 0, answer.stderr
-        found[said] = artifacts.read_json(tmp_path / "base.json")
-        assert ("check --normalization" in answer.stderr) == (said == "none")
+        words = [*words, *out, "--weights", tmp_path / f"{right}.pth"]
+        command_line.run(parse_command("import", *map(str, words)))
         assert str(tmp_path) not in (tmp_path / "base.json").read_text()
-    assert found["dataset"]["accuracy"]["validation"] > found["none"]["accuracy"]["validation"]
-    assert (
-        found["dataset"]["accuracy_with_the_other_normalization"]
-        == found["none"]["accuracy"]["validation"]
-    )
-    assert (
-        found["none"]["accuracy_with_the_other_normalization"]
-        == found["dataset"]["accuracy"]["validation"]
-    )
-    assert found["none"]["key"] == "net"
+        return artifacts.read_json(tmp_path / "base.json"), capsys.readouterr().err
+
+    best = 0.0
+    for right, numbers in (("dataset", None), ("mnist", "0.1307/0.3081")):
+        found, said = imported(right, right)
+        assert found["better_normalization"] is None
+        assert "check --normalization" not in said
+        assert found["key"] == "net"
+        best = best or found["accuracy"]["validation"]
+        assert found["accuracy"]["validation"] == pytest.approx(best, abs=0.3)
+        if numbers is not None:
+            assert imported(right, numbers)[0]["accuracy"] == found["accuracy"]
+        wrong, said = imported(right, "none")
+        assert wrong["better_normalization"] == right
+        assert wrong["accuracy_with_other_normalizations"][right] == pytest.approx(best, abs=0.3)
+        assert f"with --normalization {right}, the network classifies" in said
+        assert "check --normalization none" in said
+        assert wrong["accuracy"]["validation"] < best
 
 
 def test_settings_of_an_import_that_do_nothing_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rift import config
 from rift.commands.evaluate import EvaluateOod
 from rift.commands.report import Table
 from rift.commands.train import Train
+from rift.config.normalization import mean_and_std
 from rift.criticality.scopes import SCOPES
 from rift.criticality.searches import SEARCHES
 from rift.data.corruptions import CORRUPTIONS
@@ -717,6 +718,63 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
         canonicalize_name(Requirement(text).name): pins[canonicalize_name(Requirement(text).name)]
         for text in needed
     }
+
+
+CIFAR10 = "0.4914,0.4822,0.4465/0.2023,0.1994,0.201"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("dataset", "dataset"),
+        ("cifar10-0.2023", "cifar10-0.2023"),
+        ({"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]}, CIFAR10),
+        ({"std": [0.2023, 0.1994, 0.2010], "mean": [0.4914, 0.4822, 0.4465]}, CIFAR10),
+        ("0.4914,0.4822,0.4465/0.2023,0.1994,0.2010", CIFAR10),
+        ({"mean": ["1/2"], "std": 1}, "0.5/1.0"),
+    ],
+)
+def test_a_normalization_is_a_name_or_numbers(given: object, text: str) -> None:
+    entry = experiment(base=[{"weights": "x.pth", "normalization": given}]).base[0]
+    assert f"--normalization {text}" in entry.flags
+    # The command line reads the flags of the workflow back.
+    command = parse_command(*TRAIN, "--train.init", "x", "--train.init_normalization", text)
+    assert isinstance(command, Train)
+    assert command.train.init_normalization == text
+
+
+def test_known_normalizations_have_their_published_numbers() -> None:
+    assert mean_and_std("cifar10-0.2023", 3) == (
+        (0.4914, 0.4822, 0.4465),
+        (0.2023, 0.1994, 0.2010),
+    )
+    # The code of RiFT has these for CIFAR-10 and CIFAR-100, and those of ImageNet for the rest.
+    assert mean_and_std("cifar10", 3) == ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
+    assert mean_and_std("imagenet", 3) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert mean_and_std("half", 3) == ((0.5,) * 3, (0.5,) * 3)
+    assert mean_and_std("none", 1) == ((0.0,), (1.0,))
+    assert mean_and_std(CIFAR10, 3) == mean_and_std("cifar10-0.2023", 3)
+    with pytest.raises(RiftError, match="is for 3 channels, but the images have 1"):
+        mean_and_std("imagenet", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("cifar11", "must be dataset, cifar10, .*, MEANS/DEVIATIONS, or {mean: "),
+        ({"mean": [0.5]}, "must be dataset"),
+        ({"mean": [0.5], "std": [0.2, 0.3]}, "has 1 means and 2 deviations"),
+        ("0.5/0", "has a deviation that is not positive"),
+        ("0.5/nan", "'nan' is not a finite number"),
+        ({"mean": [True], "std": [1]}, "True is not a finite number"),
+        ("125.3,123,113.9/63,62.1,66.7", "divide means and deviations by 255"),
+        ("0.5;0.5/1", "neither a number"),
+        ([0.5, 0.5], "must be dataset"),
+    ],
+)
+def test_other_normalizations_are_refused(given: object, problem: str) -> None:
+    with pytest.raises(RiftError, match=rf"base\.0\.normalization: .*{problem}"):
+        experiment(base=[{"weights": "x.pth", "normalization": given}])
 
 
 def test_reading_a_configuration_does_not_import_torch() -> None:
