@@ -8,6 +8,18 @@ from torch import Tensor
 
 from rift.errors import RiftError, first_line
 
+GROUP_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables that together describe a process group."""
+
+
+def launched() -> bool:
+    """Return whether this process was started as one of several that train together.
+
+    Job scripts often set some of the variables for other programs. A process without all of them
+    trains alone.
+    """
+    return all(name in os.environ for name in GROUP_VARIABLES)
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device of a name, and make equal runs equal on it.
@@ -22,10 +34,16 @@ def choose_device(name: str) -> torch.device:
     """
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     if chosen == "cuda":
-        chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        share = torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"])
-        torch.set_num_threads(max(1, share))
+        chosen = f"cuda:{_local('LOCAL_RANK', 0)}"
+    processes = _local("LOCAL_WORLD_SIZE", 1)
+    if processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    if chosen.startswith("cuda") and not torch.cuda.is_available():
+        # torch would explain at length how to link its CUDA library.
+        raise RiftError(
+            f"--device {name}: cannot be used (torch finds no GPU on this machine); pass --device"
+            " cpu, or run rift doctor"
+        )
     try:
         device = torch.device(chosen)
         torch.Generator(device)
@@ -40,6 +58,21 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return device
+
+
+def _local(variable: str, otherwise: int) -> int:
+    """Return a variable of the launcher; outside of a group, it belongs to another program.
+
+    Raises:
+        RiftError: the variable is no number.
+    """
+    text = os.environ.get(variable, str(otherwise)) if launched() else str(otherwise)
+    if not text.isdecimal():
+        raise RiftError(
+            f"{variable}={text}: the environment describes a process group, but this is no number;"
+            f" correct it, or unset {GROUP_VARIABLES[0]} to train in one process"
+        )
+    return int(text)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from rift.errors import RiftError, first_line
+from rift.errors import RiftError, first_line, is_out_of_memory
 
 Content = TypeVar("Content")
+
+LONGEST_NAME = 235
+"""Longest name of an output: 255 bytes, less the endings of states and temporary files."""
 
 
 @contextmanager
@@ -53,6 +56,10 @@ def check_writable(path: Path) -> None:
     Raises:
         RiftError: the file cannot be written.
     """
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise _unwritable(
+            path, f"its name is longer than {LONGEST_NAME} bytes, the limit of file systems"
+        )
     folder = next(parent for parent in path.resolve().parents if parent.exists())
     if not folder.is_dir():
         raise _unwritable(path, f"{folder} is not a folder")
@@ -88,7 +95,7 @@ def _umask() -> int:
     return mask
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write bytes to a file, whole or not at all.
 
     Raises:
@@ -130,6 +137,8 @@ def reading(path: Path, load: Callable[[], Content]) -> Content:
             f"{path}: cannot be read: {error.strerror}; change its permissions"
         ) from error
     except Exception as error:  # each format has its own exceptions for a damaged file
+        if is_out_of_memory(error):
+            raise
         reason = first_line(error)
         raise RiftError(
             f"{path}: is damaged or not of the expected format ({reason}); if rift wrote it, delete"

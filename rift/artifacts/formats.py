@@ -18,6 +18,7 @@ from rift.artifacts.digests import (
     Array,
     check_content,
     check_provenance,
+    damaged,
     digest_of_arrays,
     digest_of_json,
     digest_of_text,
@@ -62,6 +63,8 @@ def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
             f"{path}: contains no {', '.join(missing)}; delete it and run the stage that writes it"
         )
     source = content.get(PROVENANCE, {})
+    if not isinstance(source, dict):
+        raise damaged(path)
     values = {key: value for key, value in content.items() if key != PROVENANCE}
     check_provenance(path, source)
     check_content(path, source, digest_of_json(values))

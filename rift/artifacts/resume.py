@@ -178,6 +178,8 @@ def _of_same_settings(file: Path, content: State, begun_with: Mapping[str, Any])
     Raises:
         RiftError: it began with other settings.
     """
+    if not all(isinstance(content[key], dict) for key in ("begun_with", "run")):
+        raise RiftError(f"{file}: is no state of a stage; delete the file to start again")
     before, now = (leaves(settings) for settings in (content["begun_with"], begun_with))
     differing = [
         f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"

@@ -6,7 +6,7 @@ Format: one line of text with the digest of everything after it, then what ``tor
 import hashlib
 import io
 from collections.abc import Mapping
-from io import BufferedRandom, BufferedReader
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,13 @@ def write_state(path: Path, state: Mapping[str, object]) -> None:
     """
     import torch
 
-    with replacing(path) as temporary, temporary.open("w+b") as file:
-        file.write(_HEADER % _NO_DIGEST)
-        torch.save(dict(state), file)
-        digest = _digest_of_rest(file)
-        file.seek(0)
+    # torch reports a full disk in its own words, so it writes into memory.
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest().encode()
+    with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(_HEADER % digest)
+        file.write(content.getbuffer())
 
 
 def replace_state(path: Path, state: Mapping[str, object]) -> None:
@@ -97,8 +98,7 @@ def read_state(path: Path, keys: tuple[str, ...]) -> State:
     return state
 
 
-def _digest_of_rest(file: BufferedReader | BufferedRandom) -> bytes:
+def _digest_of_rest(file: BufferedReader) -> bytes:
     """Return the digest of everything after the header."""
-    file.flush()
     file.seek(len(_HEADER % _NO_DIGEST))
     return hashlib.file_digest(file, "sha256").hexdigest().encode()

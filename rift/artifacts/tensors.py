@@ -97,7 +97,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
     def load() -> dict[str, Any]:
         with safe_open(path, framework="numpy") as content:
-            return dict(json.loads((content.metadata() or {}).get("rift", "{}")))
+            return _facts_in(content.metadata())
 
     return _checked(path, reading(path, load))
 
@@ -116,6 +116,18 @@ def _metadata(
     return {"rift": json.dumps({**told, PROVENANCE: whole}, sort_keys=True)}
 
 
+def _facts_in(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the facts in the metadata of a safetensors file.
+
+    Raises:
+        ValueError: they are not of the types that rift writes.
+    """
+    facts = dict(json.loads((metadata or {}).get("rift", "{}")))
+    if not all(isinstance(facts.get(key, {}), dict) for key in (SUMS, PROVENANCE)):
+        raise ValueError("its metadata are not those of rift")
+    return facts
+
+
 def _read_safetensors(
     path: Path, framework: str, names: tuple[str, ...], needed: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -129,7 +141,7 @@ def _read_safetensors(
 
     def load() -> tuple[dict[str, Any], dict[str, Any]]:
         with safe_open(path, framework=framework) as content:
-            facts = json.loads((content.metadata() or {}).get("rift", "{}"))
+            facts = _facts_in(content.metadata())
             missing = [name for name in names if name not in set(content.keys())]
             missing += [name for name in needed if name not in facts]
             if missing:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from rift import artifacts, config
 from rift.config import Architecture
-from rift.config.values import flag_text
+from rift.config.values import flag, flag_text
 from rift.errors import RiftError
 
 if TYPE_CHECKING:
@@ -179,8 +179,7 @@ def _flags(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield from _flags(value, f"{prefix}{name}.")
         else:
-            yield f"--{prefix}{name}"
-            yield flag_text(value)
+            yield from flag(f"{prefix}{name}", flag_text(value))
 
 
 def say(text: str) -> None:

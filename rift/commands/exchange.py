@@ -181,8 +181,8 @@ class Export(Command):
                 " choose a path in that folder"
             )
         model, spec = checkpoint.load(self.weights)
-        with artifacts.replacing(self.output) as temporary:
-            export.write_state(model, temporary, safe=self.output.suffix == export.SAFE)
+        content = export.state_content(model, safe=self.output.suffix == export.SAFE)
+        artifacts.write_bytes(self.output, content)
         if self.module is not None:
             source = export.module_source(spec, self.output.name)
             artifacts.write_text(self.module, source)

@@ -1,8 +1,8 @@
 """The command ``rift``: it parses the flags, runs a stage, and sets the exit status."""
 
+import io
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, cast
@@ -34,12 +34,10 @@ from rift.commands.prepare import Corrupt, Prepare
 from rift.commands.report import Compare, Figure, Overview, Table
 from rift.commands.tools import Doctor, Schema
 from rift.commands.train import Train
-from rift.errors import RiftError, Stopped
+from rift.errors import RiftError, Stopped, first_line, is_out_of_memory
 
 KEEP_FINISHED = "RIFT_KEEP_FINISHED"
 """Environment variable that the workflow sets: long stages keep finished outputs for adoption."""
-
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory")
 
 
 def _stage(command: type[BaseModel], alias: str | None = None) -> Any:
@@ -139,11 +137,11 @@ def run(command: Command) -> None:
         raise RiftError(
             f"{error}\n  the outputs before are kept; to use them, move {pairs}"
         ) from error
-    except (MemoryError, RuntimeError) as error:
-        # Only the text identifies the error: torch defines its class, and may not be imported.
-        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
             raise
-        raise RiftError(f"out of memory; lower {command.memory}") from error
+        reason = "" if isinstance(error, MemoryError) else f" ({first_line(error)})"
+        raise RiftError(f"out of memory; lower {command.memory}{reason}") from error
     if keeps and os.environ.get("RANK", "0") == "0":
         artifacts.keep_finished(outputs)
 
@@ -161,6 +159,9 @@ def main() -> None:
             128 plus the number of the signal after SIGTERM or SIGINT.
     """
     arguments = sys.argv[1:] or ["--help"]
+    # Help and tables contain characters that the locale's encoding may lack.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         run(_command_of(CliApp.run(Rift, cli_args=arguments)))
     except ValidationError as error:

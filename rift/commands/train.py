@@ -1,5 +1,6 @@
 """Training a base: ``rift train``."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -117,9 +118,12 @@ class Train(Command):
         return {**super().inputs(), **initial}
 
     def run(self) -> None:
+        # torch would print the frames of its C++ code if another process does not answer.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
         from rift.data import load
+        from rift.device import launched
         from rift.models import checkpoint
-        from rift.training.parallel import joined_group, launch, launched
+        from rift.training.parallel import joined_group, launch
 
         if self.train.processes > 1 and not launched():
             _check_processes(self.train.processes, self.device)

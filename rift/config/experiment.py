@@ -25,7 +25,7 @@ from rift.config.names import (
 from rift.config.protocols import PROTOCOLS
 from rift.config.regimes import fill_from_recipe, recipe_of
 from rift.config.settings import RESULT_NEUTRAL, RegimeSettings, RunSettings, Settings
-from rift.config.values import Section, flag_text, merge
+from rift.config.values import Section, flag, flag_text, merge
 from rift.layout import Cell, Run, figure_needs
 
 
@@ -51,9 +51,9 @@ class Overrides(Section):
 class Experiment(Settings):
     """An experiment file."""
 
-    experiment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        description="Name of the experiment. All results are written to results/NAME."
-    )
+    experiment: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    ] = Field(description="Name of the experiment. All results are written to results/NAME.")
     grid: Grid
     protocol: ProtocolName | None = Field(
         None,
@@ -209,12 +209,13 @@ class Experiment(Settings):
             own = recipe_of(cast("RegimeName", cell.regime)).sections
         paths = [path for named in sections for path in (own if named == "regime" else (named,))]
         tree = {path: grid if path == "grid" else settings.section(path) for path in paths}
-        return " ".join(
-            f"--{path}.{key} {shlex.quote(flag_text(value))}"
+        return shlex.join(
+            word
             for path, section in tree.items()
             for key, value in section.model_dump(
                 mode="json", exclude=set(RESULT_NEUTRAL), exclude_none=True
             ).items()
+            for word in flag(f"{path}.{key}", flag_text(value))
         )
 
 

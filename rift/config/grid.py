@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from rift.config.names import (
     Variant,
 )
 from rift.config.normalization import DESCRIPTION, Normalization
-from rift.config.values import Names, Section, Seed, distinct, home_expanded
+from rift.config.values import Names, Section, Seed, distinct, flag, home_expanded
 from rift.layout import Run
 
 
@@ -114,8 +114,8 @@ class ImportedBase(Section):
         """Return the flags of ``rift import`` for the weights, quoted for the shell."""
         weights = self.files[0] if self.files else self.weights
         given = {"weights": weights, "normalization": self.normalization, "key": self.key}
-        return " ".join(
-            f"--{key} {shlex.quote(value)}" for key, value in given.items() if value is not None
+        return shlex.join(
+            word for key, value in given.items() if value is not None for word in flag(key, value)
         )
 
 

@@ -66,6 +66,11 @@ def flag_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def flag(name: str, value: str) -> list[str]:
+    """Return the words of a flag; a value with a leading dash would count as another flag."""
+    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
+
+
 def number(value: object) -> object:
     """Convert text such as ``8/255`` or ``1e-3``, which YAML reads as strings, to a number.
 

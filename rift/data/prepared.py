@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,6 +181,7 @@ def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
     """
     names = tuple(f"{split}_{kind}" for split in splits for kind in ("images", "labels"))
     arrays, facts = read_arrays(path, names, ("classes", "mean", "std", "facts"))
+    _check_types(path, arrays, facts)
     return Prepared(
         {split: arrays[f"{split}_images"] for split in splits},
         {split: arrays[f"{split}_labels"] for split in splits},
@@ -188,6 +190,30 @@ def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
         tuple(facts["std"]),
         facts["facts"],
     )
+
+
+def _check_types(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+    """Check that arrays and facts have the types that ``save`` writes.
+
+    Raises:
+        RiftError: one of them has another type or shape.
+    """
+    lists = ("classes", "mean", "std")
+    wrong = [name for name in lists if not (isinstance(facts[name], list) and facts[name])]
+    wrong += [
+        name
+        for name in ("mean", "std")
+        if name not in wrong and not all(isinstance(value, int | float) for value in facts[name])
+    ]
+    wrong += [] if isinstance(facts["facts"], dict) else ["facts"]
+    for name, array in arrays.items():
+        images = name.endswith("_images")
+        if (array.dtype.name, array.ndim) != (("uint8", 4) if images else ("int64", 1)):
+            wrong.append(name)
+    if wrong:
+        raise RiftError(
+            f"{path}: is no prepared set: {wrong[0]} has another type; run rift prepare again"
+        )
 
 
 def test_set_digest(path: Path) -> str:

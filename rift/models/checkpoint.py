@@ -1,6 +1,7 @@
 """Checkpoints: files with the weights of a model and the specification to rebuild it."""
 
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,11 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
             or its weights do not fit the architecture.
     """
     state, facts = read_weights(path, ("model",))
+    described = facts["model"]
+    if not isinstance(described, dict):
+        raise _damaged(path)
     known: dict[str, Any] = {
-        name: tuple(fact) if isinstance(fact, list) else fact
-        for name, fact in facts["model"].items()
+        name: tuple(fact) if isinstance(fact, list) else fact for name, fact in described.items()
     }
     if set(known) != {field.name for field in fields(ModelSpec)}:
         raise RiftError(
@@ -72,12 +75,38 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
             " of rift; delete it and run the stage that writes it"
         )
     spec = ModelSpec(**known)
+    if not _is_well_typed(spec):
+        raise _damaged(path)
     try:
         model = build(**asdict(spec))
     except RiftError as error:
         raise RiftError(f"{path}: {error}") from error
     load_state(model, state, f"{path}: weights are not those of {spec.architecture}")
     return model.to(device).eval(), spec
+
+
+def _is_well_typed(spec: ModelSpec) -> bool:
+    """Return whether a specification from a file has values that a model can have."""
+    channels = (spec.mean, spec.std)
+    return (
+        isinstance(spec.architecture, str)
+        and all(type(count) is int and 0 < count < 10**6 for count in (spec.classes, spec.size))
+        and all(isinstance(values, tuple) and values for values in channels)
+        and len(spec.mean) == len(spec.std)
+        and all(
+            type(value) in (int, float) and isfinite(value)
+            for values in channels
+            for value in values
+        )
+        and all(value > 0 for value in spec.std)
+    )
+
+
+def _damaged(path: Path) -> RiftError:
+    return RiftError(
+        f"{path}: does not describe its model by an architecture, numbers of classes and pixels,"
+        " means and deviations; delete it and run the stage that writes it"
+    )
 
 
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], otherwise: str) -> None:

@@ -1,5 +1,6 @@
 """Export for other programs: a plain state dict, and a Python module that loads it."""
 
+import io
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,7 +48,7 @@ rift {version} exported it.
     network = load_model()
 
 The network is in eval mode. It takes images in [0, 1], N×{channels}×{size}×{size}, and returns
-logits. Its weights are in {weights}, in the folder of this file.
+logits. Its weights are in the file WEIGHTS, in the folder of this file.
 """
 
 from pathlib import Path
@@ -55,6 +56,8 @@ from pathlib import Path
 import torch
 {imports}from torch import Tensor, nn
 from {imported}
+
+WEIGHTS = {weights}
 
 
 class Model(nn.Module):
@@ -72,7 +75,7 @@ class Model(nn.Module):
 
 def load_model() -> Model:
     network = Model()
-    path = Path(__file__).with_name("{weights}")
+    path = Path(__file__).with_name(WEIGHTS)
     weights = {read}
     network.model.load_state_dict(weights)
     return network.eval()
@@ -101,22 +104,23 @@ def check_ending(path: Path) -> None:
         )
 
 
-def write_state(model: nn.Module, path: Path, *, safe: bool) -> None:
-    """Write the model's state dict without the normalisation.
+def state_content(model: nn.Module, *, safe: bool) -> bytes:
+    """Return the content of a file with the model's state dict, without the normalisation.
 
     Args:
-        model: model to write.
-        path: file to write, of any name.
-        safe: whether to write safetensors instead of a file of torch.save.
+        model: model to export.
+        safe: whether the file is safetensors, or else one of torch.save.
     """
     state = plain_state(model)
     if not safe:
-        torch.save(state, path)
-        return
-    from safetensors.torch import save_file
+        # torch reports a full disk in its own words, so it writes into memory.
+        content = io.BytesIO()
+        torch.save(state, content)
+        return content.getvalue()
+    from safetensors.torch import save
 
     # safetensors refuses tensors that share memory, such as tied weights.
-    save_file({name: value.clone() for name, value in state.items()}, path, {"format": "pt"})
+    return save({name: value.clone() for name, value in state.items()}, {"format": "pt"})
 
 
 def module_source(spec: ModelSpec, weights: str) -> str:
@@ -130,7 +134,7 @@ def module_source(spec: ModelSpec, weights: str) -> str:
         weights: file name of the state dict, which is in the same folder as the module.
     """
     imported = "rift.models import network"
-    call = 'network("{architecture}", classes={classes}, channels={channels}, size={size})'
+    call = "network({architecture!r}, classes={classes}, channels={channels}, size={size})"
     if spec.architecture in ROBUSTBENCH and spec.size == 32 and len(spec.mean) == 3:
         name, call = ROBUSTBENCH[spec.architecture]
         imported = f"robustbench.model_zoo.architectures.{name}"
@@ -149,7 +153,7 @@ def module_source(spec: ModelSpec, weights: str) -> str:
         read=read,
         imports=imports,
         version=version("rift"),
-        weights=weights,
+        weights=repr(weights),
         imported=imported,
         mean=list(spec.mean),
         std=list(spec.std),

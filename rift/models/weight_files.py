@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rift.config.normalization import NORMALIZATIONS, mean_and_std
-from rift.errors import RiftError, first_line
+from rift.errors import RiftError
 from rift.models.checkpoint import load_state
 from rift.models.state import NORMALISATION, without_normalisation
 from rift.models.weight_content import load_content

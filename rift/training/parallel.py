@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 
+from rift.device import GROUP_VARIABLES, launched
 from rift.errors import RiftError, first_line
 
 
@@ -68,20 +69,8 @@ class ProcessGroup:
                     buffer /= self.size
 
 
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Environment variables that together describe a process group."""
-
 ALONE = ProcessGroup()
 """The group of a single process."""
-
-
-def launched() -> bool:
-    """Return whether ``launch`` or ``torchrun`` started this process as one of several.
-
-    Job scripts often set some of the variables for other programs. A process without all of them
-    trains alone.
-    """
-    return all(name in os.environ for name in VARIABLES)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
@@ -134,14 +123,17 @@ def joined_group(
     if not launched():
         yield ALONE
         return
-    present = ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES)
+    present = ", ".join(f"{name}={os.environ[name]}" for name in GROUP_VARIABLES)
     advice = (
         f"{present}: the environment describes a process group; start all of its processes, or"
-        f" unset {VARIABLES[0]} to train in one process"
+        f" unset {GROUP_VARIABLES[0]} to train in one process"
     )
+    here, count = (os.environ[name] for name in ("RANK", "WORLD_SIZE"))
+    if not (here.isdecimal() and count.isdecimal() and int(here) < int(count)):
+        raise RiftError(f"{advice} (RANK must be a number from 0 to WORLD_SIZE - 1)")
     try:
         store, rank, size = next(rendezvous("env://", timeout=patience))
-    except (distributed.DistError, ValueError) as error:
+    except (distributed.DistError, ValueError, RuntimeError, OverflowError) as error:
         raise RiftError(f"{advice} ({first_line(error)})") from error
     backend = "nccl" if device.type == "cuda" else "gloo"
     # A collective waits longer than the start: one process writes files while others wait.

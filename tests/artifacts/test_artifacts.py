@@ -1,11 +1,12 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rift import artifacts
+from rift.artifacts.files import reading
+from rift.artifacts.resume import resumable
+from rift.artifacts.states import write_state
 from rift.errors import RiftError
 
 SOURCE = artifacts.provenance("test", {"stage": "test", "epochs": 3}, seed=4, device="cpu")
@@ -27,6 +32,75 @@ def described(facts: dict[str, Any]) -> dict[str, Any]:
         for key, value in facts["provenance"].items()
         if key not in ("content", "checksum")
     }
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["3", "[1]", '{"sums": 3}', '{"provenance": [], "model": {}}', "{", '{"sums": null}'],
+)
+def test_metadata_of_another_type_is_refused(metadata: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(2)}, path, metadata={"rift": metadata})
+    for read in (artifacts.read_weights, artifacts.read_facts):
+        with pytest.raises(RiftError, match="is damaged or not of the expected format"):
+            read(path)
+
+
+@pytest.mark.parametrize("state", [{"begun_with": 3, "run": {}}, {"begun_with": {}, "run": [1]}])
+def test_a_state_of_another_type_is_refused(state: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "x.safetensors.state")
+    with (
+        pytest.raises(RiftError, match=r"x\.safetensors\.state: is no state of a stage; delete"),
+        resumable(tmp_path / "x.safetensors", {}),
+    ):
+        pass
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Limit the size of files to 50 kB, which stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_gives_one_line_and_no_half_file(tmp_path: Path) -> None:
+    big = torch.arange(100_000.0)
+    source = artifacts.provenance("test", {})
+    random = np.random.default_rng(0).random(100_000)
+    writers: dict[str, Callable[[Path], object]] = {
+        "x.state": lambda path: write_state(path, {"big": big}),
+        "x.safetensors": lambda path: artifacts.write_weights(path, {"big": big}, source),
+        "x.npy": lambda path: artifacts.write_array(path, random),
+        "x.npz": lambda path: artifacts.write_outcomes(path, {"x": random}, source),
+        "x.json": lambda path: artifacts.write_json(path, {"x": "x" * 100_000}, source),
+    }
+    for name, write in writers.items():
+        (tmp_path / name).write_bytes(b"before")
+        with pytest.raises(RiftError, match=f"{name}: cannot be written: .*; choose another path"):
+            write(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(writers)
+
+
+def test_too_little_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
+    def load() -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        reading(tmp_path / "x", load)
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_computation(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 236)
+    with pytest.raises(RiftError, match="its name is longer than 235 bytes"):
+        artifacts.check_writable(path)
+    # The state of a stage and its temporary file have longer names.
+    longest = tmp_path / ("x" * 235)
+    artifacts.check_writable(longest)
+    write_state(longest.with_name(f"{longest.name}.state"), {"x": 1})
 
 
 def test_the_commit_is_that_of_the_package_and_not_of_a_repository_that_git_is_told(

@@ -258,6 +258,8 @@ def test_a_training_logs_to_tensorboard_what_its_history_says(folder: Path, tmp_
         "CUDA out of memory. Tried to allocate 20.00 MiB.",
         "[enforce fail at alloc_cpu.cpp:127] err == 0."
         " DefaultCPUAllocator: can't allocate memory: you tried to.",
+        "could not create a memory object",
+        "std::bad_alloc",
     ],
 )
 def test_too_little_memory_says_which_setting_to_lower(

@@ -203,6 +203,33 @@ def test_an_export_under_the_name_of_another_format_is_refused(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    ['a"b.pth', "a'b.pth", "{weights}.pth", "\\.pth", '"""; raise SystemExit; """.pth', "-x.pth"],
+)
+def test_the_name_of_the_weights_is_data_in_the_exported_module(
+    name: str, tmp_path: Path, resnet8: nn.Module
+) -> None:
+    spec = checkpoint.ModelSpec("resnet8", 10, 8, (0.3,), (0.2,))
+    resnet8.load_state_dict(models.build(**asdict(spec), seed=3).state_dict())
+    checkpoint.save(tmp_path / "b.safetensors", resnet8.state_dict(), spec, provenance("test", {}))
+    rift("export", tmp_path, "--weights", "b.safetensors", "--output", name, "--module", "net.py")
+    scope: dict[str, Any] = {"__file__": str(tmp_path / "net.py"), "__name__": "net"}
+    exec(compile((tmp_path / "net.py").read_text(), "net.py", "exec"), scope)
+    image = images(8, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(scope["load_model"]()(image), resnet8.eval()(image))
+
+
+def test_equal_exports_have_equal_bytes(tmp_path: Path, prepared_model: nn.Module) -> None:
+    spec = checkpoint.ModelSpec("resnet8", 10, 8, (0.3,), (0.2,))
+    state = prepared_model.state_dict()
+    checkpoint.save(tmp_path / "b.safetensors", state, spec, provenance("test", {}))
+    for name in ("x.pth", "y.pth"):
+        rift("export", tmp_path, "--weights", "b.safetensors", "--output", name)
+    assert (tmp_path / "x.pth").read_bytes() == (tmp_path / "y.pth").read_bytes()
+
+
 def test_a_module_elsewhere_than_its_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RiftError, match=r"--module: .* must be in the folder of"):
         rift(

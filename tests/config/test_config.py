@@ -1,4 +1,6 @@
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from rift import config
 from rift.commands.evaluate import EvaluateOod
+from rift.commands.exchange import Import
 from rift.commands.report import Table
 from rift.commands.train import Train
 from rift.config.normalization import mean_and_std
@@ -148,6 +151,11 @@ def test_content_that_another_program_read_is_limited_too() -> None:
     content = yaml.safe_load(bomb(9, "[{}]"))
     with pytest.raises(RiftError, match=r"^x\.yaml: has more than 100,000 characters after its"):
         config.parse(content, "x.yaml")
+
+
+def test_a_long_name_of_an_experiment_is_refused() -> None:
+    with pytest.raises(RiftError, match=r"experiment: String should have at most 100 char.*x…\)"):
+        experiment(experiment="x" * 300)
 
 
 def test_a_message_stays_short() -> None:
@@ -718,6 +726,40 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
         canonicalize_name(Requirement(text).name): pins[canonicalize_name(Requirement(text).name)]
         for text in needed
     }
+
+
+@pytest.mark.parametrize("weights", ["-m.pth", "{m}.pth", "a'b\"c d.pth", "[m].pth", "modèle.pth"])
+def test_any_name_of_a_weight_file_survives_as_flags(weights: str) -> None:
+    entry = experiment(base=[{"weights": weights, "normalization": "none"}]).base[0]
+    paths = ["--architecture", "resnet8", "--data", "d", "--output", "o", "--manifest", "m"]
+    command = parse_command("import", *shlex.split(entry.flags), *paths)
+    assert isinstance(command, Import)
+    assert command.weights == weights
+    flags = experiment(train={"init": weights}).flags(None, "train")
+    train = parse_command(*TRAIN, *shlex.split(flags))
+    assert isinstance(train, Train)
+    assert train.train.init == weights
+    assert parse_command("train", *train.arguments()) == train
+
+
+def test_other_locales_than_utf8_change_nothing(repository: Path) -> None:
+    """In the C locale, Python reads files as ASCII unless it is told the encoding."""
+    program = (
+        "import sys; from pathlib import Path; from rift import config; import rift.commands.main\n"
+        "assert sys.stdout.encoding != 'utf-8'\n"
+        "for path in Path('config').glob('*.yaml'): config.read(path)\n"
+        "sys.argv = ['rift', 'train', '--help']; rift.commands.main.main()\n"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
 
 
 CIFAR10 = "0.4914,0.4822,0.4465/0.2023,0.1994,0.201"

@@ -3,7 +3,7 @@ import re
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -291,6 +291,36 @@ def test_weights_of_another_architecture_are_refused(
         match=rf"^{re.escape(str(path))}: weights are not those of resnet18: .* is missing",
     ):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"classes": "10); print(1"},
+        {"classes": -1},
+        {"classes": True},
+        {"size": 8.5},
+        {"mean": ["x"]},
+        {"mean": 0.5},
+        {"mean": []},
+        {"std": [0.0]},
+        {"std": [float("nan")]},
+        {"mean": [0.5, 0.5]},
+        {"architecture": 3},
+    ],
+    ids=str,
+)
+def test_a_file_with_facts_of_another_type_is_refused(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    right = {"architecture": "resnet8", "classes": 10, "size": 8, "mean": [0.5], "std": [0.2]}
+    model = models.build("resnet8", classes=10, size=8, mean=(0.5,), std=(0.2,))
+    for facts in ({**right, **changed}, [1], "resnet8"):
+        write_weights(
+            tmp_path / "x.safetensors", model.state_dict(), provenance("t", {}), model=facts
+        )
+        with pytest.raises(RiftError, match=r"x\.safetensors: does not describe its model"):
+            checkpoint.load(tmp_path / "x.safetensors")
 
 
 def test_a_file_whose_model_cannot_be_built_is_named(tmp_path: Path) -> None:
