@@ -19,7 +19,7 @@ from typing import Any
 from rift.artifacts.files import locked, remove_leftovers
 from rift.artifacts.states import State as State
 from rift.artifacts.states import previous_state, read_state, remove_states, replace_state
-from rift.config.values import leaves
+from rift.config.values import flag_text, leaves
 from rift.errors import RiftError, Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -182,14 +182,32 @@ def _of_same_settings(file: Path, content: State, begun_with: Mapping[str, Any])
         raise RiftError(f"{file}: is no state of a stage; delete the file to start again")
     before, now = (leaves(settings) for settings in (content["begun_with"], begun_with))
     differing = [
-        f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"
+        f"{_flag(key)} (was {_shown(key, before)}, now {_shown(key, now)})"
         for key in dict.fromkeys((*before, *now))
         if before.get(key) != now.get(key)
     ]
     if differing:
         raise RiftError(
-            f"{file}: was saved with other settings: {', '.join(differing)}; restore these settings"
-            " to continue, or delete the file to start again"
+            f"{file}: was saved with other settings: {', '.join(differing)}; restore them to"
+            " continue, or delete the file to start again"
         )
     state: State = content["run"]
     return state
+
+
+def _flag(key: str) -> str:
+    """Return the flag of a fact that a state began with, or a description if it has none."""
+    section, _, name = key.partition(".")
+    if key.startswith("inputs.init."):
+        return f"--train.init {key.removeprefix('inputs.init.')}"
+    if section in ("settings", "inputs"):
+        return f"--{name}"
+    return {"version": "the version of the stage", "stage": "the stage"}.get(key, f"--{key}")
+
+
+def _shown(key: str, facts: Mapping[str, Any]) -> str:
+    """Return the value of a fact; the digest of an input is shortened."""
+    if key not in facts:
+        return "not set"
+    value = facts[key]
+    return f"content {str(value)[:12]}" if key.startswith("inputs.") else flag_text(value)

@@ -16,7 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from rift import artifacts, config
 from rift.config import Architecture
@@ -80,6 +87,19 @@ class Command(BaseModel):
         if isinstance(value, tuple) and value and all(isinstance(each, Path) for each in value):
             return tuple(config.home_expanded(each) for each in value)
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _report_missing_keys_of_sections(cls, given: dict[str, Any]) -> dict[str, Any]:
+        # A section is no flag: its keys are. An empty section lacks each of its required keys.
+        sections: dict[str, Any] = {
+            name: {}
+            for name, field in cls.model_fields.items()
+            if field.is_required()
+            and isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel)
+        }
+        return {**sections, **given}
 
     @abstractmethod
     def run(self) -> None:

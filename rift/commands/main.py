@@ -10,7 +10,6 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    CliApp,
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -30,6 +29,7 @@ from rift.commands.evaluate import (
 )
 from rift.commands.exchange import Export, Import
 from rift.commands.finetune import Finetune, Interpolate
+from rift.commands.parsing import parse
 from rift.commands.prepare import Corrupt, Prepare
 from rift.commands.report import Compare, Figure, Overview, Table
 from rift.commands.tools import Doctor, Schema
@@ -163,7 +163,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        run(_command_of(CliApp.run(Rift, cli_args=arguments)))
+        run(_command_of(parse(Rift, arguments)))
     except ValidationError as error:
         words = list(_command_words(error, arguments))
         message = config.describe(error, " ".join(["rift", *words]), "--", len(words))

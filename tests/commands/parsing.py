@@ -3,15 +3,16 @@
 from typing import cast
 
 from pydantic import BaseModel
-from pydantic_settings import CliApp, get_subcommand
+from pydantic_settings import get_subcommand
 
 from rift.commands.command import Command
 from rift.commands.main import Rift
+from rift.commands.parsing import parse
 
 
 def parse_command(*words: str) -> Command:
     """Parse words into a command, without running it."""
-    parsed: BaseModel = CliApp.run(Rift, cli_args=[*words])
+    parsed: BaseModel = parse(Rift, words)
     while not isinstance(parsed, Command):
         parsed = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=False))
     return parsed

@@ -20,8 +20,9 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from rift import artifacts, data, models
+from rift import __version__, artifacts, config, data, models
 from rift.artifacts import provenance, write_csv
+from rift.artifacts.resume import resumable, write_state
 from rift.commands import main as command_line
 from rift.commands.command import Command
 from rift.commands.doctor import examine
@@ -81,12 +82,93 @@ def test_every_field_of_every_command_is_a_flag_with_a_description(
 ) -> None:
     text = rift(*words, "--help").stdout
     assert " ".join((command.__doc__ or "").split()) in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "{{" not in text
     for name, field in command.model_fields.items() if issubclass(command, Command) else ():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             assert f"--{name}." in text
         else:
             assert (" NAME\n" if name == "name" else f"--{name} ") in text
             assert field.description
+
+
+def test_help_names_the_choices_that_do_not_fit_beside_a_flag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_command("figure", "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for name in get_args(config.FigureName) + get_args(config.ArchitectureName):
+        assert name in text
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse_command("--version")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"rift {__version__}\n"
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
+) -> str:
+    """Return the message of a command that is refused."""
+    monkeypatch.setattr(sys, "argv", ["rift", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    assert end.value.code in (1, 2)
+    return capsys.readouterr().err
+
+
+def test_missing_keys_of_a_section_are_named_as_flags(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refused(capsys, monkeypatch, "figure", "pareto", "--results", "r").splitlines() == [
+        "rift figure: 3 problems",
+        "  --grid.datasets: is missing; add it",
+        "  --grid.architectures: is missing; add it",
+        "  --output: is missing; add it",
+    ]
+
+
+def test_a_gpu_on_a_machine_without_one_is_refused_in_one_line(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = refused(capsys, monkeypatch, *train_words(folder, tmp_path, "--device", "cuda:0"))
+    assert said == (
+        "rift: error: --device cuda:0: cannot be used (torch finds no GPU on this machine); pass"
+        " --device cpu, or run rift doctor\n"
+    )
+
+
+def test_a_state_of_other_settings_is_refused_by_the_names_of_flags(tmp_path: Path) -> None:
+    begun = {
+        "version": 1,
+        "seed": 0,
+        "settings": {"train": {"epochs": 3}, "regime": "pgd"},
+        "inputs": {"data": "a" * 64},
+    }
+    now = {
+        "version": 2,
+        "seed": 1,
+        "settings": {"train": {"epochs": 4}, "regime": "trades"},
+        "inputs": {"data": "b" * 64},
+    }
+    write_state(tmp_path / "x.state", {"begun_with": begun, "run": {}})
+    with pytest.raises(RiftError) as caught, resumable(tmp_path / "x", now):
+        pass
+    for part in (
+        "the version of the stage (was 1, now 2)",
+        "--seed (was 0, now 1)",
+        "--train.epochs (was 3, now 4)",
+        "--regime (was pgd, now trades)",
+        f"--data (was content {'a' * 12}, now content {'b' * 12})",
+    ):
+        assert part in str(caught.value)
 
 
 def test_wrong_flags_are_all_said_at_once(tmp_path: Path) -> None:

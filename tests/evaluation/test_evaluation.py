@@ -529,7 +529,7 @@ def test_killed_at_random_moments_an_evaluation_ends_in_the_same_bytes(
         words(fields(killed, seed=1)), capture_output=True, text=True, check=False
     )
     assert other.returncode == 1
-    assert ": was saved with other settings: seed (was 0, now 1)" in other.stderr
+    assert ": was saved with other settings: --seed (was 0, now 1)" in other.stderr
 
     done = subprocess.run(words(fields(killed)), capture_output=True, text=True, check=True)
     assert "continuing after " in done.stderr

@@ -234,7 +234,7 @@ def test_a_state_of_other_settings_is_refused_with_their_names(
     done = subprocess.run(others, capture_output=True, text=True)
     assert done.returncode == 1
     (message,) = (line for line in done.stderr.splitlines() if "error" in line)
-    assert "awp.gamma (was 0.01, now 0.02), seed (was 0, now 3); restore these settings" in message
+    assert "--awp.gamma (was 0.01, now 0.02), --seed (was 0, now 3); restore them" in message
     assert "Traceback" not in done.stderr
     assert (interrupted / "base.safetensors.state").exists()
 
@@ -248,7 +248,7 @@ def test_a_state_of_other_data_is_refused(
     save(prepared_set, other, artifacts.provenance("test", {}))
     done = subprocess.run(command(prepared_set, interrupted), capture_output=True, text=True)
     assert done.returncode == 1
-    assert "was saved with other settings: inputs.data (was " in done.stderr
+    assert "was saved with other settings: --data (was content " in done.stderr
 
 
 def test_how_a_run_is_watched_may_change(prepared_set: Path, interrupted: Path) -> None:

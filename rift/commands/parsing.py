@@ -1,0 +1,69 @@
+"""Parsing of the command line, with help pages of at most 80 columns."""
+
+import argparse
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
+
+import rift
+
+WIDTH = 80
+"""Largest width of a help page."""
+
+LONGEST = 30
+"""Longest description of a flag's values beside its name."""
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+class _Narrow(argparse.HelpFormatter):
+    """Formatter that moves long lists of choices from the usage into the text of a flag."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(WIDTH, shutil.get_terminal_size().columns) - 2)
+
+    def _metavar_formatter(
+        self, action: argparse.Action, default_metavar: str
+    ) -> Callable[[int], tuple[str, ...]]:
+        shown = action.metavar if isinstance(action.metavar, str) else default_metavar
+        if not isinstance(shown, str) or len(shown) <= LONGEST:
+            return super()._metavar_formatter(action, default_metavar)
+        short = "NAME,..." if "tuple" in shown or "list" in shown else "NAME"
+        return lambda size: (short,) * size
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = super()._expand_help(action)
+        if isinstance(action.metavar, str) and len(action.metavar) > LONGEST:
+            types = {"int", "str", "tuple", "list", "float", "Path"}
+            names = [name for name in re.findall(r"[\w.-]+", action.metavar) if name not in types]
+            names = [name for name in dict.fromkeys(names) if name.strip(".")]
+            missing = [name for name in names if name not in text]
+            text += f" Names: {', '.join(names)}." if missing else ""
+        return text
+
+
+def parse(settings: type[Settings], arguments: Sequence[str]) -> Settings:
+    """Return the settings that command-line arguments describe.
+
+    Args:
+        settings: class of the settings.
+        arguments: words of the command line.
+
+    Raises:
+        SystemExit: the arguments ask for help or the version, or name no command.
+        ValidationError: a value is wrong.
+        SettingsError: a flag is unknown.
+    """
+    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+        settings, formatter_class=_Narrow
+    )
+    source.root_parser.add_argument(
+        "--version",
+        action="version",
+        version=f"rift {rift.__version__}",
+        help="show the version of rift and exit",
+    )
+    return CliApp.run(settings, cli_args=[*arguments], cli_settings_source=source)
