@@ -22,7 +22,8 @@ from torch import nn
 
 from rift import __version__, artifacts, config, data, models
 from rift.artifacts import provenance, write_csv
-from rift.artifacts.resume import resumable, write_state
+from rift.artifacts.resume import resumable
+from rift.artifacts.states import write_state
 from rift.commands import main as command_line
 from rift.commands.command import Command
 from rift.commands.doctor import examine
