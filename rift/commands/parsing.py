@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -33,6 +34,10 @@ class _Narrow(argparse.HelpFormatter):
             return super()._metavar_formatter(action, default_metavar)
         short = "NAME,..." if "tuple" in shown or "list" in shown else "NAME"
         return lambda size: (short,) * size
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # A name such as vit-small stays in one line, so that it can be found and copied.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _expand_help(self, action: argparse.Action) -> str:
         text = super()._expand_help(action)

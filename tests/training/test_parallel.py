@@ -82,7 +82,7 @@ class Case:
             augment=Augment(crop=self.crop, flip=False),
             awp=Awp(gamma=0.01),
         )
-        state = torch.load(self.folder / self.resume, weights_only=True) if self.resume else None
+        state = artifacts.read_state(self.folder / self.resume, ()) if self.resume else None
         model = network(self.norm)
         trained = train(
             model,

@@ -317,7 +317,7 @@ def test_asked_to_stop_within_an_epoch_it_saves_and_the_next_run_ends_in_the_sam
     The next regular state would follow hours later.
     """
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    rarely = ("--train.save_minutes", "600", "--train.batch_size", "4")
+    rarely = ("--train.save_minutes", "600", "--train.batch_size", "4", "--attack.steps", "1")
     subprocess.run(command(prepared_set, whole, *rarely), check=True, capture_output=True)
     state = stopped / "base.safetensors.state"
     process = started(command(prepared_set, stopped, *rarely), state)
