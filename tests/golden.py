@@ -51,7 +51,10 @@ def digests(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.startswith(("benchmarks", "logs", "figures")) or name == "tables/cost.csv":
+        # Names with a dot are second names of finished outputs.
+        if name.startswith(("benchmarks", "logs", "figures")) or path.name.startswith("."):
+            continue
+        if name == "tables/cost.csv":
             continue
         for part, content in parts(path) if path.is_file() else ():
             found[f"{name} {part}".strip()] = hashlib.sha256(content).hexdigest()
@@ -60,7 +63,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def size(folder: Path) -> int:
     """Return the number of compared bytes."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("[!.]*") if path.is_file()]
     return sum(len(content) for path in files for _, content in parts(path))
 
 
