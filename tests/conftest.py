@@ -22,13 +22,6 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that two processes end at about the same time."""
-    slow = ("workflow", "training", "evaluation")
-    items.sort(key=lambda item: item.path.parent.name not in slow)
-    items.sort(key=lambda item: item.path.name != "test_workflow.py")
-
-
 @pytest.fixture(scope="session")
 def prepared() -> data.Prepared:
     return data.prepare("digits", Data(validation=0.2, test=0.2))
