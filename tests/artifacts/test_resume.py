@@ -1,5 +1,6 @@
 """States of interrupted stages: damaged ones, and the state before."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.write_bytes(b"")])
-def test_after_damage_to_the_last_state_the_one_before_serves(damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_after_damage_to_the_last_state_the_one_before_serves(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
     output = tmp_path / "base.safetensors"
     state = saved(output, 1, 2, 3)
     damage(state)

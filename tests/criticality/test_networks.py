@@ -254,22 +254,25 @@ OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
-def test_an_output_that_is_no_logits_is_refused_by_every_stage(output: str) -> None:
-    change, message = OUTPUTS[output]
-    network = Returning(change).eval()
-    images, labels = some_images()
+def stages(network: nn.Module, images: Tensor, labels: Tensor) -> list[Callable[[], object]]:
+    """Return calls of the stages that read the logits and labels of a network."""
     data = Images.of(images, labels)
-    calls: list[Callable[[], object]] = [
+    return [
         lambda: adversarial_examples(network, data, attack=ATTACK, seed=0),
         lambda: measure(network, images, labels, ["conv"], settings=PGA, seed=0),
-        lambda: tuned(network),
         lambda: correct(network, data),
         lambda: withstands_pgd(
             network, data, attack=ATTACK, restarts=1, generator=torch.Generator()
         ),
     ]
-    for call in calls:
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_an_output_that_is_no_logits_is_refused_by_every_stage(output: str) -> None:
+    change, message = OUTPUTS[output]
+    network = Returning(change).eval()
+    images, labels = some_images()
+    for call in (lambda: tuned(network), *stages(network, images, labels)):
         with pytest.raises(RiftError, match=f"network: {message}.* instead of logits.*; wrap it"):
             call()
 
@@ -300,16 +303,8 @@ def test_labels_of_any_integer_type_give_the_same_numbers(dtype: torch.dtype) ->
 def test_too_few_classes_and_other_labels_are_refused() -> None:
     images, labels = some_images()
     labels[3] = CLASSES
-    network, data = Net().eval(), Images.of(images, labels)
-    calls: list[Callable[[], object]] = [
-        lambda: adversarial_examples(network, data, attack=ATTACK, seed=0),
-        lambda: measure(network, images, labels, ["conv"], settings=PGA, seed=0),
-        lambda: correct(network, data),
-        lambda: withstands_pgd(
-            network, data, attack=ATTACK, restarts=1, generator=torch.Generator()
-        ),
-    ]
-    for call in calls:
+    network = Net().eval()
+    for call in stages(network, images, labels):
         with pytest.raises(RiftError, match=r"labels: contain 4, but the network has 4 logits"):
             call()
     with pytest.raises(RiftError, match=r"labels: are torch\.float32"):
@@ -421,9 +416,9 @@ def test_pga_measures_torch_s_transformer_layers() -> None:
     network = Transformer().eval()
     found = rows_of(network)
     assert "encoder.layers.0.self_attn" in found
-    anew = rows_of(network, PGA.model_copy(update={"cache_mib": 0}))
+    uncached = rows_of(network, PGA.model_copy(update={"cache_mib": 0}))
     for name, row in found.items():
-        assert row.mrc == pytest.approx(anew[name].mrc, rel=1e-4, abs=1e-6), name
+        assert row.mrc == pytest.approx(uncached[name].mrc, rel=1e-4, abs=1e-6), name
     assert torch.backends.mha.get_fastpath_enabled()
 
 
@@ -446,9 +441,9 @@ def test_a_network_that_skips_calls_without_gradients_is_measured_by_whole_passe
     assert any(
         "whole passes: the network does not call its modules" in line for line in notes.lines
     )
-    anew = rows_of(network, PGA.model_copy(update={"cache_mib": 0}))
+    uncached = rows_of(network, PGA.model_copy(update={"cache_mib": 0}))
     assert [row.mrc for row in found.values()] == pytest.approx(
-        [row.mrc for row in anew.values()], rel=1e-4
+        [row.mrc for row in uncached.values()], rel=1e-4
     )
 
 

@@ -451,7 +451,7 @@ def hostile(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     "entry",
     [
         hostile("../outside", tarfile.REGTYPE),
-        hostile("/tmp/outside", tarfile.REGTYPE),
+        hostile("/outside", tarfile.REGTYPE),
         hostile("some-set/link", tarfile.SYMTYPE, "/etc/passwd"),
         hostile("some-set/link", tarfile.LNKTYPE, "some-set/x"),
         hostile("some-set/pipe", tarfile.FIFOTYPE),

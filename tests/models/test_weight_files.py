@@ -388,7 +388,7 @@ def test_lightning_s_hyper_parameters_are_omitted(
     """Their class need not be installed to read the weights beside them."""
     module = types.ModuleType("lightning_fabric.utilities.data")
     cls = type("AttributeDict", (dict,), {"__module__": module.__name__})
-    module.AttributeDict = cls  # type: ignore[attr-defined]
+    vars(module)["AttributeDict"] = cls
     with monkeypatch.context() as patch:
         for name in ("lightning_fabric", "lightning_fabric.utilities"):
             patch.setitem(sys.modules, name, types.ModuleType(name))
