@@ -13,6 +13,7 @@ from rift.artifacts.files import (
     reading,
     remove_leftovers,
     replacing,
+    wait_until_unlocked,
     write_bytes,
     write_text,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "replacing",
     "resumable",
     "stage_version",
+    "wait_until_unlocked",
     "without_digests",
     "write_array",
     "write_arrays",

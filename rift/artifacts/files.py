@@ -184,6 +184,26 @@ def locked(path: Path) -> Iterator[None]:
         file.close()
 
 
+def wait_until_unlocked(path: Path, tell: Callable[[], None]) -> bool:
+    """Wait until no process holds a lock, and return whether there was one to wait for.
+
+    Args:
+        path: lock file; it is not created.
+        tell: called once before waiting.
+    """
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell()
+                fcntl.flock(file, fcntl.LOCK_SH)
+                return True
+    except OSError:
+        return False  # no lock file, or no locks on this file system: nobody to wait for
+    return False
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files that killed writers of a file left in its folder.
 

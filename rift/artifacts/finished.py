@@ -46,7 +46,9 @@ def forget_finished(outputs: Sequence[Path]) -> None:
             finished_name(path).unlink(missing_ok=True)
 
 
-def adopt_finished(outputs: Sequence[Path], source: Callable[[], Provenance]) -> bool:
+def adopt_finished(
+    outputs: Sequence[Path], source: Callable[[], Provenance], *, just_made: bool = False
+) -> bool:
     """Restore outputs from their second names, and return whether this was possible.
 
     All outputs must be absent, and all second names must be intact and of the same settings,
@@ -55,10 +57,15 @@ def adopt_finished(outputs: Sequence[Path], source: Callable[[], Provenance]) ->
     Args:
         outputs: outputs of a command.
         source: function that returns the provenance that the outputs would have now.
+        just_made: whether outputs that exist are adopted where they are, because another process
+            has made them since this one began.
     """
-    seconds = [finished_name(path) for path in outputs]
-    if any(path.exists() for path in outputs) or not all(path.is_file() for path in seconds):
-        return False
+    if just_made and all(path.is_file() for path in outputs):
+        seconds = list(outputs)
+    else:
+        seconds = [finished_name(path) for path in outputs]
+        if any(path.exists() for path in outputs) or not all(path.is_file() for path in seconds):
+            return False
     now = source()
     if str(now["commit"]).endswith("-dirty"):
         return False
@@ -70,7 +77,8 @@ def adopt_finished(outputs: Sequence[Path], source: Callable[[], Provenance]) ->
         return False
     try:
         for second, path in zip(seconds, outputs, strict=True):
-            path.hardlink_to(second)
+            if path != second:
+                path.hardlink_to(second)
             # A workflow compares dates.
             os.utime(path)
     except OSError:

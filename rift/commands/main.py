@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -120,7 +121,11 @@ def run(command: Command) -> None:
     in_workflow = bool(os.environ.get(KEEP_FINISHED))
     keeps = (command.adoptable or command.rescues) and in_workflow
     alone = command.adoptable and in_workflow and "RANK" not in os.environ
-    if alone and artifacts.adopt_finished(outputs, lambda: _as_json(command.provenance())):
+    # A job of a workflow that was killed may still be working on these outputs.
+    waited = alone and any(_wait_for_other_process(path) for path in outputs)
+    if alone and artifacts.adopt_finished(
+        outputs, lambda: _as_json(command.provenance()), just_made=waited
+    ):
         names = " and ".join(str(artifacts.finished_name(path)) for path in outputs)
         say(
             f"already finished with the same settings and inputs: adopted {names}; delete them and"
@@ -144,6 +149,14 @@ def run(command: Command) -> None:
         raise RiftError(f"out of memory; lower {command.memory}{reason}") from error
     if keeps and os.environ.get("RANK", "0") == "0":
         artifacts.keep_finished(outputs)
+
+
+def _wait_for_other_process(output: Path) -> bool:
+    """Wait until no other process works on an output, and return whether one did."""
+    return artifacts.wait_until_unlocked(
+        output.with_name(f"{output.name}.lock"),
+        lambda: say(f"{output}: another process is working on it; waiting for its end"),
+    )
 
 
 def _as_json(source: artifacts.Provenance) -> artifacts.Provenance:

@@ -1,5 +1,8 @@
 """Finished outputs that a killed workflow removed are adopted by the same command."""
 
+import fcntl
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -143,3 +146,33 @@ def test_outputs_that_exist_are_computed_again(tmp_path: Path) -> None:
     main.run(long(tmp_path))
     main.run(long(tmp_path))
     assert (tmp_path / "count").read_text() == "xx"
+
+
+def test_outputs_that_another_process_finishes_meanwhile_are_adopted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = long(tmp_path)
+    lock = tmp_path / "a.safetensors.lock"
+    with ThreadPoolExecutor() as pool:
+        with lock.open("ab") as holder:
+            fcntl.flock(holder, fcntl.LOCK_EX)
+            waiting = pool.submit(main.run, long(tmp_path))
+            told = ""
+            while "another process is working on it; waiting for its end" not in told:
+                assert not waiting.done()
+                told += capsys.readouterr().err
+            other.run()
+        waiting.result()
+    assert (tmp_path / "count").read_text() == "x"
+
+
+def test_a_process_that_waited_in_vain_computes(tmp_path: Path) -> None:
+    lock = tmp_path / "a.safetensors.lock"
+    with ThreadPoolExecutor() as pool:
+        with lock.open("ab") as holder:
+            fcntl.flock(holder, fcntl.LOCK_EX)
+            waiting = pool.submit(main.run, long(tmp_path))
+            time.sleep(0.2)
+            assert not (tmp_path / "count").exists()
+        waiting.result()
+    assert (tmp_path / "count").read_text() == "x"

@@ -43,6 +43,12 @@ class Workflow:
     def __call__(
         self, configuration: Configuration, *words: str
     ) -> subprocess.CompletedProcess[str]:
+        process = self.start(configuration, *words)
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start(self, configuration: Configuration, *words: str) -> subprocess.Popen[str]:
+        """Start Snakemake, and return its process."""
         (self.folder / "config.yaml").write_text(yaml.safe_dump(configuration))
         where = [
             "--snakefile",
@@ -50,7 +56,7 @@ class Workflow:
             "--directory",
             str(self.folder),
         ]
-        return subprocess.run(
+        return subprocess.Popen(
             [
                 sys.executable,
                 "-m",
@@ -62,9 +68,9 @@ class Workflow:
                 "2",
                 *words,
             ],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             cwd=self.folder,
         )
 

@@ -1,7 +1,11 @@
-"""A base whose source changes is made again. The command ``rift`` only writes empty artifacts."""
+"""Bases whose source changes, and a Snakemake that is killed.
+
+The command ``rift`` only writes empty artifacts.
+"""
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,11 +15,15 @@ from tests.workflow.running import RUN, TINY, Configuration, Workflow
 
 COMMAND = f"""#!{sys.executable}
 import sys
+import time
 from pathlib import Path
 import numpy as np
 from rift import artifacts
 
 stage, *words = sys.argv[1:]
+Path("begun").touch()
+while Path("wait").exists():
+    time.sleep(0.05)
 given = dict(zip(words, words[1:]))
 inputs = {{}}
 if stage == "import":
@@ -85,3 +93,23 @@ def test_a_base_without_provenance_is_left_alone(workflow: Workflow) -> None:
     (workflow.folder / BASE).parent.mkdir(parents=True)
     (workflow.folder / BASE).write_bytes(b"not a safetensors file")
     assert workflow(TINY, "--dry-run", "--", BASE).returncode == 0
+
+
+def test_after_snakemake_was_killed_the_same_command_goes_on(workflow: Workflow) -> None:
+    folder = workflow.folder
+    (folder / "wait").touch()
+    killed = workflow.start(TINY, BASE)
+    while not (folder / "begun").exists():
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.05)
+    beside = workflow(TINY, BASE)
+    assert beside.returncode == 1
+    assert "LockException" in beside.stdout + beside.stderr
+    killed.kill()
+    killed.wait()
+    assert list((folder / ".snakemake/locks").iterdir())
+    (folder / "wait").unlink()
+    answer = workflow(TINY, BASE)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "The Snakemake process before this one was killed" in answer.stderr, answer.stderr
+    assert (folder / BASE).exists()

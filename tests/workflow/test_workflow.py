@@ -252,6 +252,16 @@ def test_a_changed_setting_reruns_its_stage_and_what_follows(
     assert jobs == {**expected, "all": 1, "total": sum(expected.values()) + 1}
 
 
+def test_a_new_version_of_a_stage_reruns_it_and_what_follows(
+    workflow: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from rift.artifacts import STAGE_VERSIONS\nSTAGE_VERSIONS['interpolate'] = 2\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert workflow.jobs(TINY) == workflow.jobs(changed("interpolate", alphas=[0, 1]))
+
+
 def test_printed_commands_can_be_run_by_hand(workflow: Workflow, tmp_path: Path) -> None:
     """Three shards give the same table as a single one, except for its provenance."""
     answer = workflow(TINY, "--dry-run", "--forcerun", "criticality_shard", "--printshellcmds")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import rift.config
 from rift import layout
+from rift.artifacts import stage_version, workflow_lock
 from rift.artifacts.origins import stale_bases
 from rift.errors import RiftError
 from rift.layout import Cell, Run
@@ -15,6 +16,18 @@ try:
     experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
 except RiftError as error:
     raise WorkflowError(str(error)) from None
+
+# The same command must go on after Snakemake was killed.
+snakemake_folder = Path(".snakemake")
+if workflow.is_main_process and not workflow.dryrun:
+    workflow_lock.release_of_ended(snakemake_folder, experiment.experiment, logger.warning)
+
+
+onstart:
+    # The file stays open, and the process holds its lock, until the run ends.
+    global held
+    held = workflow_lock.hold(snakemake_folder, experiment.experiment)
+
 
 grid = experiment.grid
 results = f"results/{experiment.experiment}"
@@ -74,6 +87,15 @@ def flags(*sections):
     A changed setting re-runs the job.
     """
     return lambda wildcards: experiment.flags(wildcards.run, *sections)
+
+
+def version(stage):
+    """Return the version of a stage for `params`, if its results have ever changed.
+
+    A new version re-runs its jobs.
+    """
+    number = stage_version(stage)
+    return {"version": number} if number > 1 else {}
 
 
 def prepared_of(wildcards):

@@ -15,6 +15,7 @@ rule examples:
         mem_mb=8000,
         runtime="2h",
     params:
+        **version("examples"),
         settings=flags("criticality", "attack"),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
@@ -40,6 +41,7 @@ rule criticality_shard:
         runtime="6h",
         cache_mib=lambda wildcards: settings_of(wildcards).criticality.cache_mib,
     params:
+        **version("criticality"),
         settings=flags("criticality", "attack"),
         seed=lambda wildcards: run_of(wildcards).seed,
         adversarial=lambda wildcards, input: f"--adversarial {input.adversarial}" if input.adversarial else "",

@@ -12,6 +12,7 @@ rule prepare:
         mem_mb=8000,
         runtime="30m",
     params:
+        **version("prepare"),
         settings=lambda wildcards: experiment.flags(None, "data", dataset=wildcards.dataset),
     shell:
         "rift prepare --dataset {wildcards.dataset} {params.settings} --output {output.data} --manifest {output.manifest} > {log} 2>&1"
@@ -33,6 +34,7 @@ rule corrupt:
         mem_mb=8000,
         runtime="1h",
     params:
+        **version("corrupt"),
         settings=lambda wildcards: experiment.flags(None, "corrupt", dataset=wildcards.dataset),
     shell:
         "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output.images} > {log} 2>&1"

@@ -15,6 +15,7 @@ rule evaluate_standard:
         mem_mb=8000,
         runtime="30m",
     params:
+        **version("evaluate standard"),
         settings=flags("evaluate.standard"),
     shell:
         "rift evaluate standard --weights {input.weights} --data {input.data} {params.settings}"
@@ -43,6 +44,7 @@ rule evaluate_ood:
         mem_mb=8000,
         runtime="1h",
     params:
+        **version("evaluate ood"),
         settings=flags("evaluate.ood"),
         corrupted=lambda wildcards, input: ",".join(input.corrupted),
     shell:
@@ -67,6 +69,7 @@ rule evaluate_adversarial_shard:
         mem_mb=8000,
         runtime="12h",
     params:
+        **version("evaluate adversarial"),
         settings=flags("attack", "evaluate.pgd", "evaluate.autoattack"),
         seed=lambda wildcards: run_of(wildcards).seed,
         attacks=branch(lambda wildcards: wildcards.variant in grid.autoattack, then="pgd,autoattack", otherwise="pgd"),

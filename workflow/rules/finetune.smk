@@ -16,6 +16,7 @@ rule finetune:
         mem_mb=8000,
         runtime="2h",
     params:
+        **version("finetune"),
         settings=flags("finetune", "augment"),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:

@@ -17,6 +17,7 @@ rule interpolate:
         mem_mb=8000,
         runtime="2h",
     params:
+        **version("interpolate"),
         settings=flags("interpolate", "attack"),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:

@@ -23,6 +23,7 @@ rule train:
         save_minutes=lambda wildcards: str(settings_of(wildcards).train.save_minutes),
         tensorboard=lambda wildcards: int(settings_of(wildcards).train.tensorboard),
     params:
+        **version("train"),
         settings=flags("train", "attack", "inner", "augment", "regime"),
         cell=lambda wildcards: run_of(wildcards).cell,
         seed=lambda wildcards: run_of(wildcards).seed,
@@ -52,6 +53,7 @@ rule import_base:
         mem_mb=8000,
         runtime="30m",
     params:
+        **version("import"),
         settings=lambda wildcards: experiment.imports[run_of(wildcards)].flags,
         cell=lambda wildcards: run_of(wildcards).cell,
     shell:

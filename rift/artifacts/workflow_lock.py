@@ -1,0 +1,84 @@
+"""The lock that a killed Snakemake leaves behind.
+
+Snakemake locks the files of a workflow by files in ``.snakemake/locks``, and does not say which
+process wrote them. After SIGKILL they stay, and the same command is refused. A run therefore
+records its lock files and holds a lock of the system, which ends with the process. Recorded lock
+files whose process has ended belong to nobody.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+_LOCKS = "locks"
+
+
+def hold(folder: Path, name: str) -> IO[str] | None:
+    """Record the lock files of this run as held by this process.
+
+    Args:
+        folder: folder ``.snakemake`` of the workflow.
+        name: name of the experiment. Several experiments may run in a folder.
+
+    Returns:
+        A file that must stay open as long as the run lasts. None if it cannot be locked, so that
+        the lock files stay until somebody removes them.
+    """
+    path = _record(folder, name)
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(json.dumps(_lock_files(folder)))
+        file.flush()
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def release_of_ended(folder: Path, name: str, tell: Callable[[str], None]) -> None:
+    """Remove the lock files of a run of this experiment whose process has ended.
+
+    Lock files that are not recorded, or are newer than the record, are left alone: they belong to
+    another workflow, or to a run that begins at this moment.
+
+    Args:
+        folder: folder ``.snakemake`` of the workflow.
+        name: name of the experiment.
+        tell: called with a line of text if files were removed.
+    """
+    with suppress(OSError, ValueError), _record(folder, name).open(encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the process is alive
+        recorded: dict[str, Any] = json.load(file)
+        removed = False
+        for lock, written in _lock_files(folder).items():
+            if recorded.get(lock) == written:
+                (folder / _LOCKS / lock).unlink()
+                removed = True
+        if removed:
+            tell(
+                "The Snakemake process before this one was killed: its lock has been removed."
+                " Jobs of it that are still running are waited for."
+            )
+
+
+def _record(folder: Path, name: str) -> Path:
+    return folder / f"rift-{name}.json"
+
+
+def _lock_files(folder: Path) -> dict[str, list[int]]:
+    """Return the lock files by name, each with its inode and the time of its last change."""
+    found: dict[str, list[int]] = {}
+    with suppress(OSError), os.scandir(folder / _LOCKS) as entries:
+        for entry in entries:
+            status = entry.stat()
+            found[entry.name] = [status.st_ino, status.st_mtime_ns]
+    return found
