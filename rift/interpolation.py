@@ -5,6 +5,7 @@ Zhu et al. (2023), section 4.3.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from torch import Tensor, nn
 
@@ -26,28 +27,55 @@ class Point:
         alpha: position between the base (0) and the fine-tuned weights (1).
         standard_accuracy: accuracy on clean images of the selection split, in percent.
         adversarial_accuracy: accuracy under PGD on the same images, in percent.
+        gamma: position between the base (0) and the earned weights (1); None in a sweep without
+            earned weights.
     """
 
     alpha: float
     standard_accuracy: float
     adversarial_accuracy: float
+    gamma: float | None = None
+
+    @property
+    def is_base(self) -> bool:
+        """Return whether the weights are those of the base."""
+        return self.alpha == 0 and not self.gamma
 
 
 def interpolate(
-    base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: float
+    base: Mapping[str, Tensor],
+    finetuned: Mapping[str, Tensor],
+    alpha: float,
+    *,
+    earned: Mapping[str, Tensor] | None = None,
+    gamma: float | None = None,
 ) -> dict[str, Tensor]:
     """Return the weights θ(α) = (1 − α)·θ_base + α·θ_finetuned.
 
+    If the fine-tuning started from earned weights, these are a second direction:
+    θ(γ, α) = θ_base + γ·(θ_earned − θ_base) + α·(θ_finetuned − θ_earned).
+
     All floating-point entries are interpolated, running statistics included. Other entries
-    (counters) are those of the base. At α = 0 and α = 1 the result equals the ends exactly.
+    (counters) are those of the base. All ends are exact.
 
     Args:
         base: state dict of the base.
         finetuned: state dict of the fine-tuned network, with the same keys.
-        alpha: position between the two, in 0 … 1.
+        alpha: position between base, or earned weights, and fine-tuned weights, in 0 … 1.
+        earned: state dict from which the fine-tuning started, if that is not the base.
+        gamma: position between base and earned weights, in 0 … 1.
     """
+    if earned is None or gamma is None:
+        return {
+            name: (1 - alpha) * theta + alpha * finetuned[name]
+            if theta.is_floating_point()
+            else theta
+            for name, theta in base.items()
+        }
     return {
-        name: (1 - alpha) * theta + alpha * finetuned[name] if theta.is_floating_point() else theta
+        name: (1 - gamma) * theta + (gamma - alpha) * earned[name] + alpha * finetuned[name]
+        if theta.is_floating_point()
+        else theta
         for name, theta in base.items()
     }
 
@@ -61,9 +89,13 @@ def sweep(
     settings: Interpolate,
     attack: Attack,
     seed: int,
+    earned: Mapping[str, Tensor] | None = None,
+    gammas: Sequence[float] = (),
     progress: Progress = no_progress,
 ) -> list[Point]:
     """Measure every α on the selection split, with the same random starts of PGD.
+
+    With earned weights, every α is measured at every γ.
 
     Args:
         model: network that the weights fit; its own weights are restored.
@@ -73,10 +105,12 @@ def sweep(
         settings: values of α, restarts of PGD, and the precision of PGD.
         attack: threat model and steps of PGD.
         seed: seed of the random starts.
+        earned: state dict from which the fine-tuning started, if that is not the base.
+        gammas: with earned weights, the values of γ; 0 is among them.
         progress: called after every batch.
 
     Returns:
-        One point per α, in the order of the settings.
+        One point per α, in the order of the settings, for each γ.
 
     Raises:
         RiftError: the network returns no logits, too few, NaN or infinity.
@@ -84,27 +118,26 @@ def sweep(
     model = unwrapped(model)
     before, device = snapshot(model), data.device
     points: list[Point] = []
+    places = list(product((None,) if earned is None else gammas, settings.alphas))
     try:
-        for number, alpha in enumerate(settings.alphas, start=1):
-            model.load_state_dict(interpolate(base, finetuned, alpha))
-            with refuse_non_finite(model, f"alpha {alpha:g}"):
+        for number, (gamma, alpha) in enumerate(places, start=1):
+            where = f"alpha {alpha:g}" if gamma is None else f"gamma {gamma:g}, alpha {alpha:g}"
+            model.load_state_dict(interpolate(base, finetuned, alpha, earned=earned, gamma=gamma))
+            with refuse_non_finite(model, where):
                 standard = percent(correct(model, data))
-            with (
-                autocast(settings.precision, device),
-                refuse_non_finite(model, f"alpha {alpha:g}"),
-            ):
+            with autocast(settings.precision, device), refuse_non_finite(model, where):
                 withstood = withstands_pgd(
                     model,
                     data,
                     attack=attack,
                     restarts=settings.restarts,
                     generator=generator(seed, "sweep", device),
-                    progress=part_of(progress, number, len(settings.alphas)),
+                    progress=part_of(progress, number, len(places)),
                 )
             adversarial = percent(withstood)
-            points.append(Point(alpha, standard, adversarial))
-            note = f"alpha {alpha:g}: accuracy {standard:.2f}%, under PGD {adversarial:.2f}%"
-            progress(number, len(settings.alphas), note)
+            points.append(Point(alpha, standard, adversarial, gamma))
+            note = f"{where}: accuracy {standard:.2f}%, under PGD {adversarial:.2f}%"
+            progress(number, len(places), note)
     finally:
         model.load_state_dict(before)
     return points
@@ -115,7 +148,7 @@ class Selection:
     """The chosen point of a sweep.
 
     Attributes:
-        base: the point at α = 0.
+        base: the point of the base.
         selected: the chosen point.
         state: state dict of the chosen point.
     """
@@ -131,34 +164,46 @@ def choose(
     finetuned: Mapping[str, Tensor],
     *,
     tolerance: float,
+    earned: Mapping[str, Tensor] | None = None,
 ) -> Selection:
     """Return the point of a sweep that ``select`` chooses, with its weights.
 
     Args:
-        points: the sweep; it contains α = 0.
+        points: the sweep; it contains the base.
         base: state dict of the base.
         finetuned: state dict of the fine-tuned network.
         tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
+        earned: state dict from which the fine-tuning started, if that is not the base.
     """
-    alpha = select(points, tolerance)
-    at = {point.alpha: point for point in points}
-    return Selection(at[0], at[alpha], interpolate(base, finetuned, alpha))
+    found = select(points, tolerance)
+    state = interpolate(base, finetuned, found.alpha, earned=earned, gamma=found.gamma)
+    return Selection(_base_of(points), found, state)
 
 
-def select(points: Sequence[Point], tolerance: float) -> float:
-    """Return the α of largest standard accuracy among the points that are as robust as the base.
+def select(points: Sequence[Point], tolerance: float) -> Point:
+    """Return the point of largest standard accuracy among those that are as robust as the base.
 
     Ties go to the more robust point, then to the point closer to the base.
 
     Args:
-        points: the sweep; it contains α = 0 (the base).
+        points: the sweep; it contains the base.
         tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
     """
-    (base,) = (point for point in points if point.alpha == 0)
     # A point that loses exactly the tolerance must not fail by a rounding error.
-    floor = base.adversarial_accuracy - tolerance - 1e-9
+    floor = _base_of(points).adversarial_accuracy - tolerance - 1e-9
     robust = [point for point in points if point.adversarial_accuracy >= floor]
     return max(
         robust,
-        key=lambda point: (point.standard_accuracy, point.adversarial_accuracy, -point.alpha),
-    ).alpha
+        key=lambda point: (
+            point.standard_accuracy,
+            point.adversarial_accuracy,
+            -point.alpha,
+            -(point.gamma or 0),
+        ),
+    )
+
+
+def _base_of(points: Sequence[Point]) -> Point:
+    """Return the point of the base."""
+    (base,) = (point for point in points if point.is_base)
+    return base

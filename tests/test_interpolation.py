@@ -39,6 +39,27 @@ def test_every_floating_point_entry_is_interpolated_and_no_counter() -> None:
     assert middle["num_batches_tracked"] == 3
 
 
+def test_with_earned_weights_there_are_two_directions() -> None:
+    base = {"weight": torch.tensor([1.0]), "num_batches_tracked": torch.tensor(3)}
+    earned = {"weight": torch.tensor([3.0]), "num_batches_tracked": torch.tensor(5)}
+    tuned = {"weight": torch.tensor([13.0]), "num_batches_tracked": torch.tensor(9)}
+    for gamma, alpha, expected in (
+        (0, 0, 1.0),
+        (1, 0, 3.0),
+        (1, 1, 13.0),
+        (0.5, 0, 2.0),
+        (0, 0.25, 3.5),
+        (0.5, 0.25, 4.5),
+    ):
+        found = interpolate(base, tuned, alpha, earned=earned, gamma=gamma)
+        assert found["weight"].item() == expected
+        assert found["num_batches_tracked"] == 3
+    third = {"weight": torch.tensor([0.1])}
+    for gamma, alpha, end in ((0, 0, base), (1, 0, earned), (1, 1, third)):
+        found = interpolate(base, third, alpha, earned=earned, gamma=gamma)
+        assert torch.equal(found["weight"], end["weight"])
+
+
 accuracies = st.integers(0, 20).map(lambda hits: 5.0 * hits)
 
 
@@ -53,8 +74,7 @@ def test_the_choice_is_the_most_accurate_of_the_robust_points(
         Point(alpha / 10, standard, adversarial)
         for alpha, (standard, adversarial) in enumerate(points)
     ]
-    alpha = select(sweep_points, tolerance)
-    chosen = next(point for point in sweep_points if point.alpha == alpha)
+    chosen = select(sweep_points, tolerance)
     base = sweep_points[0]
     assert chosen.adversarial_accuracy >= base.adversarial_accuracy - tolerance
     assert chosen.standard_accuracy >= base.standard_accuracy
@@ -64,14 +84,16 @@ def test_the_choice_is_the_most_accurate_of_the_robust_points(
 
 
 def test_of_equal_points_the_more_robust_then_the_closer_to_the_base_is_chosen() -> None:
-    assert select([Point(0, 80, 50), Point(0.5, 82, 50), Point(1, 82, 51)], 0.1) == 1
-    assert select([Point(0, 80, 50), Point(0.5, 80, 50), Point(1, 80, 49.95)], 0.1) == 0
-    assert select([Point(0, 80, 50.0), Point(0.5, 81, 49.9), Point(1, 82, 49.89)], 0.1) == 0.5
+    assert select([Point(0, 80, 50), Point(0.5, 82, 50), Point(1, 82, 51)], 0.1).alpha == 1
+    assert select([Point(0, 80, 50), Point(0.5, 80, 50), Point(1, 80, 49.95)], 0.1).alpha == 0
+    assert select([Point(0, 80, 50.0), Point(0.5, 81, 49.9), Point(1, 82, 49.89)], 0.1).alpha == 0.5
 
 
 def test_a_loss_of_exactly_the_tolerance_is_allowed() -> None:
     """0.16 points are 8 of 5,000 images, but 100·2055/5000 − 0.16 > 100·2047/5000 by rounding."""
-    assert select([Point(0, 80, 100 * 2055 / 5000), Point(1, 82, 100 * 2047 / 5000)], 0.16) == 1
+    assert (
+        select([Point(0, 80, 100 * 2055 / 5000), Point(1, 82, 100 * 2047 / 5000)], 0.16).alpha == 1
+    )
 
 
 def test_a_choice_brings_the_weights_of_its_point() -> None:
@@ -80,6 +102,47 @@ def test_a_choice_brings_the_weights_of_its_point() -> None:
     selection = choose(points, base, tuned, tolerance=0.1)
     assert (selection.base, selection.selected) == (points[0], points[1])
     assert selection.state["weight"].tolist() == [0.5, 2.0]
+
+
+def test_two_directions_are_swept_and_the_choice_may_lie_beside_both(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    base = snapshot(prepared_model)
+    earned = {name: theta.clone() for name, theta in base.items()}
+    earned["linear.bias"] += torch.linspace(0, 0.5, 10)
+    tuned = {name: theta.clone() for name, theta in earned.items()}
+    tuned["linear.bias"] -= 1000 * torch.eye(10)[3]  # class 3 is never predicted
+    few = digits.up_to(60)
+    points = sweep(
+        prepared_model,
+        base,
+        tuned,
+        few,
+        settings=Interpolate(alphas=(0, 1), restarts=1),
+        attack=Attack(eps=0.05, step=0.02, steps=2),
+        seed=0,
+        earned=earned,
+        gammas=(0, 0.5),
+    )
+    assert [(point.gamma, point.alpha) for point in points] == [(0, 0), (0, 1), (0.5, 0), (0.5, 1)]
+    for point in points:
+        state = interpolate(base, tuned, point.alpha, earned=earned, gamma=point.gamma)
+        prepared_model.load_state_dict(state)
+        with torch.no_grad():
+            hits = prepared_model(few.floats()).argmax(1) == few.labels
+        assert point.standard_accuracy == pytest.approx(100 * hits.double().mean().item())
+    assert [point.is_base for point in points] == [True, False, False, False]
+    better = [
+        Point(0, 80, 50, 0),
+        Point(1, 84, 45, 0),
+        Point(0, 81, 52, 0.5),
+        Point(1, 83, 50, 0.5),
+    ]
+    found = choose(better, base, tuned, tolerance=0.1, earned=earned)
+    assert found.selected == better[3]
+    assert found.base == better[0]
+    expected = interpolate(base, tuned, 1, earned=earned, gamma=0.5)
+    assert torch.equal(found.state["linear.bias"], expected["linear.bias"])
 
 
 def test_the_sweep_measures_the_interpolated_models(

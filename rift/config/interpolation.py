@@ -10,7 +10,7 @@ from pydantic import (
 from rift.config.values import Count, ImageCount, NotNegative, Number, Precision, Section
 
 
-def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
+def _positions(values: tuple[float, ...]) -> tuple[float, ...]:
     if 0.0 not in values:
         raise ValueError(
             "must contain 0: this is the base, which all other points are compared with"
@@ -20,14 +20,17 @@ def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+Positions = Annotated[
+    tuple[Annotated[Number, Field(ge=0, le=1)], ...],
+    Field(min_length=1),
+    AfterValidator(_positions),
+]
+
+
 class Interpolate(Section):
     """Interpolation from the base to the fine-tuned weights, and the selection of α."""
 
-    alphas: Annotated[
-        tuple[Annotated[Number, Field(ge=0, le=1)], ...],
-        Field(min_length=1),
-        AfterValidator(_alphas),
-    ] = Field(
+    alphas: Positions = Field(
         (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         description="Increasing values of α in [0, 1]: 0 is the base, 1 the fine-tuned weights.",
     )
@@ -50,4 +53,14 @@ class Interpolate(Section):
     )
     images: ImageCount = Field(
         "all", description="Number of images of this split, from the first: ≥ 1, or all."
+    )
+
+
+class Spend(Section):
+    """Second direction of the sweep of scope ``earn-then-spend``."""
+
+    gammas: Positions = Field(
+        (0.0, 0.5, 1.0),
+        description="Increasing values of γ in [0, 1]: 0 is the base, 1 the weights of scope"
+        " more-training. Every α is measured at every γ.",
     )

@@ -115,7 +115,7 @@ def test_the_selected_weights_are_those_of_the_rule_on_the_sweep(workflow: Workf
         )
         choice = artifacts.read_json(folder / "selection.json")
         points = [Point(*row) for row in sweep.itertuples(index=False)]
-        assert choice["alpha"] == select(points, 0.1)
+        assert choice["alpha"] == select(points, 0.1).alpha
         base, _ = artifacts.read_weights(workflow.folder / RUN / "base.safetensors")
         tuned, _ = artifacts.read_weights(folder / "finetuned.safetensors")
         selected, _ = artifacts.read_weights(folder / "selected.safetensors")
