@@ -28,6 +28,7 @@ from rift.data.images import BATCH_SIZE, Images
 from rift.data.prepared import SPLITS
 from rift.evaluation import autoattack
 from rift.evaluation.blocks import AttackProgress, Share
+from rift.evaluation.stages import stages
 from rift.models import checkpoint
 from side_by_side import in_default_layout, network, print_rates, take_turns
 
@@ -63,7 +64,7 @@ def compare_autoattack(images: int, batch_size: int, rounds: int, device: torch.
             broken = autoattack.evaluate_autoattack(
                 ours, split, settings=settings, eps=EPS, seed=0, share=Share(keep=keep)
             )
-            left["rift"] = (broken == len(autoattack.stages(settings))).double().mean().item()
+            left["rift"] = (broken == len(stages("autoattack", settings))).double().mean().item()
 
         times = take_turns({"pyautoattack": directly, "rift": by_rift}, rounds, device)
     print(f"AutoAttack, resnet8, {images} images, batches of {batch_size}, {device}", flush=True)

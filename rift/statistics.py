@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+# scipy.stats takes a second to import, as long as a small table takes to make.
+from scipy import special
 
 from rift.errors import RiftError
 
@@ -12,7 +14,7 @@ Array = NDArray[Any]
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
-ERRORS = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+ERRORS = float(special.ndtri((1 + CONFIDENCE) / 2))
 """Half width of a 95% normal interval, in standard errors: 1.96."""
 
 
@@ -103,8 +105,12 @@ def wilson(passed: int, images: int) -> Interval:
         passed: number of images that passed.
         images: number of images.
     """
-    interval = stats.binomtest(passed, images).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(100 * float(interval.low), 100 * float(interval.high))
+    share, weight = passed / images, ERRORS**2 / images
+    centre = (share + weight / 2) / (1 + weight)
+    half = ERRORS / (1 + weight) * (share * (1 - share) / images + weight / 4 / images) ** 0.5
+    low = 0.0 if passed == 0 else centre - half
+    high = 1.0 if passed == images else centre + half
+    return Interval(100 * low, 100 * high)
 
 
 def over_seeds(accuracies: Array) -> Interval:
@@ -114,7 +120,7 @@ def over_seeds(accuracies: Array) -> Interval:
         accuracies: one accuracy per seed, for two seeds or more.
     """
     mean, error = float(accuracies.mean()), float(accuracies.std(ddof=1) / len(accuracies) ** 0.5)
-    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(accuracies) - 1))
+    half = error * float(special.stdtrit(len(accuracies) - 1, (1 + CONFIDENCE) / 2))
     return Interval(mean - half, mean + half)
 
 
@@ -174,7 +180,8 @@ def mcnemar(gained: int, lost: int) -> float:
         gained: number of images that only the one variant passes.
         lost: number of images that only the other variant passes.
     """
-    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    nearer_end = min(gained, lost)
+    return float(min(1.0, 2 * special.bdtr(nearer_end, gained + lost, 0.5)))
 
 
 def is_binary(scores: Array) -> bool:
@@ -191,11 +198,19 @@ def _sign_flip_p(changes: Array) -> float:
     positive = np.ones(1)  # distribution of the sum of the positive summands
     for amount, number in enumerate(counts[1:].tolist(), start=1):
         part = np.zeros(amount * number + 1)
-        part[::amount] = stats.binom.pmf(np.arange(number + 1), number, 0.5)
+        part[::amount] = _coin_flips(number)
         positive = np.convolve(positive, part)
     observed = int(changes[changes > 0].sum())
     nearer_end = min(observed, len(positive) - 1 - observed)
     return float(min(1.0, 2 * positive[: nearer_end + 1].sum()))
+
+
+def _coin_flips(number: int) -> Array:
+    """Return the probabilities of 0 … n heads among n flips of a fair coin."""
+    heads = np.arange(number + 1)
+    ways = special.gammaln(number + 1) - special.gammaln(heads + 1)
+    ways -= special.gammaln(number - heads + 1)
+    return np.asarray(np.exp(ways - number * np.log(2)))
 
 
 def _bootstrap(values: Array) -> Interval:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rift.data.corruptions.files import CorruptedImages
     from rift.data.images import Images
     from rift.evaluation.ood import OodResult
+    from rift.evaluation.stages import AttackKind
 
 
 class _Evaluation(Command):
@@ -233,16 +234,18 @@ class EvaluateAdversarial(_Evaluation):
                     f"{work.state[name]['done']} steps of {name}" for name in work.state
                 )
                 say(f"continuing after {steps}")
-            found = self._attacked(model, test, shard, work)
+            attacked = self._attacked(model, test, shard, work)
+            found = {kind: broken_at.cpu().numpy() for kind, broken_at in attacked.items()}
             if self.outcomes is None:
-                arrays = {name: stages.cpu().numpy() for name, stages in found.items()}
-                artifacts.write_arrays(self.output, arrays, source)
+                artifacts.write_arrays(
+                    self.output, {str(kind): broken_at for kind, broken_at in found.items()}, source
+                )
             else:
                 _write_adversarial(self.output, self.outcomes, found, source)
 
     def _attacked(
         self, model: "nn.Module", test: "Images", shard: tuple[int, int], work: Work
-    ) -> "dict[str, torch.Tensor]":
+    ) -> "dict[AttackKind, torch.Tensor]":
         """Return the outcomes of the attacks on one shard of the images.
 
         Raises:
@@ -278,15 +281,13 @@ class MergeAdversarial(Command):
     outcomes: Output[Path] = Field(description="Output: outcome of every image (.npz).")
 
     def run(self) -> None:
-        import torch
-
-        from rift.evaluation.blocks import join
+        from rift.evaluation.stages import join
 
         shards = [artifacts.read_arrays(path, (), ("provenance",)) for path in self.shards]
         sources = [artifacts.without_digests(facts["provenance"]) for _, facts in shards]
         check_equal(self.shards, sources)
         found = {
-            kind: join([torch.from_numpy(arrays[kind]) for arrays, _ in shards])
+            kind: join([arrays[kind] for arrays, _ in shards])
             for kind in sources[0]["settings"]["attacks"]
         }
         _write_adversarial(self.output, self.outcomes, found, sources[0])
@@ -340,10 +341,13 @@ class Crosscheck(_Evaluation):
 
 
 def _write_adversarial(
-    output: Path, outcomes: Path, found: "dict[str, torch.Tensor]", source: artifacts.Provenance
+    output: Path,
+    outcomes: Path,
+    found: "dict[AttackKind, artifacts.Array]",
+    source: artifacts.Provenance,
 ) -> None:
     """Write the results and outcomes of attacks, and print the accuracy under each attack."""
-    from rift.evaluation.adversarial import summarize
+    from rift.evaluation.stages import summarize
 
     # The file of a shard has sorted keys. Sorting here too makes equal results equal in bytes.
     source = json.loads(json.dumps(source, sort_keys=True))

@@ -1,23 +1,20 @@
-"""Accuracy under PGD and AutoAttack: the attacks, and a summary of their results."""
+"""Evaluation under PGD and AutoAttack: the attacks of a job."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from rift.artifacts import Array
-from rift.config import Attack, AutoAttack, Evaluate
+from rift.config import Attack, Evaluate
 from rift.data.images import Images
-from rift.evaluation import autoattack, pgd
 from rift.evaluation.autoattack import evaluate_autoattack
-from rift.evaluation.blocks import AttackProgress, Shard, Share, survived
+from rift.evaluation.blocks import AttackProgress, Shard, Share
 from rift.evaluation.pgd import evaluate_pgd
+from rift.evaluation.stages import AttackKind
 from rift.progress import Progress, hidden
 
-AttackKind = Literal["pgd", "autoattack"]
 Kept = dict[str, dict[str, Any]]
 """State of interrupted attacks: by kind, ``stage_broken_at`` and ``done`` of the progress."""
 
@@ -34,7 +31,7 @@ def evaluate_adversarial(
     kept: Kept | None = None,
     keep: Callable[[Kept], None] = lambda kept: None,
     show: Callable[[str], AbstractContextManager[Progress]] = hidden,
-) -> dict[str, Tensor]:
+) -> dict[AttackKind, Tensor]:
     """Run attacks, and continue those that were interrupted.
 
     Args:
@@ -62,7 +59,7 @@ def evaluate_adversarial(
         state[kind] = {"stage_broken_at": work.stage_broken_at.cpu(), "done": work.done}
         keep(state)
 
-    stages: dict[str, Tensor] = {}
+    stages: dict[AttackKind, Tensor] = {}
     for kind in attacks:
         before = None
         if kind in state:
@@ -91,70 +88,3 @@ def evaluate_adversarial(
                     progress=progress,
                 )
     return stages
-
-
-@dataclass(frozen=True)
-class AdversarialResult:
-    """The results of the attacks.
-
-    Attributes:
-        results: threat model, accuracy in percent and number of images, by kind of attack; for
-            AutoAttack also the number of images that each attack broke.
-        outcomes: whether each image survived, by kind of attack, and after each attack of
-            AutoAttack: bool, N.
-        masks_gradients: whether AutoAttack's own check for masked gradients warns.
-    """
-
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    outcomes: dict[str, Array] = field(default_factory=dict)
-    masks_gradients: bool = False
-
-
-def summarize(
-    stages: Mapping[str, Tensor], *, attack: Mapping[str, Any], restarts: int, settings: AutoAttack
-) -> AdversarialResult:
-    """Return a summary of the attacks.
-
-    Args:
-        stages: result of ``evaluate_adversarial`` for all images; shards are merged.
-        attack: threat model and steps, as JSON values.
-        restarts: number of random starts of PGD.
-        settings: settings of AutoAttack.
-    """
-    outcomes: dict[str, Array] = {}
-    results: dict[str, dict[str, Any]] = {}
-    masked = False
-    for kind, stage_broken_at in stages.items():
-        names = autoattack.stages(settings) if kind == "autoattack" else pgd.STAGES
-        after = survived(stage_broken_at, names)
-        if kind == "pgd":
-            results[kind] = {**attack, "restarts": restarts}
-        else:
-            outcomes |= {f"autoattack_{name}": left.cpu().numpy() for name, left in after.items()}
-            results[kind] = {
-                "eps": attack["eps"],
-                **_stages_of_autoattack(stage_broken_at, after, settings),
-            }
-            masked = autoattack.masks_gradients(after)
-        outcomes[kind] = after[names[-1]].cpu().numpy()
-        results[kind] |= {
-            "accuracy": 100 * outcomes[kind].mean(),
-            "images": len(outcomes[kind]),
-        }
-    return AdversarialResult(results, outcomes, masked)
-
-
-def _stages_of_autoattack(
-    stage_broken_at: Tensor, after: Mapping[str, Tensor], settings: AutoAttack
-) -> dict[str, Any]:
-    names = autoattack.stages(settings)
-    broken = {name: int((stage_broken_at == place).sum()) for place, name in enumerate(names)}
-    return {
-        "version": settings.version,
-        "accuracy_after": {
-            name: 100 * after[name].double().mean().item() for name in settings.attacks
-        },
-        "misclassified": broken.pop(autoattack.CLEAN),
-        "broken_by": broken,
-        "withstood": int((stage_broken_at == len(names)).sum()),
-    }

@@ -7,14 +7,12 @@ from rift.config import AutoAttack
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.evaluation.blocks import ALL, Share, blocks_of_shard
+from rift.evaluation.stages import stages
 from rift.models.modes import inference
 from rift.models.requirements import as_logits, require_classes
 from rift.progress import Progress, no_progress
 from rift.seeds import generator, global_numbers_kept
 from rift.thirdparty import redirect_messages
-
-CLEAN = "clean"
-"""The stage before all attacks. It breaks the images that are misclassified without an attack."""
 
 
 class ContiguousInputs(nn.Module):
@@ -35,11 +33,6 @@ class ContiguousInputs(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the model."""
         return as_logits(self.model(images.flatten(1).unflatten(1, images.shape[1:])))
-
-
-def stages(settings: AutoAttack) -> tuple[str, ...]:
-    """Return the stages that can break an image, in their order: ``CLEAN`` and the attacks."""
-    return (CLEAN, *settings.attacks)
 
 
 def evaluate_autoattack(
@@ -70,14 +63,14 @@ def evaluate_autoattack(
 
     Returns:
         int8, N: place among ``stages`` of the stage that broke an image; the number of stages if
-        the image survived all of them; ``blocks.UNKNOWN`` if it belongs to another shard.
+        the image survived all of them; ``stages.UNKNOWN`` if it belongs to another shard.
 
     Raises:
         RiftError: the model has too few classes.
     """
     from pyautoattack import AutoAttack as Runner
 
-    names, device = stages(settings), data.device
+    names, device = stages("autoattack", settings), data.device
     work = share.progress(len(data), device)
     mine = blocks_of_shard(len(data), settings.batch_size, share.shard)
     steps = [(block, part, place) for block, part in mine for place in range(1, len(names))]
@@ -117,21 +110,6 @@ def evaluate_autoattack(
             report()
         report(", ".join(settings.attacks))
     return work.stage_broken_at
-
-
-def masks_gradients(outcomes: dict[str, Tensor]) -> bool:
-    """Return whether Square broke more than 0.2% of the images after attacks with gradients.
-
-    This is AutoAttack's own check for masked gradients.
-
-    Args:
-        outcomes: result of ``blocks.survived``: whether each image survived, by stage.
-    """
-    before = [name for name in outcomes if name not in (CLEAN, "square")]
-    if "square" not in outcomes or not before:
-        return False
-    broken = outcomes[before[-1]].double().mean() - outcomes["square"].double().mean()
-    return bool(broken > 0.002)
 
 
 @torch.no_grad()

@@ -4,19 +4,16 @@ Every block is attacked separately, with its own random numbers. The result of a
 depends neither on the number of jobs nor on interruptions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rift.errors import RiftError
+from rift.evaluation.stages import UNKNOWN
 
 Shard = tuple[int, int]
 """Number of a job, from 1, and number of jobs."""
-
-UNKNOWN = -1
-"""Stage of an image that has not been attacked yet, or that belongs to another job."""
 
 
 @dataclass
@@ -95,35 +92,3 @@ def blocks_of_shard(images: int, size: int, shard: Shard = (1, 1)) -> list[tuple
     starts = enumerate(range(0, images, size))
     blocks = [(block, slice(first, min(first + size, images))) for block, first in starts]
     return blocks[number - 1 :: count]
-
-
-def join(parts: Sequence[Tensor]) -> Tensor:
-    """Merge the results of several jobs.
-
-    Args:
-        parts: stages that broke the images, per job: int8, N.
-
-    Returns:
-        The stages that broke the images: int8, N.
-
-    Raises:
-        RiftError: an image is missing, or two jobs attacked it.
-    """
-    known = torch.stack([part != UNKNOWN for part in parts]).sum(0)
-    if bool((known != 1).any()):
-        missing, twice = int((known == 0).sum()), int((known > 1).sum())
-        raise RiftError(
-            f"the shards are not complete: {missing} images are in no shard, {twice} in more than"
-            " one; pass each shard once"
-        )
-    return torch.stack(list(parts)).amax(0)
-
-
-def survived(stage_broken_at: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
-    """Return whether each image survived a stage and all stages before it, by stage: bool, N.
-
-    Args:
-        stage_broken_at: number of the stage that broke each image: int8, N.
-        stages: names of the stages in their order.
-    """
-    return {name: stage_broken_at > place for place, name in enumerate(stages)}

@@ -10,9 +10,6 @@ from rift.evaluation.blocks import ALL, Share, blocks_of_shard
 from rift.progress import Progress, no_progress
 from rift.seeds import generator
 
-STAGES = ("pgd",)
-"""The only stage that can break an image."""
-
 
 def evaluate_pgd(
     model: nn.Module,
@@ -36,7 +33,7 @@ def evaluate_pgd(
         progress: called after every block.
 
     Returns:
-        int8, N: 0 if an image is broken, 1 if it survived, ``blocks.UNKNOWN`` if it belongs to
+        int8, N: 0 if an image is broken, 1 if it survived, ``stages.UNKNOWN`` if it belongs to
         another shard.
     """
     work = share.progress(len(data), data.device)

@@ -14,8 +14,8 @@ from rift.config import AutoAttack
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.evaluation.accuracy import percent
-from rift.evaluation.autoattack import CLEAN, ContiguousInputs, evaluate_autoattack, stages
-from rift.evaluation.blocks import survived
+from rift.evaluation.autoattack import ContiguousInputs, evaluate_autoattack
+from rift.evaluation.stages import CLEAN, stages, survived
 from rift.models.modes import inference
 from rift.progress import Progress, hidden, no_progress
 from rift.seeds import generator, global_numbers_kept
@@ -192,9 +192,10 @@ def crosscheck(
         broken_at = evaluate_autoattack(
             model, data, settings=settings, eps=eps, seed=seed, progress=progress
         )
-    names = stages(settings)
-    ours = survived(broken_at, names)
-    return Crosscheck(ours[CLEAN], ours[names[-1]], theirs)
+    names = stages("autoattack", settings)
+    after = survived(broken_at.cpu().numpy(), names)
+    clean, robust = (torch.from_numpy(after[name]) for name in (CLEAN, names[-1]))
+    return Crosscheck(clean, robust, theirs)
 
 
 def _robustbench() -> ModuleType:

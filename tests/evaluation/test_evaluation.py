@@ -31,10 +31,11 @@ from rift.data.prepared import Prepared
 from rift.errors import RiftError
 from rift.evaluation import robustbench
 from rift.evaluation.accuracy import correct, percent, refuse_non_finite, withstands_pgd
-from rift.evaluation.autoattack import evaluate_autoattack, stages
-from rift.evaluation.blocks import UNKNOWN, AttackProgress, Shard, Share, join, survived
+from rift.evaluation.autoattack import evaluate_autoattack
+from rift.evaluation.blocks import AttackProgress, Shard, Share
 from rift.evaluation.pgd import evaluate_pgd
 from rift.evaluation.robustbench import Benchmark
+from rift.evaluation.stages import UNKNOWN, join, stages, survived
 from rift.models import checkpoint
 from rift.models.state import snapshot
 from rift.seeds import generator
@@ -79,8 +80,8 @@ def withstands_autoattack(
 ) -> dict[str, torch.Tensor]:
     """Return by attack which images withstood this attack and all earlier ones."""
     broken_at = evaluate_autoattack(model, data, settings=settings, eps=eps, seed=seed)
-    after = survived(broken_at, stages(settings))
-    return {name: after[name] for name in settings.attacks}
+    after = survived(broken_at.numpy(), stages("autoattack", settings))
+    return {name: torch.from_numpy(after[name]) for name in settings.attacks}
 
 
 class FewClasses(nn.Module):
@@ -215,8 +216,8 @@ def test_any_number_of_shards_gives_every_image_the_same_fate(
         assert not (whole == UNKNOWN).any()
         # There are six blocks, so one of seven shards is empty.
         for count in (3, 7):
-            parts = [attack((number, count)) for number in range(1, count + 1)]
-            assert torch.equal(join(parts), whole)
+            parts = [attack((number, count)).numpy() for number in range(1, count + 1)]
+            assert np.array_equal(join(parts), whole.numpy())
             with pytest.raises(RiftError, match=r"(8|16) images are in no shard"):
                 join(parts[1:])
             with pytest.raises(RiftError, match=r"(8|16) in more than one"):
@@ -276,7 +277,8 @@ def test_an_image_once_broken_is_not_attacked_again(
     with monkeypatch.context() as patched:
         patched.setattr(Runner, "run_standard_evaluation", watched)
         broken_at = evaluate_autoattack(prepared_model, few, settings=settings, eps=0.03, seed=5)
-    clean, ce, fab = survived(broken_at, stages(settings)).values()
+    after = survived(broken_at.numpy(), stages("autoattack", settings))
+    clean, ce, fab = map(torch.from_numpy, after.values())
     assert torch.equal(clean, correct(prepared_model, few))
     assert clean.sum() > ce.sum() > fab.sum() > 0
     expected = [standing[first : first + 8] for first in (0, 8, 16) for standing in (clean, ce)]
