@@ -183,7 +183,8 @@ def _write_scope(at: Path, scope: Scope, modules: list[str], rng: np.random.Gene
     }
     artifacts.write_json(at / layout.selection(scope), choice, source())
     weights = {"weight": np.zeros(1)}
-    artifacts.write_arrays(at / layout.finetuned(scope), weights, source(), modules=modules)
+    facts = {"modules": modules, "clean_gradient": float(len(modules))}
+    artifacts.write_arrays(at / layout.finetuned(scope), weights, source(), **facts)
 
 
 def _write_evaluations(at: Path, content: RunContent, rng: np.random.Generator) -> None:

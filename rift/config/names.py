@@ -53,7 +53,14 @@ CorruptionName = Literal[
 CorruptionListName = Literal["rift", "robustbench"]
 AutoAttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 TableName = Literal[
-    "main", "regimes", "module-ablation", "top-k", "corruptions", "criticality", "cost"
+    "main",
+    "regimes",
+    "module-ablation",
+    "module-choice",
+    "top-k",
+    "corruptions",
+    "criticality",
+    "cost",
 ]
 FigureName = Literal[
     "interpolation", "criticality", "corruptions", "pareto", "training", "contact-sheet"

@@ -17,6 +17,7 @@ LATEX = {
     "±": r"$\pm$",
     "Δ": r"$\Delta$",
     "α": r"$\alpha$",
+    "ρ": r"$\rho$",
     "−": "$-$",
     "×": r"$\times$",
     **{letter: rf"\{letter}" for letter in "&#${}"},

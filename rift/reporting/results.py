@@ -1,5 +1,6 @@
 """The artifacts of an experiment, by cell of its grid, variant and metric."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -207,6 +208,14 @@ class Results:
                     " again"
                 )
         return [list(facts[file]["modules"]) for file in files]
+
+    def clean_gradients(self, cell: Cell, scope: Scope) -> list[float]:
+        """Return the norm of the gradient of the clean loss in the scope, by seed.
+
+        It is NaN for weights that an earlier version fine-tuned.
+        """
+        files = self._files(cell, layout.finetuned(scope))
+        return [float(read_facts(file).get("clean_gradient", math.nan)) for file in files]
 
     def finetune_settings(self, cell: Cell, scope: Scope) -> list[dict[str, Any]]:
         """Return the settings of fine-tuning, by seed."""

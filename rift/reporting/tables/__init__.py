@@ -14,6 +14,7 @@ from rift.reporting.tables.cost import cost
 from rift.reporting.tables.criticality import criticality
 from rift.reporting.tables.main_results import main
 from rift.reporting.tables.module_ablation import module_ablation
+from rift.reporting.tables.module_choice import module_choice
 from rift.reporting.tables.table import Table
 from rift.reporting.tables.top_k import top_k
 
@@ -23,6 +24,7 @@ TABLES: dict[TableName, TableMaker] = {
     "main": main,
     "regimes": regimes,
     "module-ablation": module_ablation,
+    "module-choice": module_choice,
     "top-k": top_k,
     "corruptions": corruptions,
     "criticality": criticality,
