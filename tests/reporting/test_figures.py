@@ -131,10 +131,15 @@ def sweeps_of(folder: Path, scope: Scope) -> Any:
 def test_interpolation_shows_mean_changes_bands_choices_and_the_limit(figure_results: Path) -> None:
     figure = draw("interpolation", figure_results, grid())
     changes = sweeps_of(figure_results, "rift")
-    mean, *_ = drawn_as(figure, 0, "rift")
+    mean, star, across, up = drawn_as(figure, 0, "rift")
     np.testing.assert_allclose(points(mean), changes.mean(axis=0))
-    stars = [points(line)[0] for line in drawn_as(figure, 0, "rift") if line.get_marker() == "*"]
-    np.testing.assert_allclose(stars, changes[:, 1])
+    selected = changes[:, 1]
+    np.testing.assert_allclose(points(star), [selected.mean(axis=0)])
+    for cross, column in ((across, 0), (up, 1)):
+        values = selected[:, column]
+        expected = np.repeat([selected.mean(axis=0)], 2, axis=0)
+        expected[:, column] = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+        np.testing.assert_allclose(points(cross), expected)
 
     for panel, column in ((1, 1), (2, 0)):
         bands: Any = [
@@ -151,19 +156,55 @@ def test_interpolation_shows_mean_changes_bands_choices_and_the_limit(figure_res
             at = corners[corners[:, 0] == alpha, 1]
             assert (at.min(), at.max()) == pytest.approx(ends)
         lines = [line for line in drawn_as(figure, panel, "rift") if line.get_marker() == "*"]
-        assert [points(line)[0, 0] for line in lines] == pytest.approx([0.5] * 3, abs=0.1)
+        (marked,) = [points(line)[0] for line in lines]
+        assert marked[0] == pytest.approx(0.5, abs=0.1)
+        assert marked[1] == pytest.approx(changes[:, 1, column].mean())
 
     for panel, column in ((0, 0), (2, 1)):
         (limit,) = [line for line in figure.axes[panel].lines if line.get_linestyle() == ":"]
         assert set(points(limit)[:, column]) == {-0.25}
 
 
-def test_interpolation_of_two_seeds_shows_their_range_and_of_one_no_band(
+def test_interpolation_of_two_seeds_shows_their_range_and_of_one_no_interval(
     figure_results: Path,
 ) -> None:
-    assert "range of both seeds" in legend_of(draw("interpolation", figure_results, grid((0, 1))))
+    both = draw("interpolation", figure_results, grid((0, 1)))
+    assert "range of both seeds" in legend_of(both)
+    selected = sweeps_of(figure_results, "rift")[:2, 1]
+    _, _, across, up = drawn_as(both, 0, "rift")
+    np.testing.assert_allclose(sorted(points(across)[:, 0]), sorted(selected[:, 0]))
+    np.testing.assert_allclose(sorted(points(up)[:, 1]), sorted(selected[:, 1]))
+
     alone = draw("interpolation", figure_results, grid((0,)))
     assert not [part for axis in alone.axes[1:] for part in axis.collections]
+    line, star = drawn_as(alone, 0, "rift")
+    np.testing.assert_allclose(points(star)[0], points(line)[1])
+
+
+def test_interpolation_marks_every_alpha_that_a_seed_selected() -> None:
+    rows = pd.DataFrame(
+        {
+            "alpha": [0, 0.5, 1] * 3,
+            "seed": [0] * 3 + [1] * 3 + [2] * 3,
+            "standard_accuracy": [0, 1, 2, 0, 2, 4, 0, 3, 1],
+            "adversarial_accuracy": [0, -1, -4, 0, -2, 1, 0, -3, -1],
+        }
+    )
+    choices = {
+        seed: {"alpha": alpha, "tolerance": 5, "selection": "validation", "images": 40}
+        for seed, alpha in enumerate((0.5, 1, 0.5))
+    }
+    data = Sweeps([ScopeSweep("rift", rows, choices)], ("rift",), (0, 1, 2))
+    figure = draw_data("interpolation", data)
+    # Mean of the selected points (−1, 1), (1, 4) and (−3, 3), which is not on the line of means.
+    assert points(drawn_as(figure, 0, "rift")[1]).tolist() == [[-1, pytest.approx(8 / 3)]]
+    stars = [line for line in drawn_as(figure, 1, "rift") if line.get_marker() == "*"]
+    # On the line of means: 2 at α = 0.5, and 7/3 at α = 1.
+    assert [points(star)[0].tolist() for star in stars] == [[0.5, 2], [1, pytest.approx(7 / 3)]]
+    low, high = figure.axes[0].get_ylim()
+    half = stats.t.ppf(0.975, 2) * np.std([1, 4, 3], ddof=1) / 3**0.5
+    assert low < 8 / 3 - half
+    assert high > 8 / 3 + half
 
 
 def test_results_that_do_not_exist_yet_are_omitted_and_counted(

@@ -49,6 +49,25 @@ class ScopeSweep:
     changes: pd.DataFrame
     choices: dict[int, dict[str, Any]]
 
+    @property
+    def means(self) -> pd.DataFrame:
+        """Return the mean changes over seeds, by α."""
+        return self.changes.groupby("alpha")[[STANDARD, ADVERSARIAL]].mean()
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """Return the rows of the selected points, one per seed."""
+        selected = self.changes["seed"].map({s: row["alpha"] for s, row in self.choices.items()})
+        return self.changes[self.changes["alpha"] == selected]
+
+    @property
+    def chosen_interval(self) -> "tuple[pd.Series[float], pd.Series[float]]":
+        """Return the ends of the interval of the mean selected point, by accuracy.
+
+        One seed has no interval: both ends are its point.
+        """
+        return _band(self.chosen[[ADVERSARIAL, STANDARD]].T)
+
 
 @dataclass(frozen=True)
 class Sweeps:
@@ -98,7 +117,10 @@ def can_be_drawn(results: Results, cell: Cell) -> bool:
 def draw(data: Sweeps) -> Figure:
     """Draw clean accuracy against accuracy under PGD, and both against α.
 
-    Every scope is a line, with a band over seeds. Everything is a change from the base.
+    Everything is a change from the base. Every scope is the line of its means over seeds, and a
+    star at each α that a seed selected. On the right, a band shows the 95% interval of the means.
+    On the left, the star is the mean of the selected points, and a cross shows its interval. One
+    seed has no interval, and two have their range (``docs/statistics.md``).
     """
     figure = sheet(DOUBLE, 2.85)
     places = figure.add_gridspec(2, 2, width_ratios=(1, 1))
@@ -107,7 +129,7 @@ def draw(data: Sweeps) -> Figure:
     below = figure.add_subplot(places[1, 1], sharex=above)
     for number, sweep in enumerate(data.sweeps):
         _draw_means(plane, above, below, sweep, data.scopes)
-        _draw_seeds(plane, above, below, number, data)
+        _draw_choices(plane, above, below, number, data)
     _zoom(plane, data)
     _shade_forbidden(plane, below, -data.tolerance)
     plane.plot(0, 0, "o", color=INK, markersize=6, zorder=4)
@@ -139,7 +161,7 @@ def _draw_means(
         "markersize": 2.6,
         "zorder": 3,
     }
-    means = sweep.changes.groupby("alpha")[[STANDARD, ADVERSARIAL]].mean()
+    means = sweep.means
     plane.plot(means[ADVERSARIAL], means[STANDARD], **look)
     for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
         axis.plot(means.index, means[column], **look)
@@ -149,21 +171,25 @@ def _draw_means(
             axis.fill_between(means.index, low, high, color=shade, alpha=0.16, linewidth=0)
 
 
-def _draw_seeds(plane: Axes, above: Axes, below: Axes, number: int, data: Sweeps) -> None:
-    """Draw the line of every seed and a star at its selected point."""
+def _draw_choices(plane: Axes, above: Axes, below: Axes, number: int, data: Sweeps) -> None:
+    """Draw stars: the mean of the selected points in the plane, and their values of α."""
     sweep = data.sweeps[number]
     shade = colour(sweep.scope, data.scopes)
     # The first scope is drawn above the others.
-    look = {"color": shade, "zorder": 6 - number / 100, **STAR}
-    for seed, rows in sweep.changes.groupby("seed"):
-        alpha = sweep.choices[int(str(seed))]["alpha"]
-        chosen = rows[rows["alpha"] == alpha].iloc[0]
-        if len(sweep.choices) > 1:
-            thin: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.45, "zorder": 2}
-            plane.plot(rows[ADVERSARIAL], rows[STANDARD], color=shade, **thin)
-        plane.plot(chosen[ADVERSARIAL], chosen[STANDARD], "*", **look)
+    height = 6 - number / 100
+    look = {"color": shade, "zorder": height, **STAR}
+    chosen = sweep.chosen
+    x, y = chosen[[ADVERSARIAL, STANDARD]].mean()
+    plane.plot(x, y, "*", **look)
+    if len(chosen) > 1:
+        low, high = sweep.chosen_interval
+        thin: dict[str, Any] = {"color": shade, "linewidth": 0.8, "zorder": height - 0.5}
+        plane.plot([low[ADVERSARIAL], high[ADVERSARIAL]], [y, y], **thin)
+        plane.plot([x, x], [low[STANDARD], high[STANDARD]], **thin)
+    for alpha in sorted(set(chosen["alpha"])):
         for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
-            axis.plot(alpha + _shift(sweep, data.sweeps, alpha), chosen[column], "*", **look)
+            at = alpha + _shift(sweep, data.sweeps, alpha)
+            axis.plot(at, sweep.means.loc[alpha, column], "*", **look)
 
 
 def _entries(data: Sweeps) -> Iterator[tuple[Any, str]]:
@@ -176,7 +202,7 @@ def _entries(data: Sweeps) -> Iterator[tuple[Any, str]]:
     several = len(data.seeds) > 1
     yield mark("o", markersize=5.5), "base (α = 0)"
     star = mark("*", color=GREY, markersize=7)
-    yield star, "chosen α (one star per seed)" if several else "chosen α"
+    yield star, "chosen α (left: mean over seeds)" if several else "chosen α"
     points = f"{data.tolerance:g} point{'s' * (data.tolerance != 1)}"
     forbidden = Patch(facecolor=PALE, edgecolor=GREY, linestyle=":")
     yield forbidden, f"loses more than {points}: not allowed"
@@ -184,8 +210,7 @@ def _entries(data: Sweeps) -> Iterator[tuple[Any, str]]:
     seeds = max(len(sweep.choices) for sweep in data.sweeps)
     if seeds > 1:
         band = "range of both seeds" if seeds == 2 else f"95% interval of the mean of {seeds} seeds"
-        yield Patch(facecolor=GREY, alpha=0.3, linewidth=0), band
-        yield Line2D([], [], color=GREY, linewidth=0.5), "single seed"
+        yield (Patch(facecolor=GREY, alpha=0.3, linewidth=0), Line2D([], [], color=GREY)), band
 
 
 def _sweep(results: Results, cell: Cell, scope: Scope) -> ScopeSweep | None:
@@ -205,14 +230,14 @@ def _sweep(results: Results, cell: Cell, scope: Scope) -> ScopeSweep | None:
 
 
 def _band(values: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
-    """Return Student's 95% interval of the mean over seeds; with two seeds, their range.
+    """Return Student's 95% interval of the mean over seeds; with at most two seeds, their range.
 
     An interval from two values would be too wide to be of use.
 
     Args:
         values: one row per point, one column per seed.
     """
-    if values.shape[1] == 2:
+    if values.shape[1] <= 2:
         return values.min(axis=1), values.max(axis=1)
     bounds = pd.DataFrame([over_seeds(row) for row in values.to_numpy()], index=values.index)
     return bounds["low"], bounds["high"]
@@ -229,12 +254,15 @@ def _shift(sweep: ScopeSweep, sweeps: list[ScopeSweep], alpha: float) -> float:
 
 
 def _zoom(plane: Axes, data: Sweeps) -> None:
-    """Show the range of RiFT, or else of the first scope, and cut off curves that lose more."""
-    shown = next((sweep for sweep in data.sweeps if sweep.scope == "rift"), data.sweeps[0]).changes
-    left = 1.1 * min(shown[ADVERSARIAL].min(), -3 * data.tolerance, -0.1)
-    visible = pd.concat(
-        [sweep.changes[sweep.changes[ADVERSARIAL] >= left] for sweep in data.sweeps]
-    )
+    """Show the range of RiFT, or else of the first scope, and cut off curves that lose more.
+
+    All selected points are shown, with their intervals.
+    """
+    shown = next((sweep for sweep in data.sweeps if sweep.scope == "rift"), data.sweeps[0]).means
+    ends = pd.DataFrame([end for sweep in data.sweeps for end in sweep.chosen_interval])
+    left = 1.1 * min(shown[ADVERSARIAL].min(), ends[ADVERSARIAL].min(), -3 * data.tolerance, -0.1)
+    means = pd.concat([sweep.means for sweep in data.sweeps])
+    visible = pd.concat([means[means[ADVERSARIAL] >= left], ends])
     right = max(visible[ADVERSARIAL].max(), 0.0)
     low, high = min(visible[STANDARD].min(), -0.1), max(visible[STANDARD].max(), 0.1)
     plane.set_xlim(left, right + 0.08 * (right - left))
