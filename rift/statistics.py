@@ -1,5 +1,6 @@
 """Intervals and tests of accuracies. docs/statistics.md gives the formulas and the reasons."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,6 +183,21 @@ def mcnemar(gained: int, lost: int) -> float:
     """
     nearer_end = min(gained, lost)
     return float(min(1.0, 2 * special.bdtr(nearer_end, gained + lost, 0.5)))
+
+
+def least_distinguishable(images: int, seeds: int, level: float) -> float:
+    """Return the smallest change that the exact test can distinguish from zero, in points.
+
+    It is the best case: a few images are gained under one seed each, and none is lost. The test
+    over seeds cannot confirm less, whichever images change.
+
+    Args:
+        images: number of test images.
+        seeds: number of seeds.
+        level: largest p that counts as distinguishable, in (0, 1).
+    """
+    gained = next(count for count in itertools.count(1) if mcnemar(count, 0) <= level)
+    return 100 * gained / (images * seeds)
 
 
 def is_binary(scores: Array) -> bool:

@@ -123,6 +123,16 @@ class Browser:
         self.run("1")
         return max(self._frames)
 
+    def resize(self, width: int, height: int) -> None:
+        """Lay the page out again in a window of this size, in CSS pixels."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(
             base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])

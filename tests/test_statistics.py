@@ -1,6 +1,6 @@
 """Compare each number with a closed form, a sum over all outcomes or a simulation."""
 
-from itertools import product
+from itertools import combinations_with_replacement, product
 from math import comb
 
 import numpy as np
@@ -9,7 +9,15 @@ from scipy import stats
 
 from rift.errors import RiftError
 from rift.reporting.tables.table import is_distinguishable
-from rift.statistics import accuracy, exact_test, mcnemar, over_seeds, paired_delta, wilson
+from rift.statistics import (
+    accuracy,
+    exact_test,
+    least_distinguishable,
+    mcnemar,
+    over_seeds,
+    paired_delta,
+    wilson,
+)
 
 
 def test_accuracy_is_mean_and_deviation_over_seeds() -> None:
@@ -168,6 +176,20 @@ def test_a_difference_is_distinguishable_by_its_interval_and_the_exact_test() ->
     # NaN means that there is no test.
     assert is_distinguishable(delta, float("nan"))
     assert is_distinguishable(delta, 0.05)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2])
+def test_no_change_below_the_least_distinguishable_one_is_ever_confirmed(level: float) -> None:
+    images, seeds = 6, 2
+    confirmed = []
+    # Every net change of six images under two seeds; their order does not matter.
+    for changes in combinations_with_replacement(range(-seeds, seeds + 1), images):
+        base, variant = np.zeros((2, seeds, images))
+        for image, change in enumerate(changes):
+            (variant if change > 0 else base)[: abs(change), image] = 1
+        if exact_test(base, variant).p <= level:
+            confirmed.append(100 * abs(sum(changes)) / (images * seeds))
+    assert min(confirmed) == pytest.approx(least_distinguishable(images, seeds, level))
 
 
 def test_the_interval_over_seeds_is_student_s() -> None:

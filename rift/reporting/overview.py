@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from rift import layout
 from rift.artifacts import write_text
 from rift.config import Grid
 from rift.errors import RiftError
@@ -20,9 +21,9 @@ from rift.reporting.formats import html_part
 from rift.reporting.outcomes import METRICS
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.making import make_table
-from rift.reporting.tables.table import is_distinguishable
+from rift.reporting.tables.table import LEVEL, is_distinguishable
 from rift.reporting.texts import between, listed, name_of, signed
-from rift.statistics import Delta
+from rift.statistics import Delta, least_distinguishable
 
 
 def overview(folder: Path, grid: Grid) -> str:
@@ -36,12 +37,14 @@ def overview(folder: Path, grid: Grid) -> str:
     table = make_table("main", folder, grid)
     results = Results(folder, grid)
     drawn = [cell for cell in cells(grid) if interpolation.can_be_drawn(results, cell)]
+    choices = [(name_of(cell), text) for cell in cells(grid) if (text := choice(results, cell))]
     pictures = [(name_of(cell), _picture(folder, grid.only(**cell._asdict()))) for cell in drawn]
     return pages.render(
         "overview.html",
         name=folder.resolve().name,
         style=pages.part("style.css", "overview.css"),
         finding=finding(table.numbers),
+        choices=choices,
         run=list(_experiment(grid)),
         table=table,
         body=Markup(html_part(table, sortable=False)),
@@ -76,12 +79,41 @@ def finding(numbers: pd.DataFrame) -> str:
     changes = _changes(rows)
     if len(by_cell) == 1:
         each = _joined([f"{change.name} by {change.text}" for change in changes])
-        return f"On {_place(by_cell[0][0])}, RiFT changed {each}. {_verdict(changes)}"
+        verdict = f"{_verdict(changes)}{_limit(rows)}"
+        return f"On {_place(by_cell[0][0])}, RiFT changed {each}. {verdict}"
     counts = "; ".join(filter(None, (_counted(changes, name) for name in METRICS.values())))
     return (
         f"Over {len(by_cell)} combinations of data set, architecture and regime, RiFT changed"
         f" {counts}."
     )
+
+
+def choice(results: Results, cell: Cell) -> str:
+    """Return which module RiFT fine-tuned, in how many seeds, and which α was selected.
+
+    The text is empty if the cell has no selected point of RiFT.
+
+    Raises:
+        RiftError: an artifact is damaged.
+    """
+    if "rift" not in results.grid.scopes:
+        return ""
+    found = results.with_files(cell, layout.selection("rift"), layout.finetuned("rift"))
+    seeds = found.grid.seeds
+    if not seeds:
+        return ""
+    modules = [listed(names) for names in found.fine_tuned_modules(cell, "rift")]
+    alphas = [float(point["alpha"]) for point in found.selections(cell, "rift")]
+    parts = []
+    for module in dict.fromkeys(modules):
+        own = [alpha for name, alpha in zip(modules, alphas, strict=True) if name == module]
+        where = f" in {len(own)} of {len(seeds)} seeds" if len(seeds) > 1 else ""
+        values = [f"{alpha:g}" for alpha in (own if len(set(own)) > 1 else own[:1])]
+        parts.append(f"{module}{where}, at α = {_joined(values)}")
+    text = f"The least critical module was {'; '.join(parts)}."
+    if 0 in alphas:
+        text += " α = 0 is the base: no point that is robust enough was more accurate."
+    return text
 
 
 class Change(NamedTuple):
@@ -153,6 +185,21 @@ def _verdict(changes: list[Change]) -> str:
     if unconfirmed:
         sentences.append(f"An exact test does not confirm {_joined(unconfirmed)}.")
     return " ".join(sentences)
+
+
+def _limit(rows: pd.DataFrame) -> str:
+    """Return the smallest distinguishable change of Std, if that of RiFT is not distinguishable."""
+    for row in rows[rows["metric"] == "std"].to_dict("records"):
+        (change,) = _changes(pd.DataFrame([row]))
+        if not change.is_sure:
+            images, seeds = int(row["images"]), int(row["seeds"])
+            least = least_distinguishable(images, seeds, LEVEL)
+            several = "a seed" if seeds == 1 else f"{seeds} seeds"
+            return (
+                f" With {images:,} test images and {several}, no change of {change.name} below"
+                f" {least:.2g} points can be distinguished from chance."
+            )
+    return ""
 
 
 def _counted(changes: list[Change], name: str) -> str:
