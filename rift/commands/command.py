@@ -64,7 +64,10 @@ Device = Annotated[
 class Command(BaseModel):
     """The base class of a command; subclasses define fields, ``stage`` and ``run``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # The validator of a command is built when this command runs, not for every other one too.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), defer_build=True
+    )
 
     stage: ClassVar[str]
     """Name of the stage in provenance."""

@@ -26,7 +26,8 @@ T = TypeVar("T")
 class Section(BaseModel):
     """Base class of sections: immutable, and without unknown keys, infinity and NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Validators are built at their first use: most commands, and --help, need only a few of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
