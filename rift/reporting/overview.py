@@ -110,7 +110,7 @@ def choice(results: Results, cell: Cell) -> str:
         where = f" in {len(own)} of {len(seeds)} seeds" if len(seeds) > 1 else ""
         values = [f"{alpha:g}" for alpha in (own if len(set(own)) > 1 else own[:1])]
         parts.append(f"{module}{where}, at α = {_joined(values)}")
-    text = f"The least critical module was {'; '.join(parts)}."
+    text = f"RiFT chose {'; '.join(parts)}."
     if 0 in alphas:
         text += " α = 0 is the base: no point that is robust enough was more accurate."
     return text

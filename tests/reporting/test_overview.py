@@ -106,14 +106,14 @@ def test_the_overview_says_which_modules_were_chosen_at_which_alpha(tmp_path: Pa
     first, second, *_ = RunContent().modules
     same = cell_of_three_seeds(tmp_path / "same", (1, 1, 1), (0.5, 0.2, 0.5))
     assert overview.choice(same, CELL) == (
-        f"The least critical module was {second} in 3 of 3 seeds, at α = 0.5, 0.2 and 0.5."
+        f"RiFT chose {second} in 3 of 3 seeds, at α = 0.5, 0.2 and 0.5."
     )
     alone = replace(same, grid=a_grid(seeds=(1,), scopes=("rift",)))
-    assert overview.choice(alone, CELL) == f"The least critical module was {second}, at α = 0.2."
+    assert overview.choice(alone, CELL) == f"RiFT chose {second}, at α = 0.2."
 
     other = cell_of_three_seeds(tmp_path / "other", (1, 0, 1), (0, 1, 0))
     assert overview.choice(other, CELL) == (
-        f"The least critical module was {second} in 2 of 3 seeds, at α = 0; {first} in 1 of 3"
+        f"RiFT chose {second} in 2 of 3 seeds, at α = 0; {first} in 1 of 3"
         " seeds, at α = 1. α = 0 is the base: no point that is robust enough was more accurate."
     )
 
