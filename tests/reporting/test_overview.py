@@ -142,9 +142,7 @@ def test_the_overview_shows_the_main_table_and_its_figures(
         table = make_table("main", tmp_path / "mine", grid)
         assert "mine: overview" in text
         assert overview.finding(table.numbers) in text
-        assert browser.run("document.body.textContent").count("The least critical module was") == (
-            len(regimes)
-        )
+        assert browser.run("document.body.textContent").count("RiFT chose ") == (len(regimes))
         assert browser.run(READ)[1] == "|".join(["AT + RiFT", *table.shown.iloc[1]])
         widths = browser.run("[...document.images].map(image => image.naturalWidth)")
         assert widths == [1496] * len(regimes)
