@@ -1,21 +1,54 @@
 """Fine-tuning of some modules of a network on clean images (Zhu et al. 2023, section 4.2)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
 from rift.artifacts.resume import Work
-from rift.config import Augment, Finetune, Train, TrainingSettings
+from rift.config import (
+    Augment,
+    Finetune,
+    RegimeName,
+    RunSettings,
+    Train,
+    TrainingSettings,
+)
 from rift.data.images import Images
 from rift.errors import RiftError
-from rift.models.modes import trainable
+from rift.models.modes import restored, trainable
 from rift.models.requirements import unwrapped
-from rift.models.state import snapshot
 from rift.progress import Progress, no_progress
 from rift.training.history import Trained
 from rift.training.measuring import measure_clean
 from rift.training.regimes import REGIMES
 from rift.training.trainer import Job, Trainer
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Images, settings and surroundings of the training of a scope.
+
+    Attributes:
+        data: training images, on the device of the model.
+        validation: selection split, likewise.
+        settings: settings of the run; a scope reads the sections that it needs.
+        regime: regime that trained the base.
+        seed: seed of data order, augmentation and attacks.
+        work: source of the state of an interrupted run, and target of this run's states.
+        after_epoch: called with the result so far after every epoch.
+        progress: called after every step.
+    """
+
+    data: Images
+    validation: Images
+    settings: RunSettings
+    regime: RegimeName = "pgd"
+    seed: int = 0
+    work: Work = field(default_factory=Work)
+    after_epoch: Callable[[Trained], None] = lambda trained: None
+    progress: Progress = no_progress
 
 
 def fine_tune(
@@ -55,29 +88,58 @@ def fine_tune(
         Stopped: a signal asked the process to stop; the state has been saved.
     """
     model = unwrapped(model)
-    parameters = _parameters(model, modules)
+    tuning = Tuning(
+        data,
+        validation,
+        RunSettings(finetune=settings, augment=augmentation),
+        seed=seed,
+        work=work or Work(),
+        after_epoch=after_epoch,
+        progress=progress,
+    )
+    parameters = parameters_of(model, modules)
+    with restored(model):
+        return on_clean_images(model, parameters, tuning)
+
+
+def on_clean_images(
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    tuning: Tuning,
+    batch_norm: Literal["train", "frozen"] | None = None,
+) -> Trained:
+    """Train some parameters on clean images with cross-entropy, and return the best epoch.
+
+    Args:
+        model: base, trained in place.
+        parameters: parameters of the model that are trained.
+        tuning: images and settings; the sections ``finetune`` and ``augment`` apply.
+        batch_norm: whether running statistics move; None follows ``finetune.batch_norm``.
+
+    Raises:
+        RiftError: the network cannot be used, or the loss is no longer finite.
+        Stopped: a signal asked the process to stop; the state has been saved.
+    """
+    settings = tuning.settings.finetune
     job = Job(
         REGIMES["standard"],
-        _as_training(settings, augmentation),
+        _as_training(settings, tuning.settings.augment),
         purpose="fine-tuning",
         parameters=parameters,
         measure=measure_clean,
-        moves_statistics=settings.batch_norm == "train",
+        moves_statistics=(batch_norm or settings.batch_norm) == "train",
     )
-    before = snapshot(model)
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with trainable(model, parameters):
-            trainer = Trainer(model, data, validation, job, seed=seed)
-            return trainer.run(work or Work(), after_epoch, progress)
-    finally:
-        model.load_state_dict(before)
-        model.zero_grad()
-        for module, mode in modes.items():
-            module.training = mode
+    with trainable(model, parameters):
+        trainer = Trainer(model, tuning.data, tuning.validation, job, seed=tuning.seed)
+        return trainer.run(tuning.work, tuning.after_epoch, tuning.progress)
 
 
-def _parameters(model: nn.Module, modules: Sequence[str]) -> list[nn.Parameter]:
+def halfway(epochs: int) -> tuple[int]:
+    """Return the milestone halfway through fine-tuning, or before the middle epoch."""
+    return (max(1, epochs // 2),)
+
+
+def parameters_of(model: nn.Module, modules: Sequence[str]) -> list[nn.Parameter]:
     """Return the parameters of some modules, each once.
 
     Modules may share a weight. The optimiser must not move it twice per step.
@@ -108,7 +170,7 @@ def _as_training(settings: Finetune, augmentation: Augment) -> TrainingSettings:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         schedule="step",
-        milestones=(max(1, settings.epochs // 2),),  # halfway, or before the middle epoch
+        milestones=halfway(settings.epochs),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         precision=settings.precision,

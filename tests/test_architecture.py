@@ -189,10 +189,13 @@ ADDITIONS = {
         "criticality/scopes/dummy.py",
         "def dummy(table, candidates):\n    return [table[0].module]\n",
         "criticality/scopes/__init__.py",
-        '    "dummy": dummy,\n',
+        '    "dummy": ScopeKind(dummy),\n',
         "from rift.criticality.scopes.dummy import dummy\n",
         "NamedScope",
-        "from rift.criticality.scopes import SCOPES\nSCOPES['dummy']",
+        "from types import SimpleNamespace as Row\n"
+        "from rift.criticality import modules_of\n"
+        "rows = [Row(module=name, parameters=1, rank=1) for name in ('first', 'second')]\n"
+        "assert modules_of('dummy', rows) == ['first']",
     ),
     "search": (
         "criticality/searches/dummy.py",

@@ -91,21 +91,16 @@ class Finetune(Command):
         modules: list[str],
         work: Work,
     ) -> "Trained":
-        """Fine-tune the modules, and return the result."""
-        from rift.finetuning import fine_tune
+        """Train the modules in the way of the scope, and return the result."""
+        from rift.criticality import train_scope
+        from rift.finetuning import Tuning
 
+        settings = config.RunSettings(finetune=self.finetune, augment=self.augment)
         with display("finetune") as progress:
-            return fine_tune(
-                model,
-                train,
-                validation,
-                modules,
-                settings=self.finetune,
-                augmentation=self.augment,
-                seed=self.seed,
-                work=work,
-                progress=progress,
+            tuning = Tuning(
+                train, validation, settings, seed=self.seed, work=work, progress=progress
             )
+            return train_scope(self.scope, model, modules, tuning)
 
     def _modules(self, model: "nn.Module", images: "Images") -> list[str]:
         """Return the names of the modules in the scope.

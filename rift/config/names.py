@@ -28,7 +28,17 @@ SearchName = Literal["pga", "published", "gradient"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
 ProtocolName = Literal["paper"]
 ScheduleName = Literal["step", "cosine", "one-cycle"]
-NamedScope = Literal["rift", "robust-critical", "all-layers", "last-layer", "top2", "top3", "top5"]
+NamedScope = Literal[
+    "rift",
+    "robust-critical",
+    "all-layers",
+    "last-layer",
+    "top2",
+    "top3",
+    "top5",
+    "rift-frozen",
+    "norms",
+]
 CorruptionName = Literal[
     "gaussian_noise",
     "shot_noise",

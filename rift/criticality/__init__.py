@@ -1,6 +1,6 @@
 """Module robust criticality (MRC), and the scopes that it decides."""
 
-from rift.criticality.choice import candidates_of, modules_of
+from rift.criticality.choice import candidates_of, modules_of, train_scope
 from rift.criticality.measure import (
     adversarial_examples,
     measure,
@@ -32,4 +32,5 @@ __all__ = [
     "module_robust_criticality",
     "modules_of",
     "shard",
+    "train_scope",
 ]

@@ -1,9 +1,17 @@
-"""Selection of the modules of a scope."""
+"""Selection of a scope and its modules, and their training."""
+
+from collections.abc import Sequence
+
+from torch import nn
 
 from rift.config import Finetune, Scope
 from rift.criticality.rows import Table
-from rift.criticality.scopes import SCOPES
+from rift.criticality.scopes import SCOPES, ScopeKind
 from rift.errors import RiftError
+from rift.finetuning import Tuning
+from rift.models.modes import restored
+from rift.models.requirements import unwrapped
+from rift.training.history import Trained
 
 
 def candidates_of(table: Table, settings: Finetune) -> Table:
@@ -24,7 +32,7 @@ def candidates_of(table: Table, settings: Finetune) -> Table:
 def modules_of(scope: Scope, table: Table, settings: Finetune | None = None) -> list[str]:
     """Return the names of the modules of a scope.
 
-    Fine-tuning trains the weights of each named module, submodules included.
+    An empty name is the whole network. Without a name, the scope trains no weight.
 
     Args:
         scope: key of ``SCOPES``, or ``module-NAME``.
@@ -35,17 +43,50 @@ def modules_of(scope: Scope, table: Table, settings: Finetune | None = None) -> 
         RiftError: the scope does not exist, the table does not contain its module, or the settings
             allow too few modules.
     """
-    for name, choose in SCOPES.items():
+    return _kind_of(scope).modules(table, candidates_of(table, settings or Finetune()))
+
+
+def train_scope(scope: Scope, model: nn.Module, modules: Sequence[str], tuning: Tuning) -> Trained:
+    """Train modules of a network in the way of a scope, and return the result.
+
+    Args:
+        scope: key of ``SCOPES``, or ``module-NAME``.
+        model: base; it is restored, and the result contains the trained weights.
+        modules: names of the scope's modules, from ``modules_of``.
+        tuning: images and settings.
+
+    Raises:
+        RiftError: the scope does not exist or cannot be trained on this network, or the loss is no
+            longer finite.
+        Stopped: a signal asked the process to stop; the state has been saved.
+    """
+    kind, model = _kind_of(scope), unwrapped(model)
+    parameters = kind.parameters(model, modules)
+    with restored(model):
+        return kind.train(model, parameters, tuning)
+
+
+def _kind_of(scope: Scope) -> ScopeKind:
+    """Return the entry of a scope; ``module-NAME`` has one, too.
+
+    Raises:
+        RiftError: the scope does not exist.
+    """
+    for name, kind in SCOPES.items():
         if name == scope:
-            return choose(table, candidates_of(table, settings or Finetune()))
-    known = [row.module for row in table]
+            return kind
     module = scope.removeprefix("module-")
     if module == scope:
         raise RiftError(
             f"scope {scope!r} is not available; available: {', '.join(SCOPES)}, module-NAME"
         )
-    if module not in known:
-        raise RiftError(
-            f"scope {scope!r}: the network has no such module; choose one of {', '.join(known)}"
-        )
-    return [module]
+
+    def only_this(table: Table, _candidates: Table) -> list[str]:
+        known = [row.module for row in table]
+        if module not in known:
+            raise RiftError(
+                f"scope {scope!r}: the network has no such module; choose one of {', '.join(known)}"
+            )
+        return [module]
+
+    return ScopeKind(only_this)

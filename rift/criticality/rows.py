@@ -30,4 +30,4 @@ WHOLE_NETWORK = ""
 """torch's name for the network itself among its modules."""
 
 Choose = Callable[[Table, Table], list[str]]
-"""A scope: function of the table and of the candidate rows that returns names of modules."""
+"""The modules of a scope: function of the table and of the candidate rows → names of modules."""

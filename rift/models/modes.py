@@ -47,6 +47,20 @@ def inference(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Restore weights, statistics and modes of a model at the end, and drop its gradients."""
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        model.load_state_dict(state)
+        model.zero_grad()
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """Compute every submodule by a call of its own, whose results can be kept and replayed.
 
