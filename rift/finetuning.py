@@ -20,6 +20,7 @@ from rift.errors import RiftError
 from rift.models.modes import restored, trainable
 from rift.models.requirements import unwrapped
 from rift.progress import Progress, no_progress
+from rift.thirdparty import group_norms_in_order
 from rift.training.history import Trained
 from rift.training.measuring import measure_clean
 from rift.training.regimes import REGIMES
@@ -129,7 +130,7 @@ def on_clean_images(
         measure=measure_clean,
         moves_statistics=(batch_norm or settings.batch_norm) == "train",
     )
-    with trainable(model, parameters):
+    with trainable(model, parameters), group_norms_in_order(model):
         trainer = Trainer(model, tuning.data, tuning.validation, job, seed=tuning.seed)
         return trainer.run(tuning.work, tuning.after_epoch, tuning.progress)
 

@@ -37,6 +37,36 @@ def prepare_torchvision() -> None:
         importlib.import_module("torchvision")
 
 
+@contextmanager
+def group_norms_in_order(network: Any) -> Iterator[None]:
+    """Let group norm be trained behind fixed layers.
+
+    On the CPU, torch 2.13 crashes in the backward pass of group norm if its input is channels-last
+    and needs no gradient. The input therefore gets a gradient, which nobody reads.
+
+    Args:
+        network: ``nn.Module``; it has hooks within the context.
+    """
+    import torch
+
+    def with_gradient(module: Any, given: tuple[Any, ...]) -> Any:
+        trained = any(weight.requires_grad for weight in module.parameters())
+        if trained and torch.is_grad_enabled() and not given[0].requires_grad:
+            return given[0].detach().requires_grad_(), *given[1:]
+        return None
+
+    hooks = [
+        module.register_forward_pre_hook(with_gradient)
+        for module in network.modules()
+        if isinstance(module, torch.nn.GroupNorm)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class OldAutoAttack:
     """Adapter that gives pyautoattack the interface of the package ``autoattack``.
 
