@@ -11,10 +11,10 @@ for torch.
 
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,8 +26,8 @@ from pydantic import (
 )
 
 from rift import artifacts, config
-from rift.config import Architecture
-from rift.config.values import flag, flag_text
+from rift.config import Architecture, RegimeName
+from rift.config.values import flag, flag_text, leaves
 from rift.errors import RiftError
 
 if TYPE_CHECKING:
@@ -203,6 +203,40 @@ def _flags(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _flags(value, f"{prefix}{name}.")
         else:
             yield from flag(f"{prefix}{name}", flag_text(value))
+
+
+def following_recipe(given: dict[str, Any]) -> dict[str, Any]:
+    """Complete the settings of a training with the recipe of its regime.
+
+    Args:
+        given: fields of a command that were given, ``regime`` among them or ``pgd``.
+
+    Raises:
+        ValueError: a setting belongs to another regime.
+    """
+    regime = given.get("regime", "pgd")
+    if regime not in get_args(RegimeName):
+        # The field of the regime reports the error.
+        return given
+    refuse_sections(given, config.sections_of_other_regimes(regime), f"regime {regime}")
+    return config.fill_from_recipe(regime, given)
+
+
+def refuse_sections(given: dict[str, Any], names: Iterable[str], owner: str) -> None:
+    """Refuse settings that would have no effect.
+
+    Args:
+        given: fields of a command that were given.
+        names: fields that have no effect.
+        owner: regime or scope that does not use them, for the message.
+
+    Raises:
+        ValueError: one of them was given.
+    """
+    others = leaves({name: given[name] for name in names if name in given})
+    if others:
+        flags = ", ".join(f"--{flag}" for flag in others)
+        raise ValueError(f"{flags}: not a setting of {owner}")
 
 
 def say(text: str) -> None:

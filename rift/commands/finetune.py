@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rift import artifacts, config
 from rift.artifacts.resume import Work, resumable
@@ -15,13 +15,15 @@ from rift.commands.command import (
     Output,
     PreparedSet,
     Seed,
+    following_recipe,
     frame,
     history,
     opened_device,
     opened_model,
+    refuse_sections,
     say,
 )
-from rift.config import NamedScope, Scope
+from rift.config import NamedScope, RegimeName, Scope
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -36,9 +38,33 @@ if TYPE_CHECKING:
     from rift.models.checkpoint import ModelSpec
     from rift.training.history import Trained
 
+OPTIONAL = (
+    "regime",
+    "continuation",
+    *(name for name in config.TrainingSettings.model_fields if name != "augment"),
+)
+"""Fields of ``rift finetune`` that only some scopes read."""
+
+SPEED = ["images_per_second", "seconds"]
+
+
+def _read_by(scope: str, regime: str) -> tuple[str, ...]:
+    """Return the fields in ``OPTIONAL`` that a scope reads for a base of a regime."""
+    read = config.sections_of_scope(scope)
+    if "regime" not in read or regime not in get_args(RegimeName):
+        return read
+    return (*read, *config.recipe_of(cast("RegimeName", regime)).sections)
+
+
+def _owner(given: dict[str, Any]) -> str:
+    """Return what a setting does not belong to: the scope, and its regime if that matters."""
+    scope = given.get("scope", "")
+    regime = given.get("regime", "pgd")
+    return f"scope {scope}" + (f", regime {regime}" if "regime" in _read_by(scope, regime) else "")
+
 
 class Finetune(Command):
-    """Fine-tune one scope of the base on clean images; an interrupted job continues."""
+    """Train one scope of the base, usually on clean images; an interrupted job continues."""
 
     stage = "finetune"
     adoptable = True
@@ -55,6 +81,17 @@ class Finetune(Command):
     seed: Seed = 0
     finetune: config.Finetune = config.Finetune()
     augment: config.Augment = config.Augment()
+    regime: RegimeName = Field(
+        "pgd", description="Training regime of the base, for the scope more-training."
+    )
+    continuation: config.Continuation = config.Continuation()
+    train: config.Train = config.Train()
+    attack: config.Attack = config.Attack()
+    inner: config.Inner = config.Inner()
+    trades: config.Trades = config.Trades()
+    mart: config.Mart = config.Mart()
+    score: config.Score = config.Score()
+    awp: config.Awp = config.Awp()
     device: Device = "auto"
     output: Output[Path] = Field(
         description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
@@ -63,6 +100,21 @@ class Finetune(Command):
     history: Output[Path] = Field(
         description="Output: fine-tuning history (.csv), one row per epoch."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_are_of_the_scope(cls, given: dict[str, Any]) -> dict[str, Any]:
+        read = _read_by(given.get("scope", ""), given.get("regime", "pgd"))
+        refuse_sections(given, (name for name in OPTIONAL if name not in read), _owner(given))
+        return following_recipe(given) if "regime" in read else given
+
+    def settings_for_provenance(self) -> dict[str, Any]:
+        """Return all settings that affect the result, without those of other scopes."""
+        read = _read_by(self.scope, self.regime)
+        settings = super().settings_for_provenance()
+        return {
+            name: value for name, value in settings.items() if name in read or name not in OPTIONAL
+        }
 
     def run(self) -> None:
         from rift.criticality import WHOLE_NETWORK
@@ -78,10 +130,12 @@ class Finetune(Command):
         source = self.provenance(device)
         with resumable(self.output, self.begun_with(source), tell=say) as work:
             finetuned = self._fine_tune(model, train, validation, modules, work)
-            artifacts.write_csv(self.history, history(finetuned), source)
+            # Equal runs give equal files, so the speed of a regime's training is omitted.
+            rows = history(finetuned).drop(columns=SPEED, errors="ignore")
+            artifacts.write_csv(self.history, rows, source)
             checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)
         names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
-        say(f"{', '.join(names)}: epoch {finetuned.kept} kept")
+        say(f"{', '.join(names) or 'no weight'}: epoch {finetuned.kept} kept")
 
     def _fine_tune(
         self,
@@ -95,10 +149,17 @@ class Finetune(Command):
         from rift.criticality import train_scope
         from rift.finetuning import Tuning
 
-        settings = config.RunSettings(finetune=self.finetune, augment=self.augment)
+        sections = ("finetune", "continuation", *config.TrainingSettings.model_fields)
+        settings = config.RunSettings(**{name: getattr(self, name) for name in sections})
         with display("finetune") as progress:
             tuning = Tuning(
-                train, validation, settings, seed=self.seed, work=work, progress=progress
+                train,
+                validation,
+                settings,
+                regime=self.regime,
+                seed=self.seed,
+                work=work,
+                progress=progress,
             )
             return train_scope(self.scope, model, modules, tuning)
 

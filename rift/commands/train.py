@@ -18,12 +18,12 @@ from rift.commands.command import (
     PreparedSet,
     Seed,
     expected_spec,
+    following_recipe,
     history,
     opened_device,
     say,
 )
 from rift.config import Architecture, RegimeName
-from rift.config.values import leaves
 from rift.errors import RiftError
 from rift.progress import display, no_progress
 
@@ -70,16 +70,7 @@ class Train(Command):
     @model_validator(mode="before")
     @classmethod
     def _follow_the_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
-        regime = given.get("regime", "pgd")
-        if regime not in RegimeName.__args__:  # type: ignore[attr-defined]
-            # The field of the regime reports the error.
-            return given
-        foreign = config.sections_of_other_regimes(regime)
-        others = leaves({name: given[name] for name in foreign if name in given})
-        if others:
-            flags = ", ".join(f"--{flag}" for flag in others)
-            raise ValueError(f"{flags}: not a setting of regime {regime}")
-        return config.fill_from_recipe(regime, given)
+        return following_recipe(given)
 
     @model_validator(mode="after")
     def _refuse_unused_keys(self) -> "Train":

@@ -13,7 +13,12 @@ from rift.config.criticality import SETTINGS_OF_SEARCHES, Criticality
 from rift.config.data import Corrupt, Data, data_root
 from rift.config.evaluation import Adversarial, AutoAttack, Evaluate, Ood, Pgd, Standard
 from rift.config.experiment import Experiment, Overrides
-from rift.config.finetuning import Finetune
+from rift.config.finetuning import (
+    SECTIONS_OF_SCOPES,
+    Continuation,
+    Finetune,
+    sections_of_scope,
+)
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.interpolation import Interpolate
 from rift.config.names import (
@@ -92,6 +97,7 @@ __all__ = [
     "RECIPES",
     "RESULT_NEUTRAL",
     "ROBUSTBENCH",
+    "SECTIONS_OF_SCOPES",
     "SETTINGS_OF_SEARCHES",
     "TIMM",
     "TIMM_NETWORK",
@@ -103,6 +109,7 @@ __all__ = [
     "AutoAttack",
     "AutoAttackName",
     "Awp",
+    "Continuation",
     "Corrupt",
     "CorruptionListName",
     "CorruptionName",
@@ -167,4 +174,5 @@ __all__ = [
     "recipe_of",
     "schema",
     "sections_of_other_regimes",
+    "sections_of_scope",
 ]

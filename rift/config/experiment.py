@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from rift.config.finetuning import sections_of_scope
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.names import (
     DATASET_FIGURES,
@@ -21,6 +22,7 @@ from rift.config.names import (
     FigureName,
     ProtocolName,
     RegimeName,
+    Scope,
 )
 from rift.config.protocols import PROTOCOLS
 from rift.config.regimes import fill_from_recipe, recipe_of
@@ -217,6 +219,15 @@ class Experiment(Settings):
             ).items()
             for word in flag(f"{path}.{key}", flag_text(value))
         )
+
+    def finetune_flags(self, run: Run | Cell | str, scope: Scope) -> str:
+        """Return the settings of fine-tuning that a scope reads as flags, quoted for the shell.
+
+        A change of other settings does not re-run the scope.
+        """
+        read = sections_of_scope(scope)
+        flags = self.flags(run, "finetune", "augment", *read)
+        return f"--regime {_cell_of(run).regime} {flags}" if "regime" in read else flags
 
 
 def _cell_of(run: Run | Cell | str) -> Cell:

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning."""
+"""Settings of fine-tuning, and of the scopes that train in another way."""
 
 from typing import Annotated, Literal
 
@@ -7,6 +7,7 @@ from pydantic import (
     Field,
 )
 
+from rift.config.names import NamedScope, Scope
 from rift.config.values import Count, ImageCount, NotNegative, Number, Positive, Precision, Section
 
 
@@ -54,3 +55,33 @@ class Finetune(Section):
         description="Part of the network that contains the least critical modules, from the first"
         " module (0) to the last (1); [0.25, 0.75] is the middle half.",
     )
+
+
+class Continuation(Section):
+    """Continued training of the base (scope ``more-training``)."""
+
+    epochs: Count | Literal["matched"] = Field(
+        "matched",
+        description="Number of epochs: ≥ 1. Halfway, the learning rate is divided by 10. matched:"
+        " finetune.epochs, divided by the passes of an image through the network per step of the"
+        " regime (11 for PGD-10), rounded, and at least 1.",
+    )
+    learning_rate: Positive = Field(1e-3, description="Initial learning rate of SGD: > 0.")
+    averaging: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
+        " turns it off. Default: train.averaging.",
+    )
+
+
+# Sections beside finetune and augment that a scope reads. ``regime`` stands for the regime of the
+# base, and for the sections that only this regime uses.
+SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
+    "statistics-attacked": ("attack",),
+    "more-training": ("continuation", "train", "attack", "inner", "regime"),
+}
+
+
+def sections_of_scope(scope: Scope) -> tuple[str, ...]:
+    """Return the sections beside ``finetune`` and ``augment`` that a scope reads."""
+    return next((found for name, found in SECTIONS_OF_SCOPES.items() if name == scope), ())

@@ -15,6 +15,7 @@ ArchitectureName = Literal[
     "resnet8",
     "resnet20",
     "resnet18-w16",
+    "resnet18-w16-gn",
     "resnet18-w32",
     "resnet18",
     "resnet34",
@@ -22,6 +23,7 @@ ArchitectureName = Literal[
     "wrn-28-10",
     "wrn-34-10",
     "vit-small",
+    "vit-w96",
 ]
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
 SearchName = Literal["pga", "published", "gradient"]
@@ -38,6 +40,9 @@ NamedScope = Literal[
     "top5",
     "rift-frozen",
     "norms",
+    "statistics",
+    "statistics-attacked",
+    "more-training",
 ]
 CorruptionName = Literal[
     "gaussian_noise",
@@ -68,6 +73,7 @@ TableName = Literal[
     "module-ablation",
     "module-choice",
     "top-k",
+    "baselines",
     "corruptions",
     "criticality",
     "cost",

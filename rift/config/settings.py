@@ -3,7 +3,7 @@
 from rift.config.criticality import Criticality
 from rift.config.data import Corrupt, Data
 from rift.config.evaluation import Evaluate
-from rift.config.finetuning import Finetune
+from rift.config.finetuning import Continuation, Finetune
 from rift.config.interpolation import Interpolate
 from rift.config.regimes import Awp, Mart, Score, Trades
 from rift.config.threat import Attack
@@ -39,6 +39,7 @@ class RunSettings(TrainingSettings):
 
     criticality: Criticality = Criticality()
     finetune: Finetune = Finetune()
+    continuation: Continuation = Continuation()
     interpolate: Interpolate = Interpolate()
     evaluate: Evaluate = Evaluate()
 

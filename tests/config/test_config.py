@@ -12,10 +12,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rift import config
 from rift.commands.evaluate import EvaluateOod
 from rift.commands.exchange import Import
+from rift.commands.finetune import Finetune
 from rift.commands.report import Table
 from rift.commands.train import Train
 from rift.config.normalization import mean_and_std
@@ -33,6 +35,8 @@ from rift.training.regimes import REGIMES
 from tests.commands.parsing import parse_command
 
 GRID = {"datasets": ["digits"], "architectures": ["resnet8"]}
+FILES = ("base", "criticality", "data", "output", "history")
+FINETUNE = ["finetune", *(f"--{name}={name}" for name in FILES)]
 REGIME_NAMES: tuple[config.RegimeName, ...] = get_args(config.RegimeName)
 
 
@@ -66,8 +70,8 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
     for problem in (
         "grid.datasets.0: 'cifar11' is not available; available: 'digits'",
         "grid.architectures.1: 'vgg' is not available; available: 'resnet8', 'resnet20',"
-        " 'resnet18-w16', 'resnet18-w32', 'resnet18', 'resnet34', 'preact-resnet18', 'wrn-28-10',"
-        " 'wrn-34-10' or 'vit-small', or: timm:NAME for a network of timm",
+        " 'resnet18-w16', 'resnet18-w16-gn', 'resnet18-w32', 'resnet18', 'resnet34',"
+        " 'preact-resnet18', 'wrn-28-10', 'wrn-34-10', 'vit-small' or 'vit-w96', or: timm:NAME for a network of timm",
         "grid.architectures.2: 'timm:a/b' is not available",
         "grid.seeds: must not be empty",
         "grid.scopes.1: 'top9' is not available",
@@ -593,6 +597,59 @@ def test_the_grid_survives_as_flags() -> None:
     assert isinstance(command, Table)
     assert command.grid == found.grid
     assert command.output == (Path("a.csv"), Path("b.md"))
+
+
+def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
+    cell = Cell("digits", "resnet8", "trades")
+
+    def flags(scope: config.Scope, **sections: object) -> str:
+        return experiment(grid={**GRID, "regimes": ["trades"]}, **sections).finetune_flags(
+            cell, scope
+        )
+
+    changes: tuple[tuple[dict[str, Any], set[str]], ...] = (
+        ({"inner": {"steps": 3}}, {"more-training"}),
+        ({"continuation": {"epochs": 2}}, {"more-training"}),
+        ({"trades": {"beta": 3}}, {"more-training"}),
+        ({"attack": {"eps": 0.2}}, {"more-training", "statistics-attacked"}),
+        ({"finetune": {"batch_size": 7}}, set(SCOPES)),
+    )
+    for change, scopes in changes:
+        assert {scope for scope in SCOPES if flags(scope, **change) != flags(scope)} == scopes
+
+    asked = experiment(grid={**GRID, "regimes": ["trades"]}, trades={"beta": 3})
+    for scope in (*SCOPES, "module-conv1"):
+        given = asked.finetune_flags(cell, scope).replace("'", "").split()
+        command = parse_command(*FINETUNE, "--scope", scope, *given)
+        assert isinstance(command, Finetune)
+        settings = command.settings_for_provenance()
+        if scope == "more-training":
+            assert (settings["regime"], settings["trades"]) == ("trades", {"beta": 3})
+            assert "mart" not in settings
+            wanted = asked.settings_of(cell)
+            assert (command.train, command.inner) == (wanted.train, wanted.inner)
+        else:
+            own = {"attack"} if scope == "statistics-attacked" else set()
+            assert set(settings) == {"scope", "finetune", "augment", *own}
+
+
+@pytest.mark.parametrize(
+    ("scope", "words", "problem"),
+    [
+        ("rift", ["--inner.steps", "3"], "--inner.steps: not a setting of scope rift"),
+        ("statistics", ["--attack.eps", "0.1"], "--attack.eps: not a setting of scope statistics"),
+        (
+            "more-training",
+            ["--regime", "pgd", "--mart.beta", "3"],
+            "--mart.beta: not a setting of scope more-training, regime pgd",
+        ),
+    ],
+)
+def test_settings_that_a_scope_does_not_read_are_refused(
+    scope: str, words: list[str], problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        parse_command(*FINETUNE, "--scope", scope, *words)
 
 
 def test_the_schema_is_current(repository: Path) -> None:

@@ -1,15 +1,30 @@
 """The scopes that differ from plain fine-tuning of modules."""
 
+import io
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rift.config import Augment, Finetune, RunSettings, Scope
+from rift.artifacts.resume import State, Work
+from rift.config import (
+    Attack,
+    Augment,
+    Continuation,
+    Finetune,
+    Inner,
+    RegimeName,
+    RunSettings,
+    Scope,
+    Train,
+)
 from rift.criticality import ModuleCriticality, modules_of, train_scope
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.finetuning import Tuning, fine_tune
 from rift.models.state import snapshot
+from rift.training.history import Trained, TrainingEpoch
 
 TABLE = [
     ModuleCriticality(name, "conv", 10, mrc, 0.01, 1.0, 0.0, rank, False)
@@ -81,3 +96,189 @@ def test_norms_refuses_a_network_with_neither_norm_nor_bias(digits: Images) -> N
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     with pytest.raises(RiftError, match=r"scope 'norms': the network has no bias, .*; remove"):
         tuned("norms", model, digits.up_to(64))
+
+
+def recomputed(
+    scope: Scope, model: nn.Module, data: Images, batch_size: int, work: Work | None = None
+) -> Trained:
+    settings = RunSettings(
+        finetune=Finetune(batch_size=batch_size),
+        augment=PLAIN,
+        attack=Attack(eps=0.2, step=0.1, steps=2),
+    )
+    return train_scope(scope, model, [], Tuning(data, data, settings, work=work or Work()))
+
+
+def test_statistics_are_the_mean_and_variance_of_all_values(digits: Images) -> None:
+    """The batches differ in size, and their means differ from each other."""
+    model, few = small(nn.BatchNorm2d(4)).eval(), digits.up_to(70)
+    before = snapshot(model)
+    result = recomputed("statistics", model, few, 32)
+    values = model.get_submodule("0")(few.floats()).detach().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(result.state["1.running_mean"], values.mean(1))
+    torch.testing.assert_close(result.state["1.running_var"], values.var(1))
+    assert changed(before, result.state) == {"1.running_mean", "1.running_var"}
+    assert changed(before, snapshot(model)) == set()
+    model.load_state_dict(result.state)
+    right = (model(few.floats()).argmax(1) == few.labels).double().mean().item()
+    (row,) = result.history
+    assert row.epoch == 1
+    assert row.standard_accuracy == pytest.approx(100 * right)
+
+
+def test_statistics_of_one_batch_are_those_that_torch_records(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    few, before = digits.up_to(60), snapshot(prepared_model)
+    found = recomputed("statistics", prepared_model, few, 60).state
+    norms = [module for module in prepared_model.modules() if isinstance(module, nn.BatchNorm2d)]
+    try:
+        for norm in norms:
+            norm.train().momentum = 1.0  # the newest batch replaces all earlier ones
+        prepared_model(few.floats())
+        for name, value in prepared_model.state_dict().items():
+            if "running_" in name:
+                torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    finally:
+        for norm in norms:
+            norm.eval().momentum = 0.1
+        prepared_model.load_state_dict(before)
+    assert changed(before, found) == {name for name in before if "running_" in name}
+
+
+def test_statistics_attacked_are_those_of_images_that_pgd_moved(digits: Images) -> None:
+    model, few = small(nn.BatchNorm2d(4)).eval(), digits.up_to(70)
+    norm, seen = model.get_submodule("1"), list[Tensor]()
+
+    def record(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if norm.training:
+            seen.append(given[0].detach().clone())
+
+    hook = model.register_forward_pre_hook(record)
+    result = recomputed("statistics-attacked", model, few, 32)
+    hook.remove()
+    images = torch.cat(seen)
+    values = model.get_submodule("0")(images).detach().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(result.state["1.running_mean"], values.mean(1))
+    torch.testing.assert_close(result.state["1.running_var"], values.var(1))
+    distances = (images[:, None] - few.floats()[None]).abs().amax((2, 3, 4))
+    nearest = distances.argmin(1)
+    assert sorted(nearest.tolist()) == list(range(70))
+    assert float(distances.amin(1).max()) == pytest.approx(0.2, abs=1e-5)
+    clean, attacked = few.floats()[nearest], images
+    losses = [
+        nn.functional.cross_entropy(model(each), few.labels[nearest]) for each in (clean, attacked)
+    ]
+    assert losses[1] > losses[0]
+
+
+def test_statistics_refuse_a_network_without_batch_norm(digits: Images) -> None:
+    for scope in ("statistics", "statistics-attacked"):
+        with pytest.raises(RiftError, match=f"scope '{scope}': the network has no batch norm"):
+            recomputed(scope, small(nn.GroupNorm(2, 4)), digits.up_to(40), 32)
+
+
+class Recording(Work):
+    """Saves after every step and keeps a copy of each saved state."""
+
+    def __init__(self) -> None:
+        super().__init__(save_minutes=0)
+        self.saved: list[bytes] = []
+
+    def save(self, state: State) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.saved.append(buffer.getvalue())
+
+
+@pytest.mark.parametrize("scope", ["statistics", "statistics-attacked", "more-training"])
+def test_every_state_that_is_saved_leads_to_the_same_end(
+    scope: Scope, prepared_model: nn.Module, digits: Images
+) -> None:
+    def run(work: Work) -> Trained:
+        if scope == "more-training":
+            few = digits.up_to(40)
+            return continued(prepared_model, few, work=work, epochs=1)
+        return recomputed(scope, prepared_model, digits.up_to(70), 32, work)
+
+    recording = Recording()
+    whole = run(recording)
+    assert len(recording.saved) >= 2
+    for saved in recording.saved:
+        work = Work()
+        work.state = torch.load(io.BytesIO(saved), weights_only=True)
+        again = run(work)
+        assert changed(whole.state, again.state) == set()
+        assert again.history[0].train_loss == whole.history[0].train_loss
+
+
+def continued(
+    model: nn.Module,
+    data: Images,
+    regime: RegimeName = "pgd",
+    work: Work | None = None,
+    train: Train | None = None,
+    **continuation: Any,
+) -> Trained:
+    settings = RunSettings(
+        finetune=Finetune(epochs=8),
+        continuation=Continuation(**{"learning_rate": 0.01, **continuation}),
+        train=train or Train(batch_size=20, averaging=0.5),
+        augment=PLAIN,
+        attack=Attack(eps=0.1, step=0.05, steps=3),
+        inner=Inner(method="n-fgsm") if regime == "pgd" else Inner(),
+    )
+    tuning = Tuning(data, data, settings, regime=regime, work=work or Work())
+    return train_scope("more-training", model, [""], tuning)
+
+
+def test_more_training_has_the_budget_of_fine_tuning_and_the_rule_of_the_regime(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    before = snapshot(prepared_model)
+    result = continued(prepared_model, digits.up_to(70))
+    rows = [row for row in result.history if isinstance(row, TrainingEpoch)]
+    # A step with N-FGSM has two passes, where one of fine-tuning has one.
+    assert [row.learning_rate for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    ranks = [
+        (row.averaged_adversarial_accuracy, row.averaged_standard_accuracy)
+        if result.averaged
+        else (row.adversarial_accuracy, row.standard_accuracy)
+        for row in rows
+    ]
+    every = [
+        pair
+        for row in rows
+        for pair in (
+            (row.adversarial_accuracy, row.standard_accuracy),
+            (row.averaged_adversarial_accuracy or 0, row.averaged_standard_accuracy or 0),
+        )
+    ]
+    assert ranks[result.kept - 1] == max(every)
+    assert changed(before, snapshot(prepared_model)) == set()
+    weights = {name for name, _ in prepared_model.named_parameters()}
+    assert weights <= changed(before, result.state)
+
+
+def test_a_step_of_more_training_is_sgd_on_the_loss_of_the_regime(digits: Images) -> None:
+    model, few = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits.up_to(40)
+    train = Train(batch_size=40, weight_decay=0.1, label_smoothing=0.2)
+    result = continued(model, few, "standard", train=train, epochs=1, learning_rate=0.5)
+    weight = model.get_submodule("1").get_parameter("weight")
+    logits = model(few.floats())
+    loss = nn.functional.cross_entropy(logits, few.labels, label_smoothing=0.2)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    expected = weight - 0.5 * (gradient + 0.1 * weight)
+    torch.testing.assert_close(result.state["1.weight"], expected.detach())
+
+
+def test_more_training_averages_weights_if_asked_or_if_the_base_did(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    def averages(**continuation: Any) -> bool:
+        row = continued(prepared_model, digits.up_to(40), epochs=1, **continuation).history[0]
+        assert isinstance(row, TrainingEpoch)
+        return row.averaged_standard_accuracy is not None
+
+    assert averages()
+    assert not averages(averaging=0)

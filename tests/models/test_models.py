@@ -101,6 +101,35 @@ def test_narrow_resnets_are_resnet18_with_fewer_channels(width: int) -> None:
     assert {name: tuple(value.shape) for name, value in narrow.items()} == expected
 
 
+def test_the_resnet_with_group_norm_differs_in_its_norms_alone() -> None:
+    grouped, plain = (
+        models.build(name, classes=10, size=32, mean=MEAN, std=STD)
+        for name in ("resnet18-w16-gn", "resnet18-w16")
+    )
+    kinds = {name: type(module) for name, module in grouped.named_modules()}
+    expected = {
+        name: nn.GroupNorm if isinstance(module, nn.BatchNorm2d) else type(module)
+        for name, module in plain.named_modules()
+    }
+    assert kinds == expected
+    weights = {name: value.shape for name, value in grouped.named_parameters()}
+    assert weights == {name: value.shape for name, value in plain.named_parameters()}
+    values = torch.randn(2, 32, 4, 4)
+    by_hand = values.reshape(2, 4, 8 * 16)  # groups of eight channels
+    by_hand = by_hand - by_hand.mean(2, keepdim=True)
+    by_hand = by_hand / (by_hand.square().mean(2, keepdim=True) + 1e-5).sqrt()
+    found = grouped.get_submodule("layer2.0.bn1")(values)
+    torch.testing.assert_close(found, by_hand.reshape(values.shape))
+
+
+def test_vit_w96_has_six_blocks_of_width_96() -> None:
+    width, tokens = 96, 65
+    block = 12 * width**2 + (3 + 1 + 4 + 1) * width + 2 * 2 * width
+    ends = 3 * 4 * 4 * width + width + width + tokens * width + 2 * width + 10 * width + 10
+    model = models.build("vit-w96", classes=10, size=32, mean=MEAN, std=STD)
+    assert count(model) == 6 * block + ends
+
+
 @pytest.mark.parametrize(
     ("size", "classes", "parameters"), [(32, 10, 21_342_346), (64, 200, 21_470_792)]
 )
@@ -133,6 +162,7 @@ LAST_LAYERS = {
     "resnet8": "linear",
     "resnet20": "linear",
     "resnet18-w16": "linear",
+    "resnet18-w16-gn": "linear",
     "resnet18-w32": "linear",
     "resnet18": "linear",
     "resnet34": "linear",
@@ -140,6 +170,7 @@ LAST_LAYERS = {
     "wrn-28-10": "fc",
     "wrn-34-10": "fc",
     "vit-small": "head",
+    "vit-w96": "head",
     # Timm takes the image size as an argument of this one.
     "timm:test_vit": "head",
     # This one has no such argument.

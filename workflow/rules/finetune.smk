@@ -17,7 +17,7 @@ rule finetune:
         runtime="2h",
     params:
         **version("finetune"),
-        settings=flags("finetune", "augment"),
+        settings=lambda wildcards: experiment.finetune_flags(wildcards.run, wildcards.scope),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
         "rift finetune --base {input.base} --criticality {input.criticality} --data {input.data} --scope {wildcards.scope}"

@@ -16,8 +16,10 @@ from rift.criticality.rows import Choose
 from rift.criticality.scopes.all_layers import all_layers
 from rift.criticality.scopes.last_layer import last_layer
 from rift.criticality.scopes.least_critical import least_critical
+from rift.criticality.scopes.more_training import continue_training
 from rift.criticality.scopes.most_critical import most_critical
 from rift.criticality.scopes.norms import scales_and_biases
+from rift.criticality.scopes.statistics import no_module, no_parameter, recompute
 from rift.finetuning import Tuning, on_clean_images, parameters_of
 from rift.training.history import Trained
 
@@ -51,4 +53,7 @@ SCOPES: dict[NamedScope, ScopeKind] = {
         least_critical(1), train=partial(on_clean_images, batch_norm="frozen")
     ),
     "norms": ScopeKind(all_layers, scales_and_biases),
+    "statistics": ScopeKind(no_module, no_parameter, recompute),
+    "statistics-attacked": ScopeKind(no_module, no_parameter, partial(recompute, attacked=True)),
+    "more-training": ScopeKind(all_layers, train=continue_training),
 }

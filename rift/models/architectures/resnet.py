@@ -3,14 +3,26 @@
 The module names match the common CIFAR implementations.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Norm = Callable[[int], nn.Module]
+"""Function of the number of channels that makes a normalisation layer."""
+
+GROUP = 8
+"""Number of channels per group of group norm."""
+
+
+def group_norm(channels: int) -> nn.Module:
+    """Return group norm with groups of eight channels (Wu and He 2018)."""
+    return nn.GroupNorm(channels // GROUP, channels)
+
 
 class BasicBlock(nn.Module):
-    """Residual block of two 3×3 convolutions, each followed by batch norm.
+    """Residual block of two 3×3 convolutions, each followed by a normalisation layer.
 
     Args:
         channels_in: number of input channels.
@@ -19,20 +31,23 @@ class BasicBlock(nn.Module):
         projects: whether a shortcut between different shapes is a 1×1 convolution (option B).
             Otherwise it has no weights: it takes every ``stride``-th pixel, and pads with zero
             channels (option A).
+        norm: function of the number of channels that makes a normalisation layer.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int, projects: bool) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, projects: bool, norm: Norm
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = norm(channels)
         self.shortcut: nn.Module = nn.Sequential()
         if (stride != 1 or channels_in != channels) and not projects:
             self.shortcut = PaddedShortcut(channels - channels_in, stride)
         elif stride != 1 or channels_in != channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), norm(channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,6 +80,7 @@ class ResNet(nn.Module):
         blocks: number of blocks in each stage.
         width: number of channels in the first stage.
         projects: whether shortcuts between different shapes have weights (``BasicBlock``).
+        norm: function of the number of channels that makes a normalisation layer.
     """
 
     def __init__(
@@ -75,17 +91,20 @@ class ResNet(nn.Module):
         blocks: tuple[int, ...],
         width: int,
         projects: bool = True,
+        norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = norm(width)
         self.stages = [f"layer{number}" for number in range(1, len(blocks) + 1)]
         channels_in = width
         for stage, (name, count) in enumerate(zip(self.stages, blocks, strict=True)):
             channels_out = width * 2**stage
             strides = [1 if stage == 0 else 2, *[1] * (count - 1)]
             layers = [
-                BasicBlock(channels_in if first else channels_out, channels_out, stride, projects)
+                BasicBlock(
+                    channels_in if first else channels_out, channels_out, stride, projects, norm
+                )
                 for first, stride in zip([True, *[False] * (count - 1)], strides, strict=True)
             ]
             self.add_module(name, nn.Sequential(*layers))

@@ -1,6 +1,6 @@
 """Networks from the timm package.
 
-``vit_small`` is the small vision transformer that adversarial training commonly uses.
+``vit`` makes small vision transformers, such as the one that adversarial training commonly uses.
 ``timm_network`` returns any other network by its timm name.
 """
 
@@ -16,13 +16,16 @@ PATCHES = 8
 """Number of patches per side; a patch is 4 pixels wide on CIFAR and 8 on Tiny-ImageNet."""
 
 
-def vit_small(classes: int, channels: int, size: int) -> nn.Module:
-    """Return a randomly initialised ViT-S (width 384, depth 12, 6 heads) with 8 × 8 patches.
+def vit(classes: int, channels: int, size: int, *, width: int, depth: int, heads: int) -> nn.Module:
+    """Return a randomly initialised vision transformer with 8 × 8 patches.
 
     Args:
         classes: number of classes.
         channels: number of image channels.
         size: image size in pixels, a multiple of 8.
+        width: length of the vector of a patch.
+        depth: number of blocks.
+        heads: number of heads of each attention, a divisor of the width.
 
     Raises:
         RiftError: the image size is not a multiple of 8.
@@ -32,17 +35,17 @@ def vit_small(classes: int, channels: int, size: int) -> nn.Module:
 
     if size % PATCHES:
         raise RiftError(
-            f"vit-small: the image size must be a multiple of {PATCHES} pixels, but it is {size};"
-            " choose another architecture"
+            f"vision transformer: the image size must be a multiple of {PATCHES} pixels, but it is"
+            f" {size}; choose another architecture"
         )
     network = VisionTransformer(
         img_size=size,
         patch_size=size // PATCHES,
         in_chans=channels,
         num_classes=classes,
-        embed_dim=384,
-        depth=12,
-        num_heads=6,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
     )
     return _repeatable(network)
 

@@ -31,8 +31,8 @@ from rift.statistics import ERRORS
 # A page is nine inches high: more modules need two columns, without room for the drop of accuracy.
 ONE_COLUMN = 40
 BY_SEED = "osD^vP"
-# These scopes choose more than one module.
-OMITTED = ("all-layers", "top2", "top3", "top5")
+# These scopes choose more than one module, or always that of rift.
+OMITTED = ("all-layers", "top2", "top3", "top5", "rift-frozen", "norms", "more-training")
 
 
 @dataclass(frozen=True)

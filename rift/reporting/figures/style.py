@@ -25,6 +25,11 @@ COLOURS: dict[Variant, str] = {
     "top2": "#56B4E9",
     "top3": "#E69F00",
     "top5": "#999999",
+    "rift-frozen": "#004C76",
+    "norms": "#8C6D31",
+    "statistics": "#7B3294",
+    "statistics-attacked": "#C2A5CF",
+    "more-training": "#B2182B",
 }
 MARKERS: dict[Variant, str] = {
     "base": "o",
@@ -35,6 +40,11 @@ MARKERS: dict[Variant, str] = {
     "top2": "<",
     "top3": ">",
     "top5": "h",
+    "rift-frozen": "d",
+    "norms": "P",
+    "statistics": "p",
+    "statistics-attacked": "8",
+    "more-training": "X",
 }
 LABELS: dict[Variant, str] = {
     "base": "base",
@@ -45,6 +55,11 @@ LABELS: dict[Variant, str] = {
     "top2": "2 least critical",
     "top3": "3 least critical",
     "top5": "5 least critical",
+    "rift-frozen": "RiFT, frozen statistics",
+    "norms": "norms and biases",
+    "statistics": "statistics of clean images",
+    "statistics-attacked": "statistics of attacked images",
+    "more-training": "more training of the base",
 }
 # For scopes of single modules, in the order of the grid.
 OTHER_COLOURS, OTHER_MARKERS = (

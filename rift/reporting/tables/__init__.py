@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from rift.config import TableName
 from rift.reporting.results import Results
+from rift.reporting.tables.baselines import baselines
 from rift.reporting.tables.by_regime import regimes
 from rift.reporting.tables.corruptions import corruptions
 from rift.reporting.tables.cost import cost
@@ -26,6 +27,7 @@ TABLES: dict[TableName, TableMaker] = {
     "module-ablation": module_ablation,
     "module-choice": module_choice,
     "top-k": top_k,
+    "baselines": baselines,
     "corruptions": corruptions,
     "criticality": criticality,
     "cost": cost,
