@@ -71,7 +71,8 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
         "grid.datasets.0: 'cifar11' is not available; available: 'digits'",
         "grid.architectures.1: 'vgg' is not available; available: 'resnet8', 'resnet20',"
         " 'resnet18-w16', 'resnet18-w16-gn', 'resnet18-w32', 'resnet18', 'resnet34',"
-        " 'preact-resnet18', 'wrn-28-10', 'wrn-34-10', 'vit-small' or 'vit-w96', or: timm:NAME for a network of timm",
+        " 'preact-resnet18', 'wrn-28-10', 'wrn-34-10', 'vit-small' or 'vit-w96', or: timm:NAME for"
+        " a network of timm",
         "grid.architectures.2: 'timm:a/b' is not available",
         "grid.seeds: must not be empty",
         "grid.scopes.1: 'top9' is not available",
