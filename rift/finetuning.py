@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rift.artifacts.resume import Work
 from rift.config import (
@@ -17,14 +19,17 @@ from rift.config import (
 )
 from rift.data.images import Images
 from rift.errors import RiftError
-from rift.models.modes import restored, trainable
-from rift.models.requirements import unwrapped
+from rift.models.modes import inference, restored, trainable
+from rift.models.requirements import as_logits, unwrapped
 from rift.progress import Progress, no_progress
 from rift.thirdparty import group_norms_in_order
 from rift.training.history import Trained
 from rift.training.measuring import measure_clean
 from rift.training.regimes import REGIMES
 from rift.training.trainer import Job, Trainer
+
+STEEPNESS_IMAGES = 1000
+"""Largest number of images for ``clean_gradient``."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,34 @@ def on_clean_images(
     with trainable(model, parameters), group_norms_in_order(model):
         trainer = Trainer(model, tuning.data, tuning.validation, job, seed=tuning.seed)
         return trainer.run(tuning.work, tuning.after_epoch, tuning.progress)
+
+
+def clean_gradient(model: nn.Module, modules: Sequence[str], data: Images) -> float:
+    """Return how steep the clean loss is in some modules: the norm of its gradient, in nats.
+
+    The loss is the mean cross-entropy of at most ``STEEPNESS_IMAGES`` images, in eval mode.
+
+    Args:
+        model: base; it is restored.
+        modules: names of the modules; an empty name is the whole network.
+        data: training images, on the device of the model.
+
+    Raises:
+        RiftError: the network has no module of a name, or the modules have no parameters.
+    """
+    model = unwrapped(model)
+    parameters = parameters_of(model, modules)
+    images = data.up_to(STEEPNESS_IMAGES)
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    with inference(model), trainable(model, parameters), group_norms_in_order(model):
+        for batch in images.batches():
+            logits = as_logits(model(batch.floats()))
+            loss = F.cross_entropy(logits, batch.labels.long(), reduction="sum") / len(images)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for place, gradient in enumerate(gradients):
+                if gradient is not None:
+                    total[place] += gradient
+    return float(sum(part.double().square().sum() for part in total) ** 0.5)
 
 
 def halfway(epochs: int) -> tuple[int]:

@@ -1,16 +1,18 @@
+import copy
 import io
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rift.artifacts.resume import State, Work
 from rift.config import Augment, Finetune
 from rift.criticality import WHOLE_NETWORK, ModuleCriticality, modules_of
 from rift.data.images import Images
 from rift.errors import RiftError
-from rift.finetuning import fine_tune
+from rift.finetuning import STEEPNESS_IMAGES, clean_gradient, fine_tune
 from rift.models.state import snapshot
 from rift.training.history import Trained
 
@@ -268,3 +270,21 @@ def test_every_state_that_is_saved_leads_to_the_same_end(
         assert [row.standard_accuracy for row in again.history] == [
             row.standard_accuracy for row in whole.history
         ]
+
+
+def test_the_clean_gradient_is_that_of_the_mean_loss_on_the_first_images(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    before = {name: theta.clone() for name, theta in prepared_model.state_dict().items()}
+    found = clean_gradient(prepared_model, ["conv1", "linear"], digits)
+    few = digits.up_to(STEEPNESS_IMAGES)
+    slow = copy.deepcopy(prepared_model).eval()
+    F.cross_entropy(slow(few.floats()), few.labels).backward()
+    weights = [
+        weight for name in ("conv1", "linear") for weight in slow.get_submodule(name).parameters()
+    ]
+    grads = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
+    assert found == pytest.approx(grads.norm().item(), rel=1e-4)
+    after = prepared_model.state_dict()
+    assert all(torch.equal(after[name], theta) for name, theta in before.items())
+    assert all(weight.grad is None for weight in prepared_model.parameters())

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rift.criticality.rows import Table
-    from rift.data import Prepared
     from rift.data.images import Images
     from rift.interpolation import Selection
     from rift.models.checkpoint import ModelSpec
@@ -119,6 +118,7 @@ class Finetune(Command):
     def run(self) -> None:
         from rift.criticality import WHOLE_NETWORK
         from rift.data import load
+        from rift.finetuning import clean_gradient
         from rift.models import checkpoint
 
         device = opened_device(self.device)
@@ -128,12 +128,15 @@ class Finetune(Command):
         modules = self._modules(model, train)
         validation = prepared.split("validation", device)
         source = self.provenance(device)
+        # For the table module-choice: what was known of the scope before.
+        steepness = clean_gradient(model, modules, train) if modules else 0.0
         with resumable(self.output, self.begun_with(source), tell=say) as work:
             finetuned = self._fine_tune(model, train, validation, modules, work)
             # Equal runs give equal files, so the speed of a regime's training is omitted.
             rows = history(finetuned).drop(columns=SPEED, errors="ignore")
             artifacts.write_csv(self.history, rows, source)
-            checkpoint.save(self.output, finetuned.state, spec, source, modules=modules)
+            facts = {"modules": modules, "clean_gradient": steepness}
+            checkpoint.save(self.output, finetuned.state, spec, source, **facts)
         names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
         say(f"{', '.join(names) or 'no weight'}: epoch {finetuned.kept} kept")
 
@@ -190,23 +193,46 @@ class Interpolate(Command):
 
     base: Input[Path] = Field(description="Weights of the base.")
     finetuned: Input[Path] = Field(description="Fine-tuned weights (rift finetune).")
+    earned: Input[Path | None] = Field(
+        None,
+        description="Weights that the fine-tuning started from, if that was not the base: the sweep"
+        " then has two directions.",
+    )
     data: PreparedSet
     seed: Seed = 0
     interpolate: config.Interpolate = config.Interpolate()
+    spend: config.Spend = config.Spend()
     attack: config.Attack = config.Attack()
     device: Device = "auto"
     sweep: Output[Path] = Field(description="Output: the sweep (.csv), one row per value of alpha.")
     output: Output[Path] = Field(description="Output: the selected weights (.safetensors).")
     choice: Output[Path] = Field(description="Output: the selection (.json).")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spend_needs_earned_weights(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("earned") is None:
+            refuse_sections(given, ("spend",), "a sweep without --earned")
+        return given
+
+    def settings_for_provenance(self) -> dict[str, Any]:
+        """Return all settings that affect the result."""
+        settings = super().settings_for_provenance()
+        if self.earned is None:
+            del settings["spend"]
+        return settings
+
     def run(self) -> None:
         from rift.data import load
         from rift.interpolation import choose, sweep
+        from rift.models.state import snapshot
 
         device = opened_device(self.device)
         split = self.interpolate.selection
         prepared = load(self.data, (split,))
-        model, spec, base, finetuned = self._opened(prepared, device)
+        model, spec = opened_model(self.base, prepared, self.data, device)
+        base, finetuned = snapshot(model), self._fitting(self.finetuned, spec, device)
+        earned = None if self.earned is None else self._fitting(self.earned, spec, device)
         images = prepared.split(split, device).first(self.interpolate.images, "interpolate.images")
         with display("interpolate") as progress:
             points = sweep(
@@ -217,32 +243,34 @@ class Interpolate(Command):
                 settings=self.interpolate,
                 attack=self.attack,
                 seed=self.seed,
+                earned=earned,
+                gammas=self.spend.gammas,
                 progress=progress,
             )
-        found = choose(points, base, finetuned, tolerance=self.interpolate.tolerance)
+        tolerance = self.interpolate.tolerance
+        found = choose(points, base, finetuned, tolerance=tolerance, earned=earned)
         source = self.provenance(device)
-        artifacts.write_csv(self.sweep, frame(points), source)
+        artifacts.write_csv(self.sweep, frame(points).dropna(axis=1), source)
         self._write_selection(found, self._facts(found, len(images), device.type), spec, source)
 
-    def _opened(
-        self, prepared: "Prepared", device: "torch.device"
-    ) -> "tuple[nn.Module, ModelSpec, dict[str, Tensor], dict[str, Tensor]]":
-        """Return the model of the base, its specification, and both states to interpolate between.
+    def _fitting(
+        self, path: Path, spec: "ModelSpec", device: "torch.device"
+    ) -> "dict[str, Tensor]":
+        """Return weights that fit the base.
 
         Raises:
-            RiftError: weights cannot be loaded, or do not fit the data set or each other.
+            RiftError: they cannot be loaded, or belong to another network.
         """
         from rift.models import checkpoint
         from rift.models.state import snapshot
 
-        model, spec = opened_model(self.base, prepared, self.data, device)
-        finetuned, finetuned_spec = checkpoint.load(self.finetuned, device)
-        if finetuned_spec != spec:
+        model, own = checkpoint.load(path, device)
+        if own != spec:
             raise RiftError(
-                f"{self.finetuned}: is a {finetuned_spec.architecture} that does not fit"
-                f" {self.base}; pass weights that were fine-tuned from this base"
+                f"{path}: is a {own.architecture} that does not fit {self.base}; pass weights that"
+                " were fine-tuned from this base"
             )
-        return model, spec, snapshot(model), snapshot(finetuned)
+        return snapshot(model)
 
     def _write_selection(
         self,
@@ -257,9 +285,10 @@ class Interpolate(Command):
         artifacts.write_json(self.choice, facts, source)
         checkpoint.save(self.output, found.state, spec, source)
         gain = found.selected.standard_accuracy - found.base.standard_accuracy
+        gamma = found.selected.gamma
         say(
-            f"alpha {found.selected.alpha:g} selected: accuracy {gain:+.2f} points on the"
-            f" {self.interpolate.selection} split"
+            f"{'' if gamma is None else f'gamma {gamma:g}, '}alpha {found.selected.alpha:g}"
+            f" selected: accuracy {gain:+.2f} points on the {self.interpolate.selection} split"
         )
 
     def _facts(self, found: "Selection", images: int, device: str) -> dict[str, Any]:
@@ -273,8 +302,10 @@ class Interpolate(Command):
             return {name: values[name] for name in ("standard_accuracy", "adversarial_accuracy")}
 
         settings = self.interpolate
+        gamma = found.selected.gamma
         return {
             "alpha": found.selected.alpha,
+            **({} if gamma is None else {"gamma": gamma}),
             "selection": settings.selection,
             "images": images,
             "tolerance": settings.tolerance,

@@ -18,9 +18,10 @@ from rift.config.finetuning import (
     Continuation,
     Finetune,
     sections_of_scope,
+    start_of_scope,
 )
 from rift.config.grid import Grid, ImportedBase, Report
-from rift.config.interpolation import Interpolate
+from rift.config.interpolation import Interpolate, Spend
 from rift.config.names import (
     CORRUPTION_LISTS,
     DATASET_FIGURES,
@@ -156,6 +157,7 @@ __all__ = [
     "Settings",
     "Severity",
     "Share",
+    "Spend",
     "Standard",
     "TableName",
     "TimmArchitecture",
@@ -175,4 +177,5 @@ __all__ = [
     "schema",
     "sections_of_other_regimes",
     "sections_of_scope",
+    "start_of_scope",
 ]

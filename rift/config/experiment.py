@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from rift.config.finetuning import sections_of_scope
+from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.names import (
     DATASET_FIGURES,
@@ -228,6 +228,11 @@ class Experiment(Settings):
         read = sections_of_scope(scope)
         flags = self.flags(run, "finetune", "augment", *read)
         return f"--regime {_cell_of(run).regime} {flags}" if "regime" in read else flags
+
+    def interpolate_flags(self, run: Run | Cell | str, scope: Scope) -> str:
+        """Return the settings of interpolation that a scope reads as flags, for the shell."""
+        spend = () if start_of_scope(scope) is None else ("spend",)
+        return self.flags(run, "interpolate", "attack", *spend)
 
 
 def _cell_of(run: Run | Cell | str) -> Cell:

@@ -82,6 +82,15 @@ SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
 }
 
 
+# Scopes that are fine-tuned from the weights of another scope, instead of the base.
+STARTS_FROM: dict[NamedScope, NamedScope] = {"earn-then-spend": "more-training"}
+
+
+def start_of_scope(scope: Scope) -> NamedScope | None:
+    """Return the scope whose weights the fine-tuning starts from; None if it is the base."""
+    return next((start for name, start in STARTS_FROM.items() if name == scope), None)
+
+
 def sections_of_scope(scope: Scope) -> tuple[str, ...]:
     """Return the sections beside ``finetune`` and ``augment`` that a scope reads."""
     return next((found for name, found in SECTIONS_OF_SCOPES.items() if name == scope), ())

@@ -10,6 +10,7 @@ from pydantic import (
     model_validator,
 )
 
+from rift.config.finetuning import start_of_scope
 from rift.config.names import (
     ROBUSTBENCH,
     Architecture,
@@ -46,6 +47,17 @@ class Grid(Section):
                 f"autoattack contains {', '.join(unknown)}, but scopes does not; add it to scopes,"
                 " or remove it from autoattack"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scopes_have_what_they_start_from(self) -> "Grid":
+        for scope in self.scopes:
+            start = start_of_scope(scope)
+            if start is not None and start not in self.scopes:
+                raise ValueError(
+                    f"scopes contains {scope}, which starts from the weights of {start}; add"
+                    f" {start} to scopes"
+                )
         return self
 
     @property

@@ -43,6 +43,7 @@ NamedScope = Literal[
     "statistics",
     "statistics-attacked",
     "more-training",
+    "earn-then-spend",
 ]
 CorruptionName = Literal[
     "gaussian_noise",

@@ -4,7 +4,7 @@ from rift.config.criticality import Criticality
 from rift.config.data import Corrupt, Data
 from rift.config.evaluation import Evaluate
 from rift.config.finetuning import Continuation, Finetune
-from rift.config.interpolation import Interpolate
+from rift.config.interpolation import Interpolate, Spend
 from rift.config.regimes import Awp, Mart, Score, Trades
 from rift.config.threat import Attack
 from rift.config.training import Augment, Inner, Train
@@ -41,6 +41,7 @@ class RunSettings(TrainingSettings):
     finetune: Finetune = Finetune()
     continuation: Continuation = Continuation()
     interpolate: Interpolate = Interpolate()
+    spend: Spend = Spend()
     evaluate: Evaluate = Evaluate()
 
 

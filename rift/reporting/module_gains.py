@@ -61,7 +61,7 @@ def _of_seed(results: Results, cell: Cell, seed: int) -> Iterator[dict[str, obje
         row = table[table["module"] == modules[0]] if len(modules) == 1 else table[:0]
         if not row.empty:
             place = int(row.index[0])
-            accuracy = own.sweep(cell, scope).set_index("alpha")["standard_accuracy"]
+            changes = own.sweep(cell, scope).set_index("alpha")["standard_change"]
             yield {
                 "seed": seed,
                 "module": modules[0],
@@ -69,7 +69,7 @@ def _of_seed(results: Results, cell: Cell, seed: int) -> Iterator[dict[str, obje
                 "parameters": row["parameters"].iloc[0],
                 "depth": place / max(1, len(table) - 1),
                 "clean_gradient": own.clean_gradients(cell, scope)[0],
-                "gain": accuracy[choice["alpha"]] - accuracy[0],
+                "gain": changes[choice["alpha"]],
             }
 
 

@@ -248,9 +248,25 @@ class Results:
         return self._tables(cell, layout.TRAINING, columns)
 
     def sweep(self, cell: Cell, scope: Scope) -> pd.DataFrame:
-        """Return the sweeps of all seeds."""
+        """Return the sweeps of all seeds, with the changes of both accuracies from the base.
+
+        Columns: ``alpha``, ``seed``, ``standard_accuracy``, ``adversarial_accuracy``,
+        ``standard_change`` and ``adversarial_change``. Of a sweep in two directions, the rows of
+        the selected γ are returned.
+        """
         columns = ("alpha", "standard_accuracy", "adversarial_accuracy")
-        return self._tables(cell, layout.sweep(scope), columns)
+        parts: list[pd.DataFrame] = []
+        for seed in self.grid.seeds:
+            rows = read_csv(self.file(cell, seed, layout.sweep(scope)), columns).assign(seed=seed)
+            gamma = rows.get("gamma", pd.Series(0.0, rows.index))
+            base = rows[(rows["alpha"] == 0) & (gamma == 0)].iloc[0]
+            for kind in ("standard", "adversarial"):
+                rows[f"{kind}_change"] = rows[f"{kind}_accuracy"] - base[f"{kind}_accuracy"]
+            if "gamma" in rows:
+                choice = read_json(self.file(cell, seed, layout.selection(scope)))
+                rows = rows[gamma == choice["gamma"]].drop(columns="gamma")
+            parts.append(rows)
+        return pd.concat(parts, ignore_index=True)
 
     def selections(self, cell: Cell, scope: Scope) -> list[dict[str, Any]]:
         """Return the selected point of the sweep, by seed."""

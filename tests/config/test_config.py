@@ -634,6 +634,15 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
             assert set(settings) == {"scope", "finetune", "augment", *own}
 
 
+def test_a_scope_that_starts_from_another_one_needs_it() -> None:
+    with pytest.raises(RiftError, match=r"add more-training to scopes"):
+        experiment(grid={**GRID, "scopes": ["rift", "earn-then-spend"]})
+    both = experiment(grid={**GRID, "scopes": ["earn-then-spend", "more-training", "rift"]})
+    cell = Cell("digits", "resnet8", "pgd")
+    assert "--spend.gammas" in both.interpolate_flags(cell, "earn-then-spend")
+    assert "--spend" not in both.interpolate_flags(cell, "more-training")
+
+
 @pytest.mark.parametrize(
     ("scope", "words", "problem"),
     [

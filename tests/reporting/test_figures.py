@@ -103,8 +103,8 @@ def test_a_figure_is_drawn_from_data_in_memory(figure_results: Path) -> None:
         {
             "alpha": [0, 0.5, 1],
             "seed": 7,
-            "standard_accuracy": [0, 1.5, 2],
-            "adversarial_accuracy": [0, -0.2, -3],
+            "standard_change": [0, 1.5, 2],
+            "adversarial_change": [0, -0.2, -3],
         }
     )
     choice = {"alpha": 0.5, "tolerance": 1, "selection": "validation", "images": 40}
@@ -186,8 +186,8 @@ def test_interpolation_marks_every_alpha_that_a_seed_selected() -> None:
         {
             "alpha": [0, 0.5, 1] * 3,
             "seed": [0] * 3 + [1] * 3 + [2] * 3,
-            "standard_accuracy": [0, 1, 2, 0, 2, 4, 0, 3, 1],
-            "adversarial_accuracy": [0, -1, -4, 0, -2, 1, 0, -3, -1],
+            "standard_change": [0, 1, 2, 0, 2, 4, 0, 3, 1],
+            "adversarial_change": [0, -1, -4, 0, -2, 1, 0, -3, -1],
         }
     )
     choices = {

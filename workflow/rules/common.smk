@@ -6,6 +6,7 @@ import rift.config
 from rift import layout
 from rift.artifacts import stage_version, workflow_lock
 from rift.artifacts.origins import stale_bases
+from rift.config import start_of_scope
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 
@@ -101,6 +102,17 @@ def version(stage):
 def prepared_of(wildcards):
     """Return the prepared data set of a run."""
     return f"{results}/{layout.prepared(run_of(wildcards).cell.target)}"
+
+
+def earned_of(wildcards):
+    """Return the weights of another scope that a scope starts from; nothing if it is the base."""
+    start = start_of_scope(wildcards.scope)
+    return [] if start is None else f"{results}/{wildcards.run}/{layout.finetuned(start)}"
+
+
+def start_of_finetuning(wildcards):
+    """Return the weights that the fine-tuning of a scope starts from."""
+    return earned_of(wildcards) or f"{results}/{wildcards.run}/{layout.BASE}"
 
 
 def weights_of(wildcards):

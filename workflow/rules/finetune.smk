@@ -1,6 +1,6 @@
 rule finetune:
     input:
-        base="<results>/{run}/base.safetensors",
+        base=start_of_finetuning,
         criticality="<results>/{run}/criticality.csv",
         data=prepared_of,
     output:

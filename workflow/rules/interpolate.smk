@@ -2,6 +2,7 @@ rule interpolate:
     input:
         base="<results>/{run}/base.safetensors",
         finetuned="<results>/{run}/{scope}/finetuned.safetensors",
+        earned=earned_of,
         data=prepared_of,
     output:
         sweep="<results>/{run}/{scope}/sweep.csv",
@@ -18,8 +19,9 @@ rule interpolate:
         runtime="2h",
     params:
         **version("interpolate"),
-        settings=flags("interpolate", "attack"),
+        settings=lambda wildcards: experiment.interpolate_flags(wildcards.run, wildcards.scope),
+        earned=lambda wildcards, input: f"--earned {input.earned}" if input.earned else "",
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
-        "rift interpolate --base {input.base} --finetuned {input.finetuned} --data {input.data} --seed {params.seed}"
+        "rift interpolate --base {input.base} --finetuned {input.finetuned} {params.earned} --data {input.data} --seed {params.seed}"
         " {params.settings} --sweep {output.sweep} --output {output.weights} --choice {output.selection} > {log} 2>&1"

@@ -56,4 +56,5 @@ SCOPES: dict[NamedScope, ScopeKind] = {
     "statistics": ScopeKind(no_module, no_parameter, recompute),
     "statistics-attacked": ScopeKind(no_module, no_parameter, partial(recompute, attacked=True)),
     "more-training": ScopeKind(all_layers, train=continue_training),
+    "earn-then-spend": ScopeKind(all_layers),
 }

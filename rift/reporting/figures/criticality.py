@@ -32,7 +32,16 @@ from rift.statistics import ERRORS
 ONE_COLUMN = 40
 BY_SEED = "osD^vP"
 # These scopes choose more than one module, or always that of rift.
-OMITTED = ("all-layers", "top2", "top3", "top5", "rift-frozen", "norms", "more-training")
+OMITTED = (
+    "all-layers",
+    "top2",
+    "top3",
+    "top5",
+    "rift-frozen",
+    "norms",
+    "more-training",
+    "earn-then-spend",
+)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from rift.reporting.results import Results
 from rift.reporting.texts import seeds_text
 from rift.statistics import over_seeds
 
-STANDARD, ADVERSARIAL = "standard_accuracy", "adversarial_accuracy"
+STANDARD, ADVERSARIAL = "standard_change", "adversarial_change"
 STAR: dict[str, Any] = {"markersize": 8.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 # These scopes have a table of their own.
 OMITTED = ("top2", "top3", "top5")
@@ -219,14 +219,7 @@ def _sweep(results: Results, cell: Cell, scope: Scope) -> ScopeSweep | None:
     if not swept.grid.seeds:
         return None
     table, choices = swept.sweep(cell, scope), swept.selections(cell, scope)
-    base = table[table["alpha"] == 0].set_index("seed")
-    changes = table[["alpha", "seed"]].assign(
-        **{
-            column: table[column] - table["seed"].map(base[column])
-            for column in (STANDARD, ADVERSARIAL)
-        }
-    )
-    return ScopeSweep(scope, changes, dict(zip(swept.grid.seeds, choices, strict=True)))
+    return ScopeSweep(scope, table, dict(zip(swept.grid.seeds, choices, strict=True)))
 
 
 def _band(values: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":

@@ -30,6 +30,7 @@ COLOURS: dict[Variant, str] = {
     "statistics": "#7B3294",
     "statistics-attacked": "#C2A5CF",
     "more-training": "#B2182B",
+    "earn-then-spend": "#F4A582",
 }
 MARKERS: dict[Variant, str] = {
     "base": "o",
@@ -45,6 +46,7 @@ MARKERS: dict[Variant, str] = {
     "statistics": "p",
     "statistics-attacked": "8",
     "more-training": "X",
+    "earn-then-spend": "*",
 }
 LABELS: dict[Variant, str] = {
     "base": "base",
@@ -60,6 +62,7 @@ LABELS: dict[Variant, str] = {
     "statistics": "statistics of clean images",
     "statistics-attacked": "statistics of attacked images",
     "more-training": "more training of the base",
+    "earn-then-spend": "more training, then all layers",
 }
 # For scopes of single modules, in the order of the grid.
 OTHER_COLOURS, OTHER_MARKERS = (

@@ -6,7 +6,7 @@ A comparison is between any two pairs of a cell and a variant. ``Comparison`` sa
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -241,8 +241,14 @@ def _alphas(results: Results, entries: Iterable[Entry]) -> dict[tuple[Cell, str]
     alphas: dict[tuple[Cell, str], str] = {}
     for label, (cell, variant), _ in entries:
         choices = [] if variant == BASE else results.selected_points(cell, variant)
-        alphas[cell, label] = ", ".join(f"{choice['alpha']:g}" for choice in choices)
+        alphas[cell, label] = ", ".join(map(_place, choices))
     return alphas
+
+
+def _place(choice: Mapping[str, Any]) -> str:
+    """Return the selected α, and γ where the sweep has two directions."""
+    gamma = f" (γ {choice['gamma']:g})" if "gamma" in choice else ""
+    return f"{choice['alpha']:g}{gamma}"
 
 
 def _notes(
