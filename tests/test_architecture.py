@@ -185,6 +185,17 @@ ADDITIONS = {
         "RegimeName",
         "from rift.training.regimes import REGIMES\nREGIMES['dummy']",
     ),
+    "method": (
+        "training/methods/dummy.py",
+        "from rift.training.regimes.pgd import loss\n",
+        "training/methods/__init__.py",
+        '    "dummy": Regime(dummy.loss, None),\n',
+        "from rift.training.methods import dummy\n",
+        "MethodName",
+        "from rift.config import sections_of_other_methods\n"
+        "from rift.training.methods import METHODS\n"
+        "METHODS['dummy'], sections_of_other_methods('dummy')",
+    ),
     "scope": (
         "criticality/scopes/dummy.py",
         "def dummy(table, candidates):\n    return [table[0].module]\n",

@@ -81,7 +81,7 @@ class Train(Command):
     @property
     def settings(self) -> config.TrainingSettings:
         """Return the sections of the training as one configuration."""
-        names = config.TrainingSettings.model_fields
+        names = config.TrainingSettings.model_fields.keys() & type(self).model_fields.keys()
         return config.TrainingSettings(**{name: getattr(self, name) for name in names})
 
     def settings_for_provenance(self) -> dict[str, Any]:

@@ -33,11 +33,14 @@ from rift.config.names import (
     Architecture,
     ArchitectureName,
     AutoAttackName,
+    ClassRange,
     CorruptionListName,
     CorruptionName,
+    Dataset,
     DatasetName,
     FigureName,
     InnerName,
+    MethodName,
     ModuleScope,
     NamedScope,
     ProtocolName,
@@ -48,6 +51,8 @@ from rift.config.names import (
     TableName,
     TimmArchitecture,
     Variant,
+    class_range,
+    whole_dataset,
 )
 from rift.config.protocols import PROTOCOLS, Protocol
 from rift.config.reading import describe, load, parse, read, schema
@@ -64,13 +69,22 @@ from rift.config.regimes import (
 )
 from rift.config.settings import (
     RESULT_NEUTRAL,
+    MethodSettings,
     RegimeSettings,
     RunSettings,
     Settings,
     TrainingSettings,
 )
 from rift.config.threat import Attack
-from rift.config.training import Augment, Inner, Train
+from rift.config.training import Augment, Inner, Train, TrainingLoop
+from rift.config.transfer import (
+    SECTIONS_OF_METHODS,
+    TARGETS,
+    Transfer,
+    Twins,
+    fill_from_target,
+    sections_of_other_methods,
+)
 from rift.config.values import (
     Corruptions,
     Count,
@@ -98,8 +112,10 @@ __all__ = [
     "RECIPES",
     "RESULT_NEUTRAL",
     "ROBUSTBENCH",
+    "SECTIONS_OF_METHODS",
     "SECTIONS_OF_SCOPES",
     "SETTINGS_OF_SEARCHES",
+    "TARGETS",
     "TIMM",
     "TIMM_NETWORK",
     "Adversarial",
@@ -110,6 +126,7 @@ __all__ = [
     "AutoAttack",
     "AutoAttackName",
     "Awp",
+    "ClassRange",
     "Continuation",
     "Corrupt",
     "CorruptionListName",
@@ -118,6 +135,7 @@ __all__ = [
     "Count",
     "Criticality",
     "Data",
+    "Dataset",
     "DatasetName",
     "Epsilon",
     "Evaluate",
@@ -131,6 +149,8 @@ __all__ = [
     "InnerName",
     "Interpolate",
     "Mart",
+    "MethodName",
+    "MethodSettings",
     "ModuleScope",
     "NamedScope",
     "Names",
@@ -163,11 +183,16 @@ __all__ = [
     "TimmArchitecture",
     "Trades",
     "Train",
+    "TrainingLoop",
     "TrainingSettings",
+    "Transfer",
+    "Twins",
     "Variant",
+    "class_range",
     "data_root",
     "describe",
     "fill_from_recipe",
+    "fill_from_target",
     "home_expanded",
     "load",
     "merge",
@@ -175,7 +200,9 @@ __all__ = [
     "read",
     "recipe_of",
     "schema",
+    "sections_of_other_methods",
     "sections_of_other_regimes",
     "sections_of_scope",
     "start_of_scope",
+    "whole_dataset",
 ]

@@ -4,7 +4,8 @@ The registries of implementations use these names as keys, and a test keeps both
 therefore be checked, and editors can complete names, without importing the implementations.
 """
 
-from typing import Annotated, Literal, get_args
+import re
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import (
     StringConstraints,
@@ -26,6 +27,7 @@ ArchitectureName = Literal[
     "vit-w96",
 ]
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
+MethodName = Literal["at", "trades", "twins-at", "twins-trades"]
 SearchName = Literal["pga", "published", "gradient"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
 ProtocolName = Literal["paper"]
@@ -91,6 +93,10 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
     "rift": (*(name for name in _FIFTEEN if name != "glass_blur"), *_EXTRA),
     "robustbench": _FIFTEEN,
 }
+# Some classes of a data set, by the first and the last label: digits-0-4.
+CLASS_RANGE = rf"^({'|'.join(get_args(DatasetName))})-[0-9]+-[0-9]+$"
+ClassRange = Annotated[str, StringConstraints(pattern=CLASS_RANGE)]
+Dataset = DatasetName | ClassRange
 ROBUSTBENCH = "robustbench:"
 TIMM = "timm:"
 TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
@@ -102,6 +108,25 @@ Scope = NamedScope | ModuleScope
 Variant = Literal["base"] | Scope
 # Error messages for names that match no pattern: the accepted form, by pattern.
 OPEN_NAMES = {
+    CLASS_RANGE: "NAME-FIRST-LAST for some classes of a data set, such as digits-0-4",
     TIMM_NETWORK: f"{TIMM}NAME for a network of timm",
     MODULE_SCOPE: "module-NAME for a module of the network",
 }
+
+
+def whole_dataset(name: str) -> DatasetName:
+    """Return the data set that a range of classes belongs to; a whole data set is itself.
+
+    Args:
+        name: name of a data set, or of a range of its classes (``digits-0-4``).
+    """
+    match = re.match(CLASS_RANGE, name)
+    return cast("DatasetName", match.group(1) if match else name)
+
+
+def class_range(name: str) -> tuple[int, int] | None:
+    """Return the first and the last label of a range of classes; None for a whole data set."""
+    if not re.match(CLASS_RANGE, name):
+        return None
+    first, last = name.rsplit("-", 2)[1:]
+    return int(first), int(last)

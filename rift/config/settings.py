@@ -8,6 +8,7 @@ from rift.config.interpolation import Interpolate, Spend
 from rift.config.regimes import Awp, Mart, Score, Trades
 from rift.config.threat import Attack
 from rift.config.training import Augment, Inner, Train
+from rift.config.transfer import Transfer, Twins
 from rift.config.values import Section
 
 # These settings do not change results, so that provenance and the flags of workflow jobs omit them.
@@ -28,15 +29,27 @@ class RegimeSettings(Section):
     awp: Awp = Awp()
 
 
+class MethodSettings(Section):
+    """Sections of a transfer that can differ between methods."""
+
+    augment: Augment = Augment()
+    transfer: Transfer = Transfer()
+    twins: Twins = Twins()
+    trades: Trades = Trades()
+    inner: Inner = Inner()
+
+
 class TrainingSettings(RegimeSettings):
     """Sections that training depends on."""
 
     attack: Attack = Attack()
+    twins: Twins = Twins()
 
 
 class RunSettings(TrainingSettings):
     """Sections that the stages of a run depend on."""
 
+    transfer: Transfer = Transfer()
     criticality: Criticality = Criticality()
     finetune: Finetune = Finetune()
     continuation: Continuation = Continuation()

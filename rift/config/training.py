@@ -33,8 +33,8 @@ class Augment(Section):
     flip: bool = Field(True, description="Mirror images horizontally with probability 0.5.")
 
 
-class Train(Section):
-    """Training of the base; the defaults follow Pang et al. 2021."""
+class Optimiser(Section):
+    """Optimiser and schedule; the defaults follow Pang et al. 2021."""
 
     epochs: Count = Field(110, description="Number of epochs: ≥ 1.")
     batch_size: Count = Field(
@@ -64,6 +64,11 @@ class Train(Section):
         description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
         " turns it off. The averaged weights are evaluated after every epoch, too.",
     )
+
+
+class Initial(Optimiser):
+    """Initial weights."""
+
     init: str | None = Field(
         None,
         description="Initial weights: a file (.safetensors, .pth, .pt) or robustbench:NAME. They"
@@ -74,6 +79,11 @@ class Train(Section):
         description="Input normalisation of the network in init, if its file does not contain one."
         f" {DESCRIPTION}.",
     )
+
+
+class TrainingLoop(Optimiser):
+    """Optimiser, and how an epoch is computed, measured and saved."""
+
     statistics: Literal["loss", "attacked", "clean", "published"] = Field(
         "loss",
         description="Images that move the running statistics of batch norm. loss: all images of the"
@@ -129,7 +139,7 @@ class Train(Section):
     )
 
     @model_validator(mode="after")
-    def _parts_are_no_single_images(self) -> "Train":
+    def _parts_are_no_single_images(self) -> "TrainingLoop":
         parts = self.accumulate * self.processes
         if parts > 1 and self.batch_size < 2 * parts:
             raise ValueError(
@@ -138,6 +148,10 @@ class Train(Section):
                 f" {2 * parts} or more"
             )
         return self
+
+
+class Train(TrainingLoop, Initial):
+    """Training of the base; the defaults follow Pang et al. 2021."""
 
 
 class Inner(Section):

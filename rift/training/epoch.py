@@ -149,7 +149,8 @@ def run_epoch(epoch: EpochState, data: Images, steps: Steps, progress: Progress)
     for batch in batches[epoch.steps :]:
         rate = steps.learning_rate(epoch.epoch - 1 + (epoch.steps + 0.5) / len(batches))
         for group in steps.optimizer.param_groups:
-            group["lr"] = rate
+            # The trainer gives some weights a multiple of the learning rate.
+            group["lr"] = rate * group.get("scale", 1.0)
 
         images = augment(data.take(batch), steps.augmentation, steps.generator)
         steps.optimizer.zero_grad()

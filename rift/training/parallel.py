@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from rift.device import GROUP_VARIABLES, launched
 from rift.errors import RiftError, first_line
+from rift.models.two_wings import frozen_statistics
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class ProcessGroup:
     def average_statistics(self, model: nn.Module) -> None:
         """Replace every running statistic by its mean over all processes.
 
-        Otherwise each process would attack a different network.
+        Otherwise each process would attack a different network. The frozen wing of TWINS has the
+        same statistics everywhere, which the mean could round.
         """
         if self.size > 1:
+            frozen = {id(buffer) for buffer in frozen_statistics(model)}
             for buffer in model.buffers():
-                if buffer.is_floating_point():
+                if buffer.is_floating_point() and id(buffer) not in frozen:
                     distributed.all_reduce(buffer)
                     buffer /= self.size
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class Job:
         settings: optimiser, schedule, precision, augmentation, inner attack and threat model.
         purpose: name of the stream of random numbers.
         parameters: weights that are trained; None trains all.
+        head: weights among them with a learning rate of their own.
+        head_rate: learning rate of the head, as a multiple of that of the other weights.
         measure: function that measures the model after an epoch.
         moves_statistics: whether batch norm is in training mode.
     """
@@ -44,6 +47,8 @@ class Job:
     settings: TrainingSettings
     purpose: str = "training"
     parameters: Sequence[nn.Parameter] | None = None
+    head: Sequence[nn.Parameter] = ()
+    head_rate: float = 1.0
     measure: Measure = measure_robust
     moves_statistics: bool = True
 
@@ -82,8 +87,9 @@ class Trainer:
         self.model, self.data, self.validation = model, data, validation
         self.job, self.settings, self.seed, self.group = job, job.settings, seed, group
         self.stream = generator(seed, job.purpose, data.device)
+        trained = list(model.parameters()) if job.parameters is None else job.parameters
         self.optimizer = torch.optim.SGD(
-            model.parameters() if job.parameters is None else job.parameters,
+            _groups(trained, job.head, job.head_rate),
             chosen.learning_rate,
             chosen.momentum,
             weight_decay=chosen.weight_decay,
@@ -256,6 +262,19 @@ class Trainer:
             f" training rose from {best.train_accuracy:.2f}% to {now.train_accuracy:.2f}%; epoch"
             f" {self.candidates.kept.epoch} stays kept"
         )
+
+
+def _groups(
+    trained: Sequence[nn.Parameter], head: Sequence[nn.Parameter], head_rate: float
+) -> list[dict[str, Any]]:
+    """Return the weights in groups for the optimiser; ``scale`` multiplies the learning rate."""
+    if not head or head_rate == 1:
+        return [{"params": list(trained), "scale": 1.0}]
+    own = set(head)
+    return [
+        {"params": [weight for weight in trained if weight not in own], "scale": 1.0},
+        {"params": list(head), "scale": head_rate},
+    ]
 
 
 def train(

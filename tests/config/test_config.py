@@ -31,6 +31,7 @@ from rift.layout import Cell, Run
 from rift.models.architectures import ARCHITECTURES
 from rift.reporting.figures import FIGURES
 from rift.reporting.tables import TABLES
+from rift.training.methods import METHODS
 from rift.training.regimes import REGIMES
 from tests.commands.parsing import parse_command
 
@@ -220,6 +221,7 @@ def test_registries_hold_exactly_the_names_that_a_file_may_use() -> None:
         (config.DatasetName, DATASETS),
         (config.ArchitectureName, ARCHITECTURES),
         (config.RegimeName, REGIMES),
+        (config.MethodName, METHODS),
         (config.SearchName, SEARCHES),
         (config.NamedScope, SCOPES),
         (config.CorruptionName, CORRUPTIONS),
