@@ -23,6 +23,7 @@ LAYERS = [
         "importing",
         "interpolation",
         "training",
+        "transferring",
     },
     {"reporting"},
     {"__main__", "commands"},

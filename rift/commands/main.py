@@ -35,6 +35,7 @@ from rift.commands.prepare import Corrupt, Prepare
 from rift.commands.report import Compare, Figure, Overview, Table
 from rift.commands.tools import Doctor, Schema
 from rift.commands.train import Train
+from rift.commands.transfer import Transfer
 from rift.errors import RiftError, Stopped, first_line, is_out_of_memory
 
 KEEP_FINISHED = "RIFT_KEEP_FINISHED"
@@ -78,6 +79,7 @@ class Rift(BaseSettings):
     prepare: CliSubCommand[Prepare] = _stage(Prepare)
     corrupt: CliSubCommand[Corrupt] = _stage(Corrupt)
     train: CliSubCommand[Train] = _stage(Train)
+    transfer: CliSubCommand[Transfer] = _stage(Transfer)
     import_: CliSubCommand[Import] = _stage(Import, alias="import")
     export: CliSubCommand[Export] = _stage(Export)
     examples: CliSubCommand[Examples] = _stage(Examples)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from rift import artifacts, config
 from rift.commands.command import Command, Neutral, Output, PreparedSet, say
-from rift.config import CorruptionName, DatasetName
+from rift.config import CorruptionName, Dataset
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -18,7 +18,9 @@ class Prepare(Command):
     # Raw data are not among the inputs, so a set is never adopted: they may have changed.
     rescues = True
 
-    dataset: DatasetName = Field(description="Name of the data set.")
+    dataset: Dataset = Field(
+        description="Name of the data set, or a range of its classes such as digits-0-4."
+    )
     data: config.Data = config.Data()
     output: Output[Path] = Field(description="Output: the prepared data set (.safetensors).")
     manifest: Output[Path] = Field(

@@ -74,6 +74,7 @@ from rift.config.settings import (
     RunSettings,
     Settings,
     TrainingSettings,
+    TransferSettings,
 )
 from rift.config.threat import Attack
 from rift.config.training import Augment, Inner, Train, TrainingLoop
@@ -186,6 +187,7 @@ __all__ = [
     "TrainingLoop",
     "TrainingSettings",
     "Transfer",
+    "TransferSettings",
     "Twins",
     "Variant",
     "class_range",

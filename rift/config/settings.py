@@ -7,7 +7,7 @@ from rift.config.finetuning import Continuation, Finetune
 from rift.config.interpolation import Interpolate, Spend
 from rift.config.regimes import Awp, Mart, Score, Trades
 from rift.config.threat import Attack
-from rift.config.training import Augment, Inner, Train
+from rift.config.training import Augment, Inner, Train, TrainingLoop
 from rift.config.transfer import Transfer, Twins
 from rift.config.values import Section
 
@@ -44,6 +44,24 @@ class TrainingSettings(RegimeSettings):
 
     attack: Attack = Attack()
     twins: Twins = Twins()
+
+
+class TransferSettings(MethodSettings):
+    """Sections that a transfer depends on."""
+
+    attack: Attack = Attack()
+
+    def as_training(self) -> TrainingSettings:
+        """Return the same settings in the form that the trainer takes."""
+        loop = {name: getattr(self.transfer, name) for name in TrainingLoop.model_fields}
+        return TrainingSettings(
+            train=Train(**loop),
+            augment=self.augment,
+            inner=self.inner,
+            attack=self.attack,
+            trades=self.trades,
+            twins=self.twins,
+        )
 
 
 class RunSettings(TrainingSettings):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rift.artifacts import Array, Provenance, read_arrays, read_facts, write_arrays
-from rift.config import Data, DatasetName
+from rift.config import Data, Dataset, whole_dataset
 from rift.data.sources import DATASETS
 from rift.data.sources.download import obtain
+from rift.data.sources.ranges import only_named_classes
 from rift.errors import RiftError
 from rift.progress import Progress, no_progress
 
@@ -57,7 +58,7 @@ class Prepared:
         return Images.of(self.images[name], self.labels[name], device=device)
 
 
-def prepare(name: DatasetName, settings: Data, progress: Progress = no_progress) -> Prepared:
+def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> Prepared:
     """Read a data set, and cut it into a training, a validation and a test split.
 
     A missing data set is downloaded first. The official test split stays whole; if there is none, a
@@ -67,18 +68,20 @@ def prepare(name: DatasetName, settings: Data, progress: Progress = no_progress)
     before them.
 
     Args:
-        name: key of ``rift.data.sources.DATASETS``.
+        name: key of ``rift.data.sources.DATASETS``, or a range of its classes (``digits-0-4``),
+            which is cut as a data set of its own.
         settings: data root, seed, kind of cut, and shares of the splits.
         progress: called during the download.
 
     Raises:
-        RiftError: the data set is missing, damaged, or cannot be downloaded; or ``cut: last``
+        RiftError: the data set is missing, damaged, or cannot be downloaded; it does not contain
+            the range of classes; or ``cut: last``
             leaves a class without images in the training or the validation split.
     """
-    dataset = DATASETS[name]
+    dataset = DATASETS[whole_dataset(name)]
     if dataset.archive is not None:
         obtain(settings.folder, dataset.archive, progress)
-    source = dataset.read(settings.folder)
+    source = only_named_classes(dataset.read(settings.folder), name)
     rng = np.random.default_rng(settings.seed)
     images, labels = {"train": source.images}, {"train": source.labels}
     if source.test_images is None or source.test_labels is None:

@@ -64,6 +64,23 @@ def test_a_published_set_is_read_where_it_lies(prepared: data.Prepared, publishe
         )
 
 
+def test_a_published_set_serves_a_range_of_classes(
+    prepared: data.Prepared, published: Path
+) -> None:
+    labels = prepared.labels["test"]
+    inside = labels >= 5
+    part = replace(
+        prepared,
+        images={"test": prepared.images["test"][inside]},
+        labels={"test": labels[inside] - 5},
+        classes=prepared.classes[5:],
+        facts={"dataset": "digits-5-9"},
+    )
+    read = split(part, published, source="published")
+    assert read.images.shape == (5, inside.sum(), 8, 8, 1)
+    assert np.array_equal(read.images[4, :, 4], np.moveaxis(part.images["test"], 1, -1)[:, 4])
+
+
 def test_a_set_is_generated_if_asked_for_or_if_none_lies_there(
     prepared: data.Prepared, published: Path
 ) -> None:

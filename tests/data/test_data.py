@@ -47,6 +47,31 @@ def test_every_image_keeps_its_label(prepared: data.Prepared) -> None:
             assert int(label) in known[image.tobytes()]
 
 
+def test_a_range_of_classes_is_a_data_set_of_its_own() -> None:
+    part = data.prepare("digits-5-9", Data(test=0.2))
+    bunch = load_digits()
+    inside = bunch.target >= 5
+    assert part.classes == tuple("56789")
+    expected = sorted(
+        (np.round(image * 255 / 16).astype(np.uint8).tobytes(), int(label) - 5)
+        for image, label in zip(bunch.images[inside], bunch.target[inside], strict=True)
+    )
+    assert expected == sorted(
+        (image.tobytes(), int(label))
+        for split in SPLITS
+        for image, label in zip(part.images[split], part.labels[split], strict=True)
+    )
+    assert part.facts["dataset"] == "digits-5-9"
+    counts = np.bincount(bunch.target[inside] - 5)
+    assert np.abs(np.bincount(part.labels["test"]) - 0.2 * counts).max() <= 0.5
+
+
+@pytest.mark.parametrize("name", ["digits-5-10", "digits-4-4", "digits-6-2"])
+def test_a_range_that_the_data_set_lacks_is_refused(name: str) -> None:
+    with pytest.raises(RiftError, match=f"data set {name}: must name at least two.* 0 to 9"):
+        data.prepare(name, Data())
+
+
 def test_mean_and_deviation_are_those_of_the_training_split(prepared: data.Prepared) -> None:
     pixels = prepared.images["train"].astype(np.float64) / 255
     assert prepared.mean == pytest.approx((pixels.mean(),), abs=1e-6)

@@ -1,6 +1,5 @@
 """A training can be interrupted at any time and still gives the same result."""
 
-import io
 import random
 import shutil
 import signal
@@ -15,13 +14,14 @@ import torch
 from torch import nn
 
 from rift import artifacts, models
-from rift.artifacts.resume import State, Work
+from rift.artifacts.resume import Work
 from rift.config import Attack, Augment, Awp, Inner, Train, TrainingSettings
 from rift.data.images import Images
 from rift.data.prepared import Prepared, save
 from rift.training.history import Trained, TrainingEpoch
 from rift.training.regimes import REGIMES
 from rift.training.trainer import train
+from tests.interrupted import KeepEverything, loaded
 
 SETTINGS = TrainingSettings(
     train=Train(
@@ -42,24 +42,6 @@ def fresh() -> nn.Module:
     model = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,))
     model.linear = nn.Sequential(nn.Dropout(0.3), model.get_submodule("linear"))
     return model
-
-
-class KeepEverything(Work):
-    """A training that saves after every batch, so that the test can resume from each state."""
-
-    def __init__(self, state: State | None = None) -> None:
-        super().__init__()
-        self.state = state
-        self.saved: list[bytes] = []
-
-    @property
-    def is_due(self) -> bool:
-        return True
-
-    def save(self, state: State) -> None:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.saved.append(buffer.getvalue())
 
 
 def run(digits: Images, work: Work) -> tuple[nn.Module, Trained]:
@@ -97,7 +79,7 @@ def test_every_state_that_is_kept_leads_to_the_same_end(digits: Images) -> None:
     for number, content in enumerate(kept):
         # Another process has a different global random state.
         torch.manual_seed(number)
-        state = torch.load(io.BytesIO(content), weights_only=True)
+        state = loaded(content)
         other, resumed = run(digits, KeepEverything(state))
         assert all(
             torch.equal(value, other.state_dict()[name])

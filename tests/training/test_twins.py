@@ -1,7 +1,6 @@
 """TWINS: its losses recalculated on plain networks, its two wings in training, and a kill."""
 
 import copy
-import io
 from dataclasses import replace
 
 import pytest
@@ -10,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rift import models
-from rift.artifacts.resume import State, Work
+from rift.artifacts.resume import Work
 from rift.config import Attack, Augment, MethodName, Train, TrainingSettings, Twins
 from rift.data.images import Images
 from rift.models.two_wings import split_wings
 from rift.training.history import Trained, TrainingEpoch
 from rift.training.methods import METHODS
 from rift.training.trainer import Job, Trainer, train
+from tests.interrupted import KeepEverything, loaded
 
 SETTINGS = TrainingSettings(
     train=Train(epochs=2, batch_size=33, learning_rate=0.05, averaging=0.9),
@@ -113,24 +113,6 @@ def test_training_moves_all_of_the_frozen_wing_but_its_statistics(
     assert not torch.equal(trained.state["bn1.running_mean"], source["bn1.running_mean"])
 
 
-class KeepEverything(Work):
-    """A training that saves after every batch, so that the test can resume from each state."""
-
-    def __init__(self, state: State | None = None) -> None:
-        super().__init__()
-        self.state = state
-        self.saved: list[bytes] = []
-
-    @property
-    def is_due(self) -> bool:
-        return True
-
-    def save(self, state: State) -> None:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.saved.append(buffer.getvalue())
-
-
 def run(method: MethodName, settings: TrainingSettings, data: Images, work: Work) -> Trained:
     model = models.build("resnet8", classes=10, size=8, mean=(0.3,), std=(0.4,), seed=3)
     parts = data.up_to(66), data.take(slice(100, 132))
@@ -161,7 +143,7 @@ def test_without_the_frozen_wing_twins_is_its_baseline_also_through_a_kill(
     work = KeepEverything()
     same(expected, run(twins, ADAPTIVE_ALONE, digits, work))
     torch.manual_seed(1)
-    middle = torch.load(io.BytesIO(work.saved[0]), weights_only=True)
+    middle = loaded(work.saved[0])
     assert middle["epoch"]["steps"] == 1
     same(expected, run(twins, ADAPTIVE_ALONE, digits, KeepEverything(middle)))
     assert not torch.equal(
@@ -172,7 +154,7 @@ def test_without_the_frozen_wing_twins_is_its_baseline_also_through_a_kill(
 def test_twins_with_both_wings_goes_on_after_a_kill(digits: Images) -> None:
     work = KeepEverything()
     whole = run("twins-at", SETTINGS, digits, work)
-    middle = torch.load(io.BytesIO(work.saved[0]), weights_only=True)
+    middle = loaded(work.saved[0])
     same(whole, run("twins-at", SETTINGS, digits, KeepEverything(middle)))
 
 

@@ -23,7 +23,7 @@ from rift.artifacts import (
     write_array,
     write_json,
 )
-from rift.config import Corrupt, CorruptionName, Ood
+from rift.config import Corrupt, CorruptionName, Ood, class_range, whole_dataset
 from rift.data.corruptions.corrupting import CHUNK, corrupt
 from rift.data.corruptions.digital import jpeg_compression
 from rift.data.corruptions.pixels import to_uint8
@@ -31,6 +31,7 @@ from rift.data.corruptions.published import SEVERITIES
 from rift.data.prepared import Prepared
 from rift.data.sources import DATASETS
 from rift.data.sources.download import obtain
+from rift.data.sources.ranges import in_range
 from rift.data.sources.source import Corrupted
 from rift.errors import RiftError
 from rift.progress import Progress, no_progress
@@ -103,7 +104,7 @@ def corrupted_test_split(
             f"corrupt.images: is {count}, but the test split has {len(labels)} images; choose at"
             f" most {len(labels)}, or all"
         )
-    published = DATASETS[name].corrupted
+    published = DATASETS[whole_dataset(name)].corrupted
     if published is None and settings.source == "published":
         raise RiftError(
             f"corrupt.source: no corrupted {name} has been published; set it to generated or auto"
@@ -117,6 +118,10 @@ def corrupted_test_split(
             images = np.stack([_stored(severity, published.jpeg_quality) for severity in images])
         return CorruptedSplit(corruption, np.moveaxis(images, 2, -1), "generated")
     images, published_labels = published.read(found, prepared.classes)
+    limits = class_range(name)
+    if limits is not None and not published.by_class:
+        inside = in_range(published_labels, limits)
+        images, published_labels = images[:, inside], published_labels[inside] - limits[0]
     expected = np.moveaxis(prepared.images["test"][:1], 1, -1).shape[1:]
     same_classes = np.array_equal(np.sort(published_labels), np.sort(labels))
     if images.shape[2:] != expected or not same_classes:

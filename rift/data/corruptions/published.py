@@ -101,7 +101,7 @@ def folders(*archives: Archive) -> Corrupted:
         images = np.stack([decode(paths, SIDE)[0].transpose(0, 2, 3, 1) for paths, _ in listed])
         return images, listed[0][1]
 
-    return Corrupted(archives, find, read, jpeg_quality=85)
+    return Corrupted(archives, find, read, jpeg_quality=85, by_class=True)
 
 
 CIFAR10_C = arrays(

@@ -61,12 +61,15 @@ class Corrupted:
         find: function (data root, corruption) → path of the corrupted images, None if missing.
         read: function (path, class names) → images, uint8, 5×N×H×W×C, and labels, int64, N.
         jpeg_quality: JPEG quality of the corrupted images; None if they were not stored as JPEG.
+        by_class: whether ``read`` finds images by class names. Otherwise it reads those of all
+            classes of the data set.
     """
 
     archives: tuple[Archive, ...]
     find: Callable[[Path, str], Path | None]
     read: Callable[[Path, tuple[str, ...]], tuple[Array, Array]]
     jpeg_quality: int | None = None
+    by_class: bool = False
 
 
 @dataclass(frozen=True)
