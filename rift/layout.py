@@ -50,6 +50,7 @@ DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "a
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "train": ("train.tsv",),
     "import": ("import.tsv",),
+    "transfer": ("transfer.tsv",),
     "criticality": ("criticality.tsv", "criticality/*.tsv"),
     "finetune": ("{part}/finetune.tsv",),
     "interpolate": ("{part}/interpolate.tsv",),

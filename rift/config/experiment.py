@@ -18,21 +18,33 @@ from rift.config.names import (
     DATASET_FIGURES,
     Architecture,
     CorruptionName,
-    DatasetName,
+    Dataset,
     FigureName,
+    MethodName,
     ProtocolName,
     RegimeName,
     Scope,
+    whole_dataset,
 )
 from rift.config.protocols import PROTOCOLS
 from rift.config.regimes import fill_from_recipe, recipe_of
-from rift.config.settings import RESULT_NEUTRAL, RegimeSettings, RunSettings, Settings
+from rift.config.settings import (
+    RESULT_NEUTRAL,
+    MethodSettings,
+    RegimeSettings,
+    RunSettings,
+    Settings,
+)
+from rift.config.transfer import SECTIONS_OF_METHODS, fill_from_target
 from rift.config.values import Section, flag, flag_text, merge
-from rift.layout import Cell, Run, figure_needs
+from rift.layout import TO, Cell, Run, figure_needs
 
 
 class Overrides(Section):
-    """Settings for single regimes, data sets or architectures, in increasing priority."""
+    """Settings for single regimes or methods, data sets or architectures.
+
+    Their priority increases in this order.
+    """
 
     regimes: Mapping[RegimeName, RegimeSettings] = Field(
         {},
@@ -40,7 +52,15 @@ class Overrides(Section):
         " regime.",
     )
 
-    datasets: Mapping[DatasetName, Settings] = Field({}, description="Settings by data set.")
+    methods: Mapping[MethodName, MethodSettings] = Field(
+        {}, description="Settings of transfers by method."
+    )
+    datasets: Mapping[Dataset, Settings] = Field(
+        {},
+        description="Settings by data set; for a transfer, by its target. Those of digits also"
+        " apply to digits-0-4.",
+        json_schema_extra={"propertyNames": TypeAdapter(Dataset).json_schema()},
+    )
     architectures: Mapping[Architecture, RunSettings] = Field(
         {},
         description="Settings by architecture. The sections data and corrupt cannot differ between"
@@ -72,7 +92,7 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _every_base_is_one_of_the_grid(self) -> "Experiment":
         for number, base in enumerate(self.base):
-            if not any(base.applies_to(run) for run in self.runs):
+            if not any(base.applies_to(run) for run in self.untransferred):
                 raise ValueError(
                     f"base.{number} ({base.weights}) matches no run of the grid; correct its"
                     " dataset, architecture, regime or seed, or remove it"
@@ -80,8 +100,24 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _every_transfer_has_a_base(self) -> "Experiment":
+        grid = self.grid
+        if grid.transfers and grid.source_regime not in grid.regimes:
+            raise ValueError(
+                f"grid.source_regime: is {grid.source_regime}, which grid.regimes does not contain;"
+                " add it there, or choose one of them"
+            )
+        for pair in grid.transfers:
+            source = pair.split(TO)[0]
+            if source not in grid.datasets:
+                raise ValueError(
+                    f"grid.transfers: {pair} needs bases of {source}; add {source} to grid.datasets"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _counts_fit(self) -> "Experiment":
-        for dataset, architecture in product(self.grid.datasets, self.grid.architectures):
+        for dataset, architecture in product(self.datasets, self.grid.architectures):
             settings = self.settings(dataset, architecture)
             corrupted, evaluated = settings.corrupt.images, settings.evaluate.ood.images
             if corrupted != "all" and evaluated != "all" and evaluated > corrupted:
@@ -99,9 +135,13 @@ class Experiment(Settings):
 
     @property
     def cells(self) -> list[Cell]:
-        """Return all combinations of data set, architecture and regime of the grid."""
-        grid = self.grid
-        return [Cell(*names) for names in product(grid.datasets, grid.architectures, grid.regimes)]
+        """Return the cells of all runs, and then those of all transfers."""
+        return self.grid.cells
+
+    @property
+    def datasets(self) -> list[str]:
+        """Return all data sets that runs are evaluated on, targets of transfers last."""
+        return list(dict.fromkeys(cell.target for cell in self.cells))
 
     @property
     def runs(self) -> list[Run]:
@@ -109,11 +149,26 @@ class Experiment(Settings):
         return [Run(cell, seed) for cell in self.cells for seed in self.grid.seeds]
 
     @property
+    def untransferred(self) -> list[Run]:
+        """Return the runs whose base is trained or imported."""
+        return [run for run in self.runs if run.cell.kind == "runs"]
+
+    @property
+    def transferred(self) -> dict[Run, Run]:
+        """Return the runs whose base is transferred, each with the run of the source's base."""
+        regime = self.grid.source_regime
+        return {
+            run: Run(Cell(run.cell.dataset.split(TO)[0], run.cell.architecture, regime), run.seed)
+            for run in self.runs
+            if run.cell.kind == "transfers"
+        }
+
+    @property
     def imports(self) -> dict[Run, ImportedBase]:
         """Return the entry of ``base`` for every run whose base is imported."""
         first = {
             run: next((entry for entry in self.base if entry.applies_to(run)), None)
-            for run in self.runs
+            for run in self.untransferred
         }
         return {run: base for run, base in first.items() if base and base.weights != "train"}
 
@@ -121,25 +176,28 @@ class Experiment(Settings):
     def trained(self) -> list[Run]:
         """Return the runs whose base is trained."""
         imports = self.imports
-        return [run for run in self.runs if run not in imports]
+        return [run for run in self.untransferred if run not in imports]
 
     def settings(
         self,
         dataset: str | None = None,
         architecture: str | None = None,
         regime: RegimeName | None = None,
+        method: MethodName | None = None,
     ) -> Settings:
-        """Return the settings of a data set, an architecture and a regime.
+        """Return the settings of a data set, an architecture, and a regime or a method.
 
-        The priority increases from the recipe of the regime to the protocol, the file, and its
-        overrides by regime, data set and architecture. None selects no overrides of that kind, and
-        for ``regime`` no recipe.
+        The priority increases from the recipe of the regime or method to the protocol, the file,
+        and its overrides by regime or method, data set and architecture. None selects no overrides
+        of that kind, and for ``regime`` and ``method`` no recipe.
         """
         merged = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
         if self.protocol is not None:
             merged = merge(PROTOCOLS[self.protocol].settings_for(dataset), merged)
         by_name: tuple[tuple[Mapping[Any, Section], str | None], ...] = (
             (self.overrides.regimes, regime),
+            (self.overrides.methods, method),
+            (self.overrides.datasets, dataset and whole_dataset(dataset)),
             (self.overrides.datasets, dataset),
             (self.overrides.architectures, architecture),
         )
@@ -148,11 +206,16 @@ class Experiment(Settings):
                 merged = merge(merged, overrides[name].model_dump(exclude_unset=True))
         if regime is not None:
             merged = fill_from_recipe(regime, merged)
+        if method is not None and dataset is not None:
+            merged = fill_from_target(method, dataset, merged)
         return Settings.model_validate(merged)
 
     def settings_of(self, run: Run | Cell | str) -> Settings:
         """Return the settings of a run, given as a run or its name, or of a cell."""
         cell = _cell_of(run)
+        if cell.kind == "transfers":
+            method = cast("MethodName", cell.regime)
+            return self.settings(cell.target, cell.architecture, method=method)
         return self.settings(cell.target, cell.architecture, cast("RegimeName", cell.regime))
 
     def initial(self, run: str) -> list[str]:
@@ -198,17 +261,17 @@ class Experiment(Settings):
             run: run or cell that determines the overrides and the part of ``grid``; None for the
                 whole experiment or a data set.
             sections: dotted paths such as ``evaluate.pgd``, ``grid``, or ``regime`` for the
-                sections that only the regime of the run uses.
+                sections that only the regime or method of the run uses.
             dataset: data set that determines the overrides and the part of ``grid`` if ``run`` is
                 None.
         """
         if run is None:
             settings, own = self.settings(dataset), tuple[str, ...]()
-            grid = self.grid.only(**({} if dataset is None else {"dataset": dataset}))
+            grid = self.grid if dataset is None else self.grid.only_dataset(dataset)
         else:
             cell = _cell_of(run)
-            settings, grid = self.settings_of(cell), self.grid.only(**cell._asdict())
-            own = recipe_of(cast("RegimeName", cell.regime)).sections
+            settings, grid = self.settings_of(cell), self.grid.only(cell)
+            own = _sections_of(cell)
         paths = [path for named in sections for path in (own if named == "regime" else (named,))]
         tree = {path: grid if path == "grid" else settings.section(path) for path in paths}
         return shlex.join(
@@ -239,3 +302,10 @@ def _cell_of(run: Run | Cell | str) -> Cell:
     if isinstance(run, str):
         run = Run.parse(run)
     return run.cell if isinstance(run, Run) else run
+
+
+def _sections_of(cell: Cell) -> tuple[str, ...]:
+    """Return the sections that only the regime or the method of a cell uses."""
+    if cell.kind == "transfers":
+        return SECTIONS_OF_METHODS.get(cast("MethodName", cell.regime), ())
+    return recipe_of(cast("RegimeName", cell.regime)).sections

@@ -1,6 +1,7 @@
 """Content of an experiment: grid, imported bases and report."""
 
 import shlex
+from itertools import product
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -14,22 +15,31 @@ from rift.config.finetuning import start_of_scope
 from rift.config.names import (
     ROBUSTBENCH,
     Architecture,
-    DatasetName,
+    Dataset,
     FigureName,
+    MethodName,
     RegimeName,
     Scope,
     TableName,
+    TransferPair,
     Variant,
+    class_range,
+    whole_dataset,
 )
 from rift.config.normalization import DESCRIPTION, Normalization
 from rift.config.values import Names, Section, Seed, distinct, flag, home_expanded
-from rift.layout import Run
+from rift.layout import TO, Cell, Run
 
 
 class Grid(Section):
-    """Runs: all combinations of data set, architecture, regime and seed, each with all scopes."""
+    """Runs: all combinations of data set, architecture, regime and seed, each with all scopes.
 
-    datasets: Names[DatasetName] = Field(description="Data sets to run.")
+    So are all combinations of transfer, architecture, method and seed.
+    """
+
+    datasets: Annotated[tuple[Dataset, ...], AfterValidator(distinct)] = Field(
+        description="Data sets to run. digits-0-4 are the classes 0 to 4 of digits."
+    )
     architectures: Names[Architecture] = Field(description="Architectures to run.")
     regimes: Names[RegimeName] = Field(("pgd",), description="Training regimes of the base.")
     seeds: Names[Seed] = Field((0, 1, 2), description="Seeds: ≥ 0. Each seed gives a separate run.")
@@ -38,6 +48,34 @@ class Grid(Section):
         ("base", "rift"),
         description="Variants (base or a scope) to evaluate with AutoAttack in addition to PGD.",
     )
+    transfers: Annotated[tuple[TransferPair, ...], AfterValidator(distinct)] = Field(
+        (),
+        description="Transfers of bases to other data sets: SOURCE-to-TARGET. The source is one of"
+        " datasets.",
+    )
+    methods: Names[MethodName] = Field(
+        get_args(MethodName), description="Methods of the transfers."
+    )
+    source_regime: RegimeName = Field(
+        "pgd", description="Training regime of the transferred bases, one of regimes."
+    )
+
+    @model_validator(mode="after")
+    def _has_runs(self) -> "Grid":
+        if not self.datasets and not self.transfers:
+            raise ValueError("datasets must not be empty; name at least one data set")
+        return self
+
+    @model_validator(mode="after")
+    def _transfers_lead_to_other_classes(self) -> "Grid":
+        for pair in self.transfers:
+            source, target = pair.split(TO)
+            if whole_dataset(source) == whole_dataset(target) and _overlap(source, target):
+                raise ValueError(
+                    f"transfers contains {pair}, but source and target share classes, so that the"
+                    " base may have seen test images of the target; choose other classes"
+                )
+        return self
 
     @model_validator(mode="after")
     def _autoattack_is_run_on_variants(self) -> "Grid":
@@ -65,19 +103,40 @@ class Grid(Section):
         """Return the base and all scopes."""
         return ("base", *self.scopes)
 
-    def only(self, **cell: str) -> "Grid":
-        """Return the part of the grid that belongs to a cell.
+    @property
+    def cells(self) -> list[Cell]:
+        """Return the cells of all runs, and then those of all transfers."""
+        parts = (self.datasets, self.regimes), (self.transfers, self.methods)
+        return [
+            Cell(*names)
+            for datasets, regimes in parts
+            for names in product(datasets, self.architectures, regimes)
+        ]
 
-        Args:
-            cell: names by ``dataset``, ``architecture`` and ``regime``, or some of them.
-        """
-        return self.model_copy(update={f"{kind}s": (name,) for kind, name in cell.items()})
+    def only(self, cell: Cell) -> "Grid":
+        """Return the part of the grid that belongs to a cell."""
+        names: dict[str, tuple[str, ...]] = {"architectures": (cell.architecture,)}
+        if cell.kind == "transfers":
+            names |= {"datasets": (), "transfers": (cell.dataset,), "methods": (cell.regime,)}
+        else:
+            names |= {"datasets": (cell.dataset,), "transfers": (), "regimes": (cell.regime,)}
+        return self.model_copy(update=names)
+
+    def only_dataset(self, dataset: str) -> "Grid":
+        """Return the part of the grid that belongs to a data set."""
+        return self.model_copy(update={"datasets": (dataset,), "transfers": ()})
+
+
+def _overlap(source: str, target: str) -> bool:
+    """Return whether two names of parts of one data set share classes."""
+    one, other = class_range(source), class_range(target)
+    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
 
 
 class ImportedBase(Section):
     """Source of the bases of some runs. Omitted keys match all runs."""
 
-    dataset: DatasetName | None = Field(None, description="Data set of these runs.")
+    dataset: Dataset | None = Field(None, description="Data set of these runs.")
     architecture: Architecture | None = Field(None, description="Architecture of these runs.")
     regime: RegimeName | None = Field(None, description="Training regime of these runs.")
     seed: Seed | None = Field(None, description="Seed of these runs: ≥ 0.")

@@ -11,6 +11,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from rift.layout import TO
+
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
 ArchitectureName = Literal[
     "resnet8",
@@ -97,6 +99,10 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
 CLASS_RANGE = rf"^({'|'.join(get_args(DatasetName))})-[0-9]+-[0-9]+$"
 ClassRange = Annotated[str, StringConstraints(pattern=CLASS_RANGE)]
 Dataset = DatasetName | ClassRange
+# Source and target of a transfer: digits-0-4-to-digits-5-9.
+_NAME = rf"({'|'.join(get_args(DatasetName))})(-[0-9]+-[0-9]+)?"
+TRANSFER_PAIR = rf"^{_NAME}{TO}{_NAME}$"
+TransferPair = Annotated[str, StringConstraints(pattern=TRANSFER_PAIR)]
 ROBUSTBENCH = "robustbench:"
 TIMM = "timm:"
 TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
@@ -109,6 +115,7 @@ Variant = Literal["base"] | Scope
 # Error messages for names that match no pattern: the accepted form, by pattern.
 OPEN_NAMES = {
     CLASS_RANGE: "NAME-FIRST-LAST for some classes of a data set, such as digits-0-4",
+    TRANSFER_PAIR: f"SOURCE{TO}TARGET, two data sets, such as cifar100{TO}cifar10",
     TIMM_NETWORK: f"{TIMM}NAME for a network of timm",
     MODULE_SCOPE: "module-NAME for a module of the network",
 }

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from rift.config.names import DatasetName, ProtocolName
+from rift.config.names import DatasetName, ProtocolName, whole_dataset
 from rift.config.values import merge
 
 
@@ -23,7 +23,8 @@ class Protocol:
 
     def settings_for(self, dataset: str | None) -> dict[str, Any]:
         """Return the settings of the protocol for a data set; None gives the common ones."""
-        return merge(self.settings, cast("Mapping[str, Any]", self.datasets).get(dataset or "", {}))
+        own = None if dataset is None else self.datasets.get(whole_dataset(dataset))
+        return merge(self.settings, own or {})
 
 
 # The values are those of Zhu et al. (ICCV 2023) and their code. Settings of training are absent,

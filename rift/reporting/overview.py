@@ -225,6 +225,8 @@ def _experiment(grid: Grid) -> Iterator[tuple[str, str]]:
     yield "Data sets", listed(grid.datasets)
     yield "Architectures", listed(grid.architectures)
     yield "Training regimes", listed(grid.regimes)
+    if grid.transfers:
+        yield "Transfers", f"{listed(grid.transfers)}, by {listed(grid.methods)}"
     yield "Seeds", listed(grid.seeds)
     yield "Fine-tuned", listed(grid.scopes)
     yield "AutoAttack", f"on {listed(grid.autoattack)}" if grid.autoattack else "not run"

@@ -39,9 +39,8 @@ _ARRAYS: dict[Metric, str] = {"std": "standard", "pgd": "pgd", "autoattack": "au
 
 
 def cells(grid: Grid) -> Iterator[Cell]:
-    """Yield every data set, architecture and regime of a grid."""
-    for names in product(grid.datasets, grid.architectures, grid.regimes):
-        yield Cell(*names)
+    """Yield the cells of all runs of a grid, and then those of all transfers."""
+    yield from grid.cells
 
 
 def grid_of_folder(folder: Path) -> Grid:

@@ -32,6 +32,16 @@ def test_the_grid_of_the_second_table_is_what_would_be_run(
     assert (jobs["train"], jobs["finetune"], jobs["table"]) == (2 * 5 * 3, 2 * 5 * 3, 3)
 
 
+def test_the_demo_of_transfers_runs_every_stage_for_every_method(
+    repository: Path, tmp_path: Path
+) -> None:
+    jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "transfer-demo"))
+    assert (jobs["prepare"], jobs["train"], jobs["transfer"]) == (2, 1, 4)
+    for stage in ("criticality", "finetune", "interpolate", "figure"):
+        assert jobs[stage] == 5
+    assert jobs["evaluate_standard"] == jobs["evaluate_ood"] == jobs["evaluate_adversarial"] == 10
+
+
 @pytest.mark.long
 def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(
     repository: Path, tmp_path: Path

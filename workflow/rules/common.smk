@@ -127,10 +127,10 @@ def below_runs(runs, *files):
 
 wildcard_constraints:
     run=names(run.name for run in experiment.runs),
-    dataset=names(grid.datasets),
+    dataset=names([*experiment.datasets, *grid.transfers]),
     architecture=names(grid.architectures),
-    regime=names(grid.regimes),
-    corruption=names({name for dataset in grid.datasets for name in experiment.corruptions(dataset)}),
+    regime=names({cell.regime: None for cell in experiment.cells}),
+    corruption=names({name for dataset in experiment.datasets for name in experiment.corruptions(dataset)}),
     shard="[0-9]+",
     shards="[0-9]+",
     scope=names(grid.scopes),

@@ -133,4 +133,4 @@ rule tables:
 rule figures:
     input:
         [collect(rules.figure.output, **cell._asdict(), figure=figures) for cell, figures in experiment.figures.items()],
-        collect(rules.dataset_figure.output, dataset=grid.datasets, figure=experiment.dataset_figures),
+        collect(rules.dataset_figure.output, dataset=experiment.datasets, figure=experiment.dataset_figures),

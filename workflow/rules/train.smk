@@ -1,4 +1,4 @@
-# Two rules make a base: each serves the runs whose base comes from it, so they never compete.
+# Three rules make a base: each serves the runs whose base comes from it, so they never compete.
 rule train:
     input:
         init=lambda wildcards: source_of_base(wildcards, experiment.initial(wildcards.run)),
@@ -59,3 +59,36 @@ rule import_base:
     shell:
         "rift import {params.settings} --architecture {params.cell.architecture} --data {input.data}"
         " --output {output.weights} --manifest {output.manifest} > {log} 2>&1"
+
+
+rule transfer:
+    input:
+        base=lambda wildcards: f"{results}/{experiment.transferred[run_of(wildcards)].name}/{layout.BASE}",
+        data=prepared_of,
+    output:
+        weights="<results>/{run}/base.safetensors",
+        history="<results>/{run}/training.csv",
+    log:
+        "<logs>/{run}/transfer.log",
+    benchmark:
+        "<benchmarks>/{run}/transfer.tsv"
+    wildcard_constraints:
+        run=names(run.name for run in experiment.transferred),
+    threads: 1
+    resources:
+        gpu=lambda wildcards: settings_of(wildcards).transfer.processes,
+        mem_mb=8000,
+        runtime="24h",
+        processes=lambda wildcards: settings_of(wildcards).transfer.processes,
+        save_minutes=lambda wildcards: str(settings_of(wildcards).transfer.save_minutes),
+        tensorboard=lambda wildcards: int(settings_of(wildcards).transfer.tensorboard),
+    params:
+        **version("transfer"),
+        settings=flags("transfer", "attack", "inner", "augment", "regime"),
+        cell=lambda wildcards: run_of(wildcards).cell,
+        seed=lambda wildcards: run_of(wildcards).seed,
+    # An interrupted job continues where it stopped.
+    shell:
+        "rift transfer --base {input.base} --data {input.data} --method {params.cell.regime} --seed {params.seed} {params.settings}"
+        " --transfer.processes {resources.processes} --transfer.save_minutes {resources.save_minutes}"
+        " --transfer.tensorboard {resources.tensorboard} --output {output.weights} --history {output.history} > {log} 2>&1"

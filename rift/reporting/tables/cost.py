@@ -37,10 +37,12 @@ class Stage:
     Attributes:
         count: computes the work of a job.
         part: whether the stage is run for each scope or for each variant.
+        kind: kind of the cells whose runs have the stage; None for all cells.
     """
 
     count: Count
     part: Literal["scope", "variant"] | None = None
+    kind: Literal["runs", "transfers"] | None = None
 
 
 class Job(NamedTuple):
@@ -85,7 +87,7 @@ def cost(results: Results) -> Table:
 
 def _data_rows(results: Results) -> Iterator[Row]:
     folder = results.folder
-    for dataset in results.grid.datasets:
+    for dataset in dict.fromkeys(cell.target for cell in cells(results.grid)):
         manifest = folder / layout.manifest(dataset)
         prepared: Work | None = None
         if manifest.exists():
@@ -117,6 +119,8 @@ def _run_rows(results: Results, cell: Cell) -> Iterator[Row]:
         None: (None,),
     }
     for name, stage in STAGES.items():
+        if stage.kind not in (None, cell.kind):
+            continue
         jobs: list[Job] = []
         for seed in results.grid.seeds:
             for part in parts[stage.part]:
@@ -266,8 +270,9 @@ def _corrupted(results: Results, cell: Cell, seed: int, variant: str) -> Work | 
 
 # The names are those of ``layout.BENCHMARKS``.
 STAGES: dict[str, Stage] = {
-    "train": Stage(_trained),
-    "import": Stage(_imported),
+    "train": Stage(_trained, kind="runs"),
+    "import": Stage(_imported, kind="runs"),
+    "transfer": Stage(_trained, kind="transfers"),
     "criticality": Stage(_measured),
     "finetune": Stage(_finetuned, "scope"),
     "interpolate": Stage(_swept, "scope"),

@@ -13,7 +13,9 @@ BEFORE_AND_AFTER = (
 
 
 def before_and_after(cell: Cell, grid: Grid) -> dict[str, Variant]:
-    """Return the base and, if the grid has it, RiFT."""
+    """Return the base and, if the grid has it, RiFT; transfers have a table of their own."""
+    if cell.kind == "transfers":
+        return {}
     base = "standard" if cell.regime == "standard" else "AT"
     return {base: BASE, f"{base} + RiFT": "rift"} if "rift" in grid.scopes else {base: BASE}
 

@@ -1,0 +1,131 @@
+"""Transfers in an experiment file: their runs, their bases, their settings and their flags."""
+
+import shlex
+from typing import Any
+
+import pytest
+
+from rift import config
+from rift.commands.report import Figure
+from rift.commands.transfer import Transfer
+from rift.errors import RiftError
+from rift.layout import Cell, Run
+from tests.commands.parsing import parse_command
+
+PAIR = "digits-0-4-to-digits-5-9"
+GRID = {
+    "datasets": ["digits-0-4"],
+    "architectures": ["resnet8"],
+    "regimes": ["trades", "pgd"],
+    "seeds": [3],
+    "transfers": [PAIR],
+    "methods": ["at", "twins-trades"],
+}
+TWINS = Run(Cell(PAIR, "resnet8", "twins-trades"), 3)
+
+
+def experiment(grid: dict[str, Any] | None = None, **sections: Any) -> config.Experiment:
+    return config.parse({"experiment": "x", "grid": {**GRID, **(grid or {})}, **sections}, "x.yaml")
+
+
+def test_a_transfer_is_a_run_whose_base_comes_from_the_run_of_the_source() -> None:
+    found = experiment()
+    names = [run.name for run in found.runs]
+    assert names == [
+        "runs/digits-0-4/resnet8/trades/seed3",
+        "runs/digits-0-4/resnet8/pgd/seed3",
+        f"transfers/{PAIR}/resnet8/at/seed3",
+        f"transfers/{PAIR}/resnet8/twins-trades/seed3",
+    ]
+    assert [run.name for run in found.trained] == names[:2]
+    assert {run.name: source.name for run, source in found.transferred.items()} == {
+        names[2]: names[1],
+        names[3]: names[1],
+    }
+    other = experiment({"source_regime": "trades"})
+    assert {source.name for source in other.transferred.values()} == {names[0]}
+    assert found.datasets == ["digits-0-4", "digits-5-9"]
+
+
+def test_a_base_can_be_imported_for_the_source_but_not_for_a_transfer() -> None:
+    found = experiment(base=[{"weights": "base.pth", "regime": "pgd"}])
+    assert [run.name for run in found.imports] == ["runs/digits-0-4/resnet8/pgd/seed3"]
+    everything = experiment(base=[{"weights": "base.pth"}])
+    assert all(run.cell.kind == "runs" for run in everything.imports)
+
+
+def test_settings_of_a_transfer_are_those_of_its_method_and_its_target() -> None:
+    found = experiment(
+        transfer={"epochs": 9},
+        overrides={
+            "methods": {"twins-trades": {"twins": {"frozen_weight": 0.9}}},
+            "regimes": {"pgd": {"augment": {"crop": 2}}},
+            "datasets": {
+                "digits": {"transfer": {"epochs": 8, "batch_size": 16}},
+                "digits-5-9": {"transfer": {"epochs": 7}},
+                "digits-0-4": {"transfer": {"epochs": 6}},
+            },
+        },
+    )
+    chosen = found.settings_of(TWINS)
+    assert (chosen.transfer.epochs, chosen.transfer.batch_size) == (7, 16)
+    assert (chosen.twins.frozen_weight, chosen.augment.crop) == (0.9, 4)
+    assert found.settings_of(f"transfers/{PAIR}/resnet8/at/seed3").twins.frozen_weight == 0.3
+    assert found.settings().transfer.epochs == 9
+
+
+def test_the_recipe_of_a_target_fills_what_the_file_leaves_open() -> None:
+    grid = {"datasets": ["cifar100"], "transfers": ["cifar100-to-cifar10"]}
+    cell = Cell("cifar100-to-cifar10", "resnet8", "twins-trades")
+    chosen = experiment(grid).settings_of(cell)
+    assert (chosen.transfer.weight_decay, chosen.twins.frozen_weight) == (1e-5, 1.0)
+    given = experiment(grid, transfer={"weight_decay": 0.1}).settings_of(cell)
+    assert (given.transfer.weight_decay, given.twins.frozen_weight) == (0.1, 1.0)
+
+
+def test_flags_of_a_transfer_are_read_back_as_its_settings() -> None:
+    """Only the flags of its own method: another λ does not run a baseline again."""
+    found = experiment(twins={"frozen_weight": 0.45, "kl": "published"}, trades={"beta": 2})
+    sections = ("transfer", "attack", "inner", "augment", "regime")
+    words = shlex.split(found.flags(TWINS.name, *sections))
+    files = ["--base", "b", "--data", "d", "--output", "o", "--history", "h"]
+    read = parse_command("transfer", *files, "--method", "twins-trades", *words)
+    assert isinstance(read, Transfer)
+    chosen = found.settings_of(TWINS)
+    for name in ("transfer", "attack", "inner", "augment", "twins", "trades"):
+        assert getattr(read, name) == chosen.section(name), name
+    assert "--twins" not in found.flags(f"transfers/{PAIR}/resnet8/at/seed3", *sections)
+
+
+def test_the_grid_of_a_figure_has_the_cell_alone() -> None:
+    found = experiment()
+    for cell in (TWINS.cell, Cell("digits-0-4", "resnet8", "trades")):
+        words = shlex.split(found.flags(cell, "grid"))
+        read = parse_command("figure", "training", "--results", "r", "--output", "a.png", *words)
+        assert isinstance(read, Figure)
+        assert read.grid.cells == [cell]
+    words = shlex.split(found.flags(None, "grid", dataset="digits-5-9"))
+    read = parse_command("figure", "contact-sheet", "--results", "r", "--output", "a.png", *words)
+    assert isinstance(read, Figure)
+    assert {cell.dataset for cell in read.grid.cells} == {"digits-5-9"}
+    assert found.figures[TWINS.cell] == found.figures[Cell("digits-0-4", "resnet8", "pgd")]
+
+
+@pytest.mark.parametrize(
+    ("grid", "problem"),
+    [
+        ({"transfers": ["digits"]}, "grid.transfers.0: SOURCE-to-TARGET, two data sets"),
+        ({"transfers": ["digits-0-4-to-digits-4-9"]}, "source and target share classes"),
+        ({"transfers": ["digits-0-4-to-digits"]}, "source and target share classes"),
+        ({"transfers": ["cifar10-to-digits"]}, "needs bases of cifar10; add cifar10 to grid"),
+        ({"datasets": []}, f"{PAIR} needs bases of digits-0-4"),
+        ({"datasets": [], "transfers": []}, "datasets must not be empty"),
+        ({"source_regime": "mart"}, "is mart, which grid.regimes does not contain"),
+        ({"methods": ["twins"]}, "'twins' is not available; available: 'at'"),
+        ({"datasets": ["digits-a-b"]}, "or: NAME-FIRST-LAST for some classes of a data set"),
+    ],
+)
+def test_a_transfer_that_cannot_be_run_is_refused(grid: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RiftError) as caught:
+        experiment(grid)
+    assert problem in str(caught.value)
