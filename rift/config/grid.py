@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from rift.config.finetuning import start_of_scope
+from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.names import (
     ROBUSTBENCH,
     Architecture,
@@ -96,6 +96,17 @@ class Grid(Section):
                     f"scopes contains {scope}, which starts from the weights of {start}; add"
                     f" {start} to scopes"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _scopes_fit_transfers(self) -> "Grid":
+        # The continuation knows the regimes of training, not yet the methods of a transfer.
+        unfit = [scope for scope in self.scopes if "regime" in sections_of_scope(scope)]
+        if self.transfers and unfit:
+            raise ValueError(
+                f"scopes contains {', '.join(unfit)}, which continues the training of a base; a"
+                " transfer cannot be continued yet: put runs and transfers into two experiments"
+            )
         return self
 
     @property

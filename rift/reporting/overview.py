@@ -38,7 +38,7 @@ def overview(folder: Path, grid: Grid) -> str:
     results = Results(folder, grid)
     drawn = [cell for cell in cells(grid) if interpolation.can_be_drawn(results, cell)]
     choices = [(name_of(cell), text) for cell in cells(grid) if (text := choice(results, cell))]
-    pictures = [(name_of(cell), _picture(folder, grid.only(**cell._asdict()))) for cell in drawn]
+    pictures = [(name_of(cell), _picture(folder, grid.only(cell))) for cell in drawn]
     return pages.render(
         "overview.html",
         name=folder.resolve().name,

@@ -636,6 +636,12 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
             assert set(settings) == {"scope", "finetune", "augment", *own}
 
 
+def test_a_transfer_cannot_be_continued() -> None:
+    grid = {**GRID, "transfers": ["digits-0-4-to-digits-5-9"], "methods": ["at"]}
+    with pytest.raises(RiftError, match="scopes contains more-training, which continues"):
+        experiment(grid={**grid, "scopes": ["rift", "more-training"]})
+
+
 def test_a_scope_that_starts_from_another_one_needs_it() -> None:
     with pytest.raises(RiftError, match=r"add more-training to scopes"):
         experiment(grid={**GRID, "scopes": ["rift", "earn-then-spend"]})
