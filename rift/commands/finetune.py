@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 OPTIONAL = (
     "regime",
     "continuation",
-    *(name for name in config.TrainingSettings.model_fields if name != "augment"),
+    "attack",
+    *(name for name in config.RegimeSettings.model_fields if name != "augment"),
 )
 """Fields of ``rift finetune`` that only some scopes read."""
 
@@ -152,7 +153,7 @@ class Finetune(Command):
         from rift.criticality import train_scope
         from rift.finetuning import Tuning
 
-        sections = ("finetune", "continuation", *config.TrainingSettings.model_fields)
+        sections = ("finetune", "augment", *(name for name in OPTIONAL if name != "regime"))
         settings = config.RunSettings(**{name: getattr(self, name) for name in sections})
         with display("finetune") as progress:
             tuning = Tuning(
