@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rift.artifacts.resume import State, Work
+from rift.artifacts.resume import Work
 from rift.config import Augment, Finetune
 from rift.criticality import WHOLE_NETWORK, ModuleCriticality, modules_of
 from rift.data.images import Images
@@ -15,6 +15,7 @@ from rift.errors import RiftError
 from rift.finetuning import STEEPNESS_IMAGES, clean_gradient, fine_tune
 from rift.models.state import snapshot
 from rift.training.history import Trained
+from tests.recording import Recording
 
 TABLE = [
     ModuleCriticality(name, kind, 10 ** (rank % 3), mrc, 0.01, 1.0, 0.0, rank, rank == 1)
@@ -233,18 +234,6 @@ def test_every_state_that_is_saved_leads_to_the_same_end(
     prepared_model: nn.Module, digits: Images
 ) -> None:
     train, validation = digits.up_to(96), digits.take(slice(96, 160))
-
-    class Recording(Work):
-        """Saves after every step and keeps a copy of each saved state."""
-
-        def __init__(self) -> None:
-            super().__init__(save_minutes=0)
-            self.saved: list[bytes] = []
-
-        def save(self, state: State) -> None:
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            self.saved.append(buffer.getvalue())
 
     def run(work: Work) -> Trained:
         return fine_tune(

@@ -228,7 +228,7 @@ def refuse_sections(given: dict[str, Any], names: Iterable[str], owner: str) -> 
     Args:
         given: fields of a command that were given.
         names: fields that have no effect.
-        owner: regime or scope that does not use them, for the message.
+        owner: regime, scope or method that does not use them, for the message.
 
     Raises:
         ValueError: one of them was given.

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import Field, PrivateAttr, model_validator
 
 from rift import artifacts, config
-from rift.commands.command import Command, Device, Input, Output, PreparedSet, Seed
+from rift.commands.command import Command, Device, Input, Output, PreparedSet, Seed, refuse_sections
 from rift.commands.training import MEMORY, run_training
 from rift.config import MethodName
-from rift.config.values import leaves
 from rift.errors import RiftError
 
 if TYPE_CHECKING:
@@ -58,10 +57,7 @@ class Transfer(Command):
             # The fields report the error.
             return given
         foreign = config.sections_of_other_methods(method)
-        others = leaves({name: given[name] for name in foreign if name in given})
-        if others:
-            flags = ", ".join(f"--{flag}" for flag in others)
-            raise ValueError(f"{flags}: not a setting of method {method}")
+        refuse_sections(given, foreign, f"method {method}")
         try:
             facts = artifacts.read_facts(config.home_expanded(Path(given["data"])))
             target = facts["facts"]["dataset"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rift.artifacts.resume import State, Work
+from rift.artifacts.resume import Work
 from rift.config import (
     Attack,
     Augment,
@@ -25,6 +25,7 @@ from rift.errors import RiftError
 from rift.finetuning import Tuning, fine_tune
 from rift.models.state import snapshot
 from rift.training.history import Trained, TrainingEpoch
+from tests.recording import Recording
 
 TABLE = [
     ModuleCriticality(name, "conv", 10, mrc, 0.01, 1.0, 0.0, rank, False)
@@ -176,19 +177,6 @@ def test_statistics_refuse_a_network_without_batch_norm(digits: Images) -> None:
     for scope in ("statistics", "statistics-attacked"):
         with pytest.raises(RiftError, match=f"scope '{scope}': the network has no batch norm"):
             recomputed(scope, small(nn.GroupNorm(2, 4)), digits.up_to(40), 32)
-
-
-class Recording(Work):
-    """Saves after every step and keeps a copy of each saved state."""
-
-    def __init__(self) -> None:
-        super().__init__(save_minutes=0)
-        self.saved: list[bytes] = []
-
-    def save(self, state: State) -> None:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.saved.append(buffer.getvalue())
 
 
 @pytest.mark.parametrize("scope", ["statistics", "statistics-attacked", "more-training"])
