@@ -33,9 +33,11 @@ def network(prepared_model: nn.Module) -> nn.Module:
 
 
 def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
-    """Return KL(f(x) ‖ f(x')) of every image."""
-    p, q = clean.softmax(1), attacked.softmax(1)
-    return (p * (p.log() - q.log())).sum(1)
+    """Return KL(f(x) ‖ f(x')) of every image.
+
+    The logarithm is taken of the logits: float32 rounds small probabilities to 0.
+    """
+    return (clean.softmax(1) * (clean.log_softmax(1) - attacked.log_softmax(1))).sum(1)
 
 
 def wing(
