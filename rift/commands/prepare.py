@@ -29,6 +29,7 @@ class Prepare(Command):
 
     def run(self) -> None:
         from rift.data import prepare, save
+        from rift.data.raw import RAW, RawDigests, raw_files
 
         with display("download") as progress:
             prepared = prepare(self.dataset, self.data, progress)
@@ -39,6 +40,7 @@ class Prepare(Command):
             "mean": prepared.mean,
             "std": prepared.std,
             "images": counts,
+            RAW: RawDigests()(raw_files(self.dataset, self.data.folder)),
         }
         save(self.output, prepared, source)
         artifacts.write_json(self.manifest, {**prepared.facts, **facts}, source)
@@ -66,6 +68,7 @@ class Corrupt(Command):
     def run(self) -> None:
         from rift.data import load
         from rift.data.corruptions import files
+        from rift.data.raw import RawDigests, raw_corrupted_files
 
         if self.output.suffix != ".npy":
             raise RiftError(
@@ -78,6 +81,15 @@ class Corrupt(Command):
             split = files.corrupted_test_split(
                 prepared, self.corruption, self.corrupt, root, progress
             )
-        files.save(self.output, split, prepared.labels["test"], self.provenance())
+        published = raw_corrupted_files(
+            prepared.facts["dataset"], self.corruption, self.corrupt, root
+        )
+        files.save(
+            self.output,
+            split,
+            prepared.labels["test"],
+            self.provenance(),
+            raw=RawDigests()(published),
+        )
         severities, images = split.images.shape[:2]
         say(f"{self.corruption}, {split.source}: {images} images at {severities} severities")

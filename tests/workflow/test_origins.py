@@ -3,6 +3,7 @@
 The command ``rift`` only writes empty artifacts.
 """
 
+import json
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rift import artifacts
+from rift.data.raw import RawDigests, raw_files
 from tests.workflow.running import RUN, TINY, Configuration, Workflow
 
 COMMAND = f"""#!{sys.executable}
@@ -93,6 +95,28 @@ def test_a_base_without_provenance_is_left_alone(workflow: Workflow) -> None:
     (workflow.folder / BASE).parent.mkdir(parents=True)
     (workflow.folder / BASE).write_bytes(b"not a safetensors file")
     assert workflow(TINY, "--dry-run", "--", BASE).returncode == 0
+
+
+def test_a_set_whose_raw_files_changed_is_prepared_again(workflow: Workflow) -> None:
+    raw, prepared = workflow.folder / "raw", "results/tiny/data/cifar10/prepared.safetensors"
+    configuration = {
+        **TINY,
+        "grid": {"datasets": ["cifar10"], "architectures": ["resnet18"]},
+        "data": {"root": str(raw)},
+    }
+    batch = raw / "cifar-10-batches-py/test_batch"
+    batch.parent.mkdir(parents=True)
+    batch.write_text("images")
+    assert workflow(configuration, prepared).returncode == 0
+    digest = RawDigests()(raw_files("cifar10", raw))
+    manifest = (workflow.folder / prepared).with_name("manifest.json")
+    manifest.write_text(json.dumps({"raw": digest}))
+    answer = workflow(configuration, "--dry-run", "--", prepared)
+    assert "Nothing to be done" in answer.stdout + answer.stderr
+    batch.write_text("other images")
+    answer = workflow(configuration, prepared)
+    assert "cifar10 has changed since; it is made again" in answer.stderr, answer.stderr
+    assert manifest.read_text() == "prepare"
 
 
 def test_after_snakemake_was_killed_the_same_command_goes_on(workflow: Workflow) -> None:

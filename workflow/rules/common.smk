@@ -7,6 +7,7 @@ from rift import layout
 from rift.artifacts import stage_version, workflow_lock
 from rift.artifacts.origins import stale_bases
 from rift.config import start_of_scope
+from rift.data.raw import stale_data
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 
@@ -46,20 +47,38 @@ envvars:
     "RIFT_KEEP_FINISHED",
 
 
-# Bases that come from another source than the experiment says. Jobs do not look for them again.
-stale = stale_bases(experiment, Path(results)) if workflow.is_main_process else []
+# Bases that come from another source than the experiment says, and data whose raw files have
+# changed. Jobs do not look for them again.
+stale = {}
+if workflow.is_main_process:
+    stale = stale_data(experiment, Path(results), snakemake_folder / "rift-raw.json")
+    for path, reason in stale.items():
+        logger.warning(f"{path}: {reason}; it is made again, and all that follows from it.")
+    stale |= dict.fromkeys(stale_bases(experiment, Path(results)))
+
+
+def made_again_if_stale(path):
+    """Let a stale file be made again.
+
+    Snakemake compares dates and settings, and does not notice that a base comes from another rule,
+    or that weights or raw data were replaced. The effect is that of --forcerun for this file.
+    """
+    if path in stale:
+        workflow.dag.forcefiles.add(path)
 
 
 def source_of_base(wildcards, files):
-    """Return the source of a base; a base from another source is made again.
-
-    Snakemake compares dates and settings, and does not notice that a base comes from another rule
-    or from weights that were replaced. The effect is that of --forcerun for this base.
-    """
-    base = f"{results}/{wildcards.run}/{layout.BASE}"
-    if base in stale:
-        workflow.dag.forcefiles.add(base)
+    """Return the source of a base; a base from another source is made again."""
+    made_again_if_stale(f"{results}/{wildcards.run}/{layout.BASE}")
     return files
+
+
+def raw_data(wildcards):
+    """Return no file: raw data are outside the results. A set is made again if they have changed."""
+    name = getattr(wildcards, "corruption", None)
+    file = layout.prepared(wildcards.dataset) if name is None else layout.corrupted(wildcards.dataset, name)
+    made_again_if_stale(f"{results}/{file}")
+    return []
 
 
 def names(values):

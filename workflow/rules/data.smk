@@ -1,4 +1,6 @@
 rule prepare:
+    input:
+        raw_data,
     output:
         data="<results>/data/{dataset}/prepared.safetensors",
         manifest="<results>/data/{dataset}/manifest.json",
@@ -20,6 +22,7 @@ rule prepare:
 
 rule corrupt:
     input:
+        raw_data,
         data=rules.prepare.output.data,
     output:
         images="<results>/data/{dataset}/corrupted/{corruption}.npy",

@@ -170,7 +170,14 @@ def _published(
     return found
 
 
-def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -> None:
+def save(
+    path: Path,
+    split: CorruptedSplit,
+    labels: Array,
+    source: Provenance,
+    *,
+    raw: str | None = None,
+) -> None:
     """Write ``NAME.npy``, and ``NAME.json`` and ``labels.npy`` next to it.
 
     Args:
@@ -178,6 +185,7 @@ def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -
         split: corrupted images.
         labels: labels of the test split, int64.
         source: provenance.
+        raw: digest of the published files that the images come from; None if there are none.
 
     Raises:
         RiftError: a file cannot be written.
@@ -188,6 +196,7 @@ def save(path: Path, split: CorruptedSplit, labels: Array, source: Provenance) -
         "corruption": split.corruption,
         "source": split.source,
         "images": count,
+        "raw": raw,
         "labels": _digest(labels[:count]),
         # Each severity has its own digest, because evaluations may read only some of them.
         "severities": [digest_of_arrays({"images": each}) for each in split.images],

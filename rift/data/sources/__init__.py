@@ -11,11 +11,11 @@ from rift.data.sources.cifar import CIFAR10, CIFAR100, cifar
 from rift.data.sources.digits import digits
 from rift.data.sources.source import Dataset
 from rift.data.sources.tiny_imagenet import ARCHIVE as TINY_IMAGENET
-from rift.data.sources.tiny_imagenet import tiny_imagenet
+from rift.data.sources.tiny_imagenet import RAW, tiny_imagenet
 
 DATASETS: dict[DatasetName, Dataset] = {
     "digits": Dataset(digits),
-    "cifar10": Dataset(cifar(CIFAR10), CIFAR10.archive, CIFAR10_C),
-    "cifar100": Dataset(cifar(CIFAR100), CIFAR100.archive, CIFAR100_C),
-    "tiny-imagenet": Dataset(tiny_imagenet, TINY_IMAGENET, TINY_IMAGENET_C),
+    "cifar10": Dataset(cifar(CIFAR10), CIFAR10.archive, CIFAR10_C, CIFAR10.raw),
+    "cifar100": Dataset(cifar(CIFAR100), CIFAR100.archive, CIFAR100_C, CIFAR100.raw),
+    "tiny-imagenet": Dataset(tiny_imagenet, TINY_IMAGENET, TINY_IMAGENET_C, RAW),
 }

@@ -43,6 +43,12 @@ class Layout:
     names: str
     sha256: dict[str, str]
 
+    @property
+    def raw(self) -> tuple[str, ...]:
+        """Return the files that are read, below the data root."""
+        names = (self.meta[0], *self.train, self.test[0])
+        return tuple(f"{self.archive.folder}/{name}" for name in names)
+
 
 CIFAR10 = Layout(
     Archive(

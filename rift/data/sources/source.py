@@ -80,11 +80,14 @@ class Dataset:
         read: function (data root) → ``Source``.
         archive: archive to download if the data root lacks it; None if a package contains the data.
         corrupted: published corrupted test split; None if there is none.
+        raw: files and folders below the data root that ``read`` reads; empty if a package contains
+            the data.
     """
 
     read: Callable[[Path], Source]
     archive: Archive | None = None
     corrupted: Corrupted | None = None
+    raw: tuple[str, ...] = ()
 
 
 def sha256(path: Path) -> str:

@@ -21,6 +21,7 @@ ARCHIVE = Archive(
     "90528d7ca1a48142e341f4ef8d21d0de",
     "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
 )
+RAW = tuple(f"{ARCHIVE.folder}/{name}" for name in ("wnids.txt", "train", "val"))
 SIDE = 64
 
 
