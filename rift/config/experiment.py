@@ -24,6 +24,7 @@ from rift.config.names import (
     ProtocolName,
     RegimeName,
     Scope,
+    TableName,
     whole_dataset,
 )
 from rift.config.protocols import PROTOCOLS
@@ -113,6 +114,16 @@ class Experiment(Settings):
                 raise ValueError(
                     f"grid.transfers: {pair} needs bases of {source}; add {source} to grid.datasets"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _the_table_of_transfers_has_rows(self) -> "Experiment":
+        asked = "tables" in self.report.model_fields_set and "transfer" in self.report.tables
+        if asked and not self.grid.transfers:
+            raise ValueError(
+                "report.tables: contains transfer, but grid.transfers is empty; remove it there, or"
+                " add a transfer"
+            )
         return self
 
     @model_validator(mode="after")
@@ -222,6 +233,13 @@ class Experiment(Settings):
         """Return the file with the initial weights of a training run, or an empty list."""
         init = self.settings_of(run).train.init
         return ImportedBase(weights=init).files if init else []
+
+    @property
+    def tables(self) -> tuple[TableName, ...]:
+        """Return the tables of the report; without transfers, that of transfers is omitted."""
+        return tuple(
+            name for name in self.report.tables if name != "transfer" or self.grid.transfers
+        )
 
     @property
     def figures(self) -> dict[Cell, tuple[FigureName, ...]]:

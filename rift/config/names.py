@@ -79,6 +79,7 @@ TableName = Literal[
     "module-choice",
     "top-k",
     "baselines",
+    "transfer",
     "corruptions",
     "criticality",
     "cost",

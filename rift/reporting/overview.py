@@ -4,16 +4,16 @@ import base64
 import math
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 from markupsafe import Markup
 
 from rift import layout
 from rift.artifacts import write_text
-from rift.config import Grid
+from rift.config import Grid, MethodName
 from rift.errors import RiftError
-from rift.layout import Cell
+from rift.layout import TO, Cell
 from rift.reporting import pages
 from rift.reporting.figures import interpolation
 from rift.reporting.figures.drawing import draw, render
@@ -21,7 +21,8 @@ from rift.reporting.formats import html_part
 from rift.reporting.outcomes import METRICS
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.making import make_table
-from rift.reporting.tables.table import LEVEL, is_distinguishable
+from rift.reporting.tables.table import BASE, LEVEL, is_distinguishable
+from rift.reporting.tables.transfer import BASELINES
 from rift.reporting.texts import between, listed, name_of, signed
 from rift.statistics import Delta, least_distinguishable
 
@@ -44,6 +45,7 @@ def overview(folder: Path, grid: Grid) -> str:
         name=folder.resolve().name,
         style=pages.part("style.css", "overview.css"),
         finding=finding(table.numbers),
+        transfers=_transfers(folder, grid),
         choices=choices,
         run=list(_experiment(grid)),
         table=table,
@@ -86,6 +88,32 @@ def finding(numbers: pd.DataFrame) -> str:
         f"Over {len(by_cell)} combinations of data set, architecture and regime, RiFT changed"
         f" {counts}."
     )
+
+
+def transfer_findings(numbers: pd.DataFrame) -> list[str]:
+    """Return what TWINS changed against its baseline, with the uncertainty, by transfer and method.
+
+    Args:
+        numbers: numbers of the table of transfers. Only the rows of transferred bases count.
+    """
+    known = numbers["delta_low"].notna() if "delta_low" in numbers else False
+    rows = numbers[(numbers["variant"] == BASE) & known]
+    sentences: list[str] = []
+    for names, found in rows.groupby(list(Cell._fields), sort=False):
+        dataset, architecture, method = map(str, cast("tuple[str, ...]", names))
+        (source, target), changes = dataset.split(TO), _changes(found)
+        each = _joined([f"{change.name} by {change.text}" for change in changes])
+        sentences.append(
+            f"From {source} to {target} with {architecture}, {method} instead of"
+            f" {BASELINES[cast('MethodName', method)]} changed {each}. {_verdict(changes)}"
+        )
+    return sentences
+
+
+def _transfers(folder: Path, grid: Grid) -> list[str]:
+    if not grid.transfers:
+        return []
+    return transfer_findings(make_table("transfer", folder, grid).numbers)
 
 
 def choice(results: Results, cell: Cell) -> str:

@@ -1,4 +1,8 @@
-"""Accuracies of the RiFT paper (Zhu et al., ICCV 2023, tables 1 to 4), from ``paper.csv``."""
+"""Published accuracies, from ``paper.csv``.
+
+Those of runs are from the RiFT paper (Zhu et al., ICCV 2023, tables 1 to 4). Those of transfers are
+from AutoLoRa (Xu et al., ICLR 2024, table 2), which ran TWINS and its baseline again.
+"""
 
 import functools
 from importlib.resources import as_file, files
@@ -10,11 +14,14 @@ from rift.layout import Cell
 from rift.reporting.outcomes import Metric
 
 _METHODS: dict[Variant, str] = {"base": "at"}
-_METRICS: dict[Metric, str] = {"pgd": "adv"}  # the paper attacks with PGD-10
+_METRICS: dict[Metric, str] = {"pgd": "adv"}  # both papers attack with PGD-10
 
 
 def accuracy(cell: Cell, variant: Variant, metric: Metric) -> float | None:
-    """Return a published accuracy in percent, the mean of three seeds, or None if there is none."""
+    """Return a published accuracy in percent, or None if there is none.
+
+    Those of runs are means of three seeds.
+    """
     method = _METHODS.get(variant, variant)
     return _accuracies().get((*cell, method, _METRICS.get(metric, metric)))
 

@@ -47,6 +47,14 @@ def test_a_transfer_is_a_run_whose_base_comes_from_the_run_of_the_source() -> No
     assert found.datasets == ["digits-0-4", "digits-5-9"]
 
 
+def test_the_table_of_transfers_belongs_to_experiments_with_transfers() -> None:
+    assert "transfer" in experiment().tables
+    runs: dict[str, Any] = {"transfers": []}
+    assert set(experiment().tables) - set(experiment(runs).tables) == {"transfer"}
+    with pytest.raises(RiftError, match=r"report\.tables: contains transfer, but grid\.transfers"):
+        experiment(runs, report={"tables": ["main", "transfer"]})
+
+
 def test_a_base_can_be_imported_for_the_source_but_not_for_a_transfer() -> None:
     found = experiment(base=[{"weights": "base.pth", "regime": "pgd"}])
     assert [run.name for run in found.imports] == ["runs/digits-0-4/resnet8/pgd/seed3"]

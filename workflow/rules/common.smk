@@ -154,5 +154,5 @@ wildcard_constraints:
     shards="[0-9]+",
     scope=names(grid.scopes),
     variant=names(grid.variants),
-    table=names(experiment.report.tables),
+    table=names(experiment.tables),
     figure=names(experiment.report.figures),

@@ -127,7 +127,7 @@ rule overview:
 
 rule tables:
     input:
-        collect(rules.table.output, table=experiment.report.tables),
+        collect(rules.table.output, table=experiment.tables),
 
 
 rule figures:

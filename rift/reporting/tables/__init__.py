@@ -18,6 +18,7 @@ from rift.reporting.tables.module_ablation import module_ablation
 from rift.reporting.tables.module_choice import module_choice
 from rift.reporting.tables.table import Table
 from rift.reporting.tables.top_k import top_k
+from rift.reporting.tables.transfer import transfer
 
 TableMaker = Callable[[Results], Table]
 
@@ -28,6 +29,7 @@ TABLES: dict[TableName, TableMaker] = {
     "module-choice": module_choice,
     "top-k": top_k,
     "baselines": baselines,
+    "transfer": transfer,
     "corruptions": corruptions,
     "criticality": criticality,
     "cost": cost,

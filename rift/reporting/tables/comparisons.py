@@ -79,7 +79,8 @@ class Comparison:
         paper: whether every block has lines of the paper, even where it prints nothing.
         averages: whether averages over data sets and architectures are added.
         how_trained: whether notes describe the training of the bases.
-        about_paper: note about the rows of the paper.
+        published: note about the published numbers.
+        about_paper: further note about the rows of the paper.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Comparison:
     paper: bool = False
     averages: bool = False
     how_trained: bool = False
+    published: str = notes.PUBLISHED
     about_paper: str = ""
 
 
@@ -274,7 +276,7 @@ def _notes(
     if definition.how_trained:
         lines += notes.how_trained(results)
     if published or definition.paper:
-        lines.append(notes.PUBLISHED)
+        lines.append(definition.published)
     if published and definition.about_paper:
         lines.append(definition.about_paper)
     if definition.how_trained:
