@@ -23,8 +23,10 @@ from rift.config.finetuning import (
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.interpolation import Interpolate, Spend
 from rift.config.names import (
+    ARRAYS,
     CORRUPTION_LISTS,
     DATASET_FIGURES,
+    IMAGE_FOLDER,
     MODULE_SCOPE,
     OPEN_NAMES,
     ROBUSTBENCH,
@@ -105,8 +107,10 @@ from rift.config.values import (
 )
 
 __all__ = [
+    "ARRAYS",
     "CORRUPTION_LISTS",
     "DATASET_FIGURES",
+    "IMAGE_FOLDER",
     "MODULE_SCOPE",
     "OPEN_NAMES",
     "PROTOCOLS",

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -42,6 +42,12 @@ class Data(Section):
         " (0, 0.5).",
     )
     seed: Seed = Field(0, description="Seed of the stratified split: ≥ 0.")
+    side: Annotated[int, Field(ge=8, le=1024)] | None = Field(
+        None,
+        description="Side of the prepared images in pixels, for data sets with images of any size:"
+        " 8 to 1024; the default is 224. The shorter side is resized to 8/7 of it, and the middle"
+        " is cut out.",
+    )
 
     @property
     def folder(self) -> Path:

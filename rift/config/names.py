@@ -13,7 +13,15 @@ from pydantic import (
 
 from rift.layout import TO
 
-DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
+DatasetName = Literal[
+    "digits",
+    "cifar10",
+    "cifar100",
+    "tiny-imagenet",
+    "caltech-256",
+    "cub-200",
+    "stanford-dogs",
+]
 ArchitectureName = Literal[
     "resnet8",
     "resnet20",
@@ -96,12 +104,20 @@ CORRUPTION_LISTS: dict[CorruptionListName, tuple[CorruptionName, ...]] = {
     "rift": (*(name for name in _FIFTEEN if name != "glass_blur"), *_EXTRA),
     "robustbench": _FIFTEEN,
 }
+# Data sets of users, by the name of a folder or a file in the data root. Names without hyphens
+# cannot be mistaken for a range of classes or a transfer.
+IMAGE_FOLDER = "image-folder:"
+ARRAYS = "arrays:"
+_OWN = rf"({IMAGE_FOLDER}|{ARRAYS})[A-Za-z0-9][A-Za-z0-9_.]*"
+OWN_DATASET = rf"^{_OWN}$"
+OwnDataset = Annotated[str, StringConstraints(pattern=OWN_DATASET)]
 # Some classes of a data set, by the first and the last label: digits-0-4.
-CLASS_RANGE = rf"^({'|'.join(get_args(DatasetName))})-[0-9]+-[0-9]+$"
+_WHOLE = rf"{'|'.join(get_args(DatasetName))}|{_OWN}"
+CLASS_RANGE = rf"^({_WHOLE})-[0-9]+-[0-9]+$"
 ClassRange = Annotated[str, StringConstraints(pattern=CLASS_RANGE)]
-Dataset = DatasetName | ClassRange
+Dataset = DatasetName | OwnDataset | ClassRange
 # Source and target of a transfer: digits-0-4-to-digits-5-9.
-_NAME = rf"({'|'.join(get_args(DatasetName))})(-[0-9]+-[0-9]+)?"
+_NAME = rf"({_WHOLE})(-[0-9]+-[0-9]+)?"
 TRANSFER_PAIR = rf"^{_NAME}{TO}{_NAME}$"
 TransferPair = Annotated[str, StringConstraints(pattern=TRANSFER_PAIR)]
 ROBUSTBENCH = "robustbench:"
@@ -115,6 +131,8 @@ Scope = NamedScope | ModuleScope
 Variant = Literal["base"] | Scope
 # Error messages for names that match no pattern: the accepted form, by pattern.
 OPEN_NAMES = {
+    OWN_DATASET: f"{IMAGE_FOLDER}NAME or {ARRAYS}NAME for a folder or file of your own in the data"
+    " root (letters, digits, dots and underscores)",
     CLASS_RANGE: "NAME-FIRST-LAST for some classes of a data set, such as digits-0-4",
     TRANSFER_PAIR: f"SOURCE{TO}TARGET, two data sets, such as cifar100{TO}cifar10",
     TIMM_NETWORK: f"{TIMM}NAME for a network of timm",

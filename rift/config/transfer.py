@@ -74,6 +74,9 @@ TARGETS: dict[DatasetName, Recipe] = {
     "cifar10": Recipe(
         settings={"transfer": {"weight_decay": 1e-5}, "twins": {"frozen_weight": 1.0}}
     ),
+    "caltech-256": Recipe(
+        settings={"transfer": {"weight_decay": 1e-3}, "twins": {"frozen_weight": 0.4}}
+    ),
 }
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rift.artifacts import Array, Provenance, read_arrays, read_facts, write_arrays
-from rift.config import Data, Dataset, whole_dataset
-from rift.data.sources import DATASETS
+from rift.config import Data, Dataset
 from rift.data.sources.download import obtain
+from rift.data.sources.named import dataset_named
 from rift.data.sources.ranges import only_named_classes
 from rift.errors import RiftError
 from rift.progress import Progress, no_progress
@@ -68,7 +68,7 @@ def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> 
     before them.
 
     Args:
-        name: key of ``rift.data.sources.DATASETS``, or a range of its classes (``digits-0-4``),
+        name: name of a data set, or a range of its classes (``digits-0-4``),
             which is cut as a data set of its own.
         settings: data root, seed, kind of cut, and shares of the splits.
         progress: called during the download.
@@ -78,10 +78,10 @@ def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> 
             the range of classes; or ``cut: last``
             leaves a class without images in the training or the validation split.
     """
-    dataset = DATASETS[whole_dataset(name)]
+    dataset = dataset_named(name)
     if dataset.archive is not None:
         obtain(settings.folder, dataset.archive, progress)
-    source = only_named_classes(dataset.read(settings.folder), name)
+    source = only_named_classes(dataset.source(settings.folder, settings.side), name)
     rng = np.random.default_rng(settings.seed)
     images, labels = {"train": source.images}, {"train": source.labels}
     if source.test_images is None or source.test_labels is None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rift.artifacts import read_json, write_text
-from rift.config import Corrupt, CorruptionName, Dataset, Experiment, whole_dataset
-from rift.data.sources import DATASETS
+from rift.config import Corrupt, CorruptionName, Dataset, Experiment
+from rift.data.sources.named import dataset_named
 from rift.data.sources.source import sha256
 from rift.errors import RiftError
 from rift.layout import corrupted, manifest, prepared
@@ -29,7 +29,7 @@ def raw_files(name: Dataset, root: Path) -> list[Path]:
 
     The list is empty for a data set that a package contains.
     """
-    return [root / path for path in DATASETS[whole_dataset(name)].raw]
+    return [root / path for path in dataset_named(name).raw]
 
 
 def raw_corrupted_files(
@@ -39,7 +39,7 @@ def raw_corrupted_files(
 
     The list is empty if the images are generated.
     """
-    published = DATASETS[whole_dataset(name)].corrupted
+    published = dataset_named(name).corrupted
     if published is None or settings.source == "generated":
         return []
     found = published.find(root, corruption)
@@ -97,7 +97,7 @@ def _files_in(path: Path) -> list[Path]:
         return [path]
     return sorted(
         Path(folder, name)
-        for folder, _, names in os.walk(path)
+        for folder, _, names in os.walk(path, followlinks=True)
         for name in names
         if not name.startswith(".")
     )

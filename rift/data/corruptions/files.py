@@ -23,14 +23,14 @@ from rift.artifacts import (
     write_array,
     write_json,
 )
-from rift.config import Corrupt, CorruptionName, Ood, class_range, whole_dataset
+from rift.config import Corrupt, CorruptionName, Ood, class_range
 from rift.data.corruptions.corrupting import CHUNK, corrupt
 from rift.data.corruptions.digital import jpeg_compression
 from rift.data.corruptions.pixels import to_uint8
 from rift.data.corruptions.published import SEVERITIES
 from rift.data.prepared import Prepared
-from rift.data.sources import DATASETS
 from rift.data.sources.download import obtain
+from rift.data.sources.named import dataset_named
 from rift.data.sources.ranges import in_range
 from rift.data.sources.source import Corrupted
 from rift.errors import RiftError
@@ -104,7 +104,7 @@ def corrupted_test_split(
             f"corrupt.images: is {count}, but the test split has {len(labels)} images; choose at"
             f" most {len(labels)}, or all"
         )
-    published = DATASETS[whole_dataset(name)].corrupted
+    published = dataset_named(name).corrupted
     if published is None and settings.source == "published":
         raise RiftError(
             f"corrupt.source: no corrupted {name} has been published; set it to generated or auto"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rift.artifacts import Array
-from rift.data.sources.jpeg import decode
+from rift.data.sources.decoding import decode
 from rift.data.sources.source import Archive, Corrupted, verify
 from rift.data.sources.tiny_imagenet import SIDE, files_of_classes
 from rift.errors import RiftError

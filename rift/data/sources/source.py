@@ -8,6 +8,9 @@ from pathlib import Path
 from rift.artifacts import Array
 from rift.errors import RiftError
 
+SIDE = 224
+"""Side of images of any size in pixels, unless a setting says otherwise."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -77,17 +80,38 @@ class Dataset:
     """A data set that rift supports.
 
     Attributes:
-        read: function (data root) → ``Source``.
+        read: function (data root) → ``Source``; with ``any_size``, function (data root, side of
+            the images in pixels) → ``Source``.
         archive: archive to download if the data root lacks it; None if a package contains the data.
         corrupted: published corrupted test split; None if there is none.
         raw: files and folders below the data root that ``read`` reads; empty if a package contains
             the data.
+        any_size: whether the images have any size, so that they are resized.
     """
 
-    read: Callable[[Path], Source]
+    read: Callable[..., Source]
     archive: Archive | None = None
     corrupted: Corrupted | None = None
     raw: tuple[str, ...] = ()
+    any_size: bool = False
+
+    def source(self, root: Path, side: int | None) -> Source:
+        """Read the data set.
+
+        Args:
+            root: data root.
+            side: side of the images in pixels, for images of any size; None for ``SIDE``.
+
+        Raises:
+            RiftError: the data set is missing or damaged, or its images have one size.
+        """
+        if self.any_size:
+            return self.read(root, side or SIDE)
+        if side is not None:
+            raise RiftError(
+                "data.side: the images of this data set have one size; remove the setting"
+            )
+        return self.read(root)
 
 
 def sha256(path: Path) -> str:

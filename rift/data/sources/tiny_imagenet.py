@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rift.artifacts import Array
-from rift.data.sources.jpeg import decode
+from rift.data.sources.decoding import decode
 from rift.data.sources.source import Archive, Source
 from rift.errors import RiftError
 
