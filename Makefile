@@ -36,7 +36,7 @@ test: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m "not long"
 
 test-long: $(READY)
-	pytest -m long
+	pytest --numprocesses 2 --dist loadfile -m long
 
 check: $(READY)
 	ruff format --check .

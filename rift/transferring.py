@@ -103,12 +103,13 @@ def transfer(
         progress: called after every step.
 
     Raises:
-        RiftError: the network has no batch norm and the method needs it, or the loss is no longer
-            finite.
+        RiftError: the network has no batch norm and the method needs it, the target has fewer
+            training images than asked for, or the loss is no longer finite.
         Stopped: a signal asked the process to stop; the state has been saved.
     """
     work = work or Work()
     chosen = settings.transfer
+    data = data.first(chosen.images, "transfer.images")
     own = list(model.get_submodule(head).parameters())
     training = settings.as_training()
     if chosen.init_head == "linear-probe" and not (work.state and MAIN in work.state):

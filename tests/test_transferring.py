@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_the_linear_probe_trains_the_last_layer_alone(digits: Images) -> None:
     start = target()[0].state_dict()
     model, trained = run(digits, settings, "at")
     for name, value in model.named_parameters():
-        moved = float((value - start[name]).abs().max()) > 1e-20
+        moved = float((value.detach() - start[name]).abs().max()) > 1e-20
         assert moved == name.startswith("linear"), name
     assert int(model.state_dict()["bn1.num_batches_tracked"]) == 1
     assert len(trained.history) == 1
@@ -99,6 +100,20 @@ def test_the_linear_probe_trains_the_last_layer_alone(digits: Images) -> None:
     assert torch.equal(
         unprobed.get_submodule("linear").state_dict()["weight"], start["linear.weight"]
     )
+
+
+def test_a_transfer_of_some_images_is_that_of_the_first_images(digits: Images) -> None:
+    def trained(data: Images, images: int | str) -> Trained:
+        few = SETTINGS.transfer.model_copy(update={"images": images, "init_head": "random"})
+        settings = SETTINGS.model_copy(update={"transfer": few})
+        (model, _, head), validation = target(), digits.take(slice(100, 132))
+        how: dict[str, Any] = {"head": head, "method": "at", "settings": settings, "seed": 0}
+        return transfer(model, data, validation, **how)
+
+    one, other = trained(digits.up_to(90), 40), trained(digits.up_to(40), "all")
+    assert all(torch.equal(other.state[name], value) for name, value in one.state.items())
+    with pytest.raises(RiftError, match=r"transfer\.images: is 41, but the split has 40 images"):
+        trained(digits.up_to(40), 41)
 
 
 @pytest.mark.parametrize("method", ["twins-at", "twins-trades"])

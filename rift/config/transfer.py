@@ -8,7 +8,7 @@ from pydantic import Field
 from rift.config.names import DatasetName, MethodName, whole_dataset
 from rift.config.regimes import Recipe
 from rift.config.training import TrainingLoop
-from rift.config.values import Count, NotNegative, Number, Positive, Section, merge
+from rift.config.values import Count, ImageCount, NotNegative, Number, Positive, Section, merge
 
 
 class Transfer(TrainingLoop):
@@ -23,6 +23,9 @@ class Transfer(TrainingLoop):
         description="Epochs after which the schedule step divides the learning rate by 10: ≥ 1.",
     )
     weight_decay: NotNegative = Field(2e-4, description="Weight decay (L2 penalty) of SGD: ≥ 0.")
+    images: ImageCount = Field(
+        "all", description="Number of training images of the target, from the first: ≥ 1, or all."
+    )
     head_rate: Positive = Field(
         1.0,
         description="Learning rate of the new last layer, as a multiple of learning_rate: > 0.",

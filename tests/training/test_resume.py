@@ -92,8 +92,8 @@ def test_every_state_that_is_kept_leads_to_the_same_end(digits: Images) -> None:
         assert without_times(resumed) == without_times(whole)
 
 
-@pytest.fixture
-def prepared_set(prepared: Prepared, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def prepared_set(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a prepared data set of few images, so that a training takes seconds."""
     few = {"train": 320, "validation": 64, "test": 64}
     small = replace(
@@ -101,7 +101,7 @@ def prepared_set(prepared: Prepared, tmp_path: Path) -> Path:
         images={split: images[: few[split]] for split, images in prepared.images.items()},
         labels={split: labels[: few[split]] for split, labels in prepared.labels.items()},
     )
-    path = tmp_path / "prepared.safetensors"
+    path = tmp_path_factory.mktemp("data") / "prepared.safetensors"
     save(path, small, artifacts.provenance("test", {}))
     return path
 
@@ -161,16 +161,25 @@ def started(arguments: list[str], wait_for: Path) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.fixture
-def interrupted(prepared_set: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def killed_once(prepared_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the state of a training that was killed."""
-    folder = tmp_path / "interrupted"
+    folder = tmp_path_factory.mktemp("killed")
     process = started(command(prepared_set, folder), folder / "base.safetensors.state")
     process.kill()
     process.communicate()
     return folder
 
 
+@pytest.fixture
+def interrupted(killed_once: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder of a killed training, which a test may change."""
+    folder = tmp_path / "interrupted"
+    shutil.copytree(killed_once, folder)
+    return folder
+
+
+@pytest.mark.long
 def test_killed_five_times_at_random_moments_it_ends_in_the_same_bytes(
     prepared_set: Path, tmp_path: Path
 ) -> None:
@@ -221,14 +230,13 @@ def test_a_state_of_other_settings_is_refused_with_their_names(
     assert (interrupted / "base.safetensors.state").exists()
 
 
-def test_a_state_of_other_data_is_refused(
-    prepared: Prepared, prepared_set: Path, interrupted: Path
-) -> None:
+def test_a_state_of_other_data_is_refused(prepared: Prepared, interrupted: Path) -> None:
     other = replace(
         prepared, labels={**prepared.labels, "train": prepared.labels["train"][::-1].copy()}
     )
-    save(prepared_set, other, artifacts.provenance("test", {}))
-    done = subprocess.run(command(prepared_set, interrupted), capture_output=True, text=True)
+    path = interrupted.with_name("other.safetensors")
+    save(path, other, artifacts.provenance("test", {}))
+    done = subprocess.run(command(path, interrupted), capture_output=True, text=True)
     assert done.returncode == 1
     assert "was saved with other settings: --data (was content " in done.stderr
 
@@ -299,17 +307,17 @@ def test_asked_to_stop_within_an_epoch_it_saves_and_the_next_run_ends_in_the_sam
     The next regular state would follow hours later.
     """
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    rarely = ("--train.save_minutes", "600", "--train.batch_size", "4", "--attack.steps", "1")
+    rarely = ("--train.save_minutes", "600", "--train.batch_size", "8", "--attack.steps", "1")
     subprocess.run(command(prepared_set, whole, *rarely), check=True, capture_output=True)
     state = stopped / "base.safetensors.state"
     process = started(command(prepared_set, stopped, *rarely), state)
-    time.sleep(0.2)  # The second epoch has 80 steps, so the signal comes between two of them.
+    time.sleep(0.2)  # The second epoch has 40 steps, so the signal comes between two of them.
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     saved = artifacts.read_state(state, ("run",))["run"]["epoch"]
     assert saved["epoch"] >= 2
-    assert 0 < saved["steps"] < len(saved["order"]) / 4
+    assert 0 < saved["steps"] < len(saved["order"]) / 8
     assert not (stopped / "base.safetensors").exists()
     subprocess.run(command(prepared_set, stopped, *rarely), check=True, capture_output=True)
     assert (stopped / "base.safetensors").read_bytes() == (whole / "base.safetensors").read_bytes()

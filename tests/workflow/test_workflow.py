@@ -173,7 +173,9 @@ def figures(*needs: str) -> dict[str, int]:
     return {"figure": sum(not {*needs}.isdisjoint(figure_needs(name)) for name in of_cells)}
 
 
-TABLES = {"table": len(get_args(TableName)), "overview": 1}
+# Without transfers, there is no table of them.
+SHOWN = tuple(name for name in get_args(TableName) if name != "transfer")
+TABLES = {"table": len(SHOWN), "overview": 1}
 EVERY_FIGURE = {"figure": len(get_args(FigureName)) - len(DATASET_FIGURES)}
 AFTER_SELECTION = {
     "evaluate_standard": 2,
@@ -327,7 +329,7 @@ def test_the_report_shows_every_table_and_figure(workflow: Workflow, tmp_path: P
     answer = workflow(TINY, "--report", "report.html")
     assert answer.returncode == 0, answer.stderr
     page = (workflow.folder / "report.html").read_text()
-    for name in get_args(TableName):
+    for name in SHOWN:
         assert f"{name}.html" in page
     for name in get_args(FigureName):
         assert f"{name}.png" in page
@@ -366,9 +368,7 @@ def look_at_the_report(browser: Browser, page: Path) -> None:
                 f"image.src === results[{json.dumps(path)}].data_uri && image.naturalWidth > 500"
             )
             browser.wait(f"[...document.images].some(image => {this_one})")
-    assert len(browser.run("Object.keys(results)")) == 1 + len(get_args(TableName)) + len(
-        get_args(FigureName)
-    )
+    assert len(browser.run("Object.keys(results)")) == 1 + len(SHOWN) + len(get_args(FigureName))
     # Snakemake's report warns about the form of one of its own libraries.
     assert [
         text for text in browser.complaints if "cdn.tailwindcss.com should not be used" not in text
