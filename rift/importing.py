@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rift.config import ROBUSTBENCH, ImportedBase
+from rift.config import ROBUSTBENCH, ImportedBase, NormName
 from rift.config.normalization import known
 from rift.data.images import Images
 from rift.errors import RiftError
@@ -75,7 +75,14 @@ class ImportReport:
         }
 
 
-def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Tensor) -> Imported:
+def import_base(
+    base: ImportedBase,
+    like: ModelSpec,
+    *,
+    dataset: str,
+    norm: NormName = "linf",
+    images: Tensor,
+) -> Imported:
     """Return a model with imported weights.
 
     Args:
@@ -83,6 +90,7 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
         like: specification of the expected model, with the mean and standard deviation of the data
             set.
         dataset: name of the data set, which selects the list of networks in RobustBench.
+        norm: norm of the threat model, which does too.
         images: images on which the models of rift and RobustBench must agree, float32 in [0, 1],
             N×C×H×W; used only for weights from RobustBench.
 
@@ -95,7 +103,7 @@ def import_base(base: ImportedBase, like: ModelSpec, *, dataset: str, images: Te
     model = build(**asdict(like))
     if base.weights.startswith(ROBUSTBENCH):
         name = base.weights.removeprefix(ROBUSTBENCH)
-        reference = robustbench.load_robustbench(name, dataset)
+        reference = robustbench.load_robustbench(name, dataset, norm)
         read = weight_files.Read(reference.state_dict(), "", ())
         fitted = weight_files.match_names(read.state, model, source)
         # RobustBench networks take images in [0, 1]; a normalisation is part of their weights.

@@ -207,7 +207,10 @@ def _write_evaluations(at: Path, content: RunContent, rng: np.random.Generator) 
         attacks = ("pgd", "autoattack") if variant in content.autoattack else ("pgd",)
         attacked = {name: outcomes[name] for name in attacks}
         artifacts.write_outcomes(at / layout.outcomes(variant, "adversarial"), attacked, made)
-        facts = {"pgd": {**PGD, "restarts": 3}, "autoattack": {"version": "standard"}}
+        facts = {
+            "pgd": {**PGD, "restarts": 3},
+            "autoattack": {"version": "standard", "eps": PGD["eps"]},
+        }
         artifacts.write_json(at / layout.result(variant, "adversarial"), facts, made)
 
         corrupted: dict[str, Array] = {

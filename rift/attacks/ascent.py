@@ -1,10 +1,11 @@
-"""Gradient ascent on images within a box, which all attacks use."""
+"""Gradient ascent on images within a set, which all attacks use."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from rift.attacks.balls import Projection
 from rift.models.requirements import as_logits
 
 Objective = Callable[[Tensor], Tensor]
@@ -17,22 +18,22 @@ It is a sum over images, so that the gradient of an image does not depend on the
 def ascend(
     model: nn.Module,
     point: Tensor,
-    lower: Tensor,
-    upper: Tensor,
     objective: Objective,
     *,
+    ascent: Callable[[Tensor], Tensor],
+    project: Projection,
     step: float,
     steps: int,
 ) -> Tensor:
-    """Take steps along the sign of the gradient, and clamp to the box after each step.
+    """Take steps of steepest ascent, and project after each step.
 
     Args:
         model: network in eval mode, without gradients for its weights.
         point: start of the ascent, N×C×H×W.
-        lower: smallest allowed value of each pixel; broadcasts to ``point``.
-        upper: largest allowed value of each pixel, likewise.
         objective: function of the logits that is raised.
-        step: length of a step, in pixel values.
+        ascent: direction of a step, of norm 1 per image, as a function of the gradient.
+        project: projection to the allowed images.
+        step: length of a step in the norm of the threat model, in pixel values.
         steps: number of steps.
 
     Returns:
@@ -41,5 +42,5 @@ def ascend(
     for _ in range(steps):
         point = point.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(as_logits(model(point))), point)
-        point = (point.detach() + step * gradient.sign()).clamp(lower, upper)
+        point = project(point.detach() + step * ascent(gradient))
     return point

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rift.attacks.ascent import Objective, ascend
-from rift.config import Attack, Inner, InnerName
+from rift.attacks.balls import BALLS, within_range
+from rift.config import Attack, Inner, InnerName, NormName, check_inner
+from rift.errors import RiftError
 
 SPREAD = 0.001
 """Standard deviation of the normal start of TRADES, in pixel values."""
@@ -29,9 +31,10 @@ class InnerAttack:
     Attributes:
         method: name of the attack.
         start: distribution of the random start; only ``pgd`` reads it.
-        eps: radius of the Linf ball, in pixel values.
-        step: length of a step, in pixel values.
+        eps: radius of the ball, in pixel values.
+        step: length of a step in the norm, in pixel values.
         steps: number of steps; the single-step attacks ignore it.
+        norm: norm of the threat model; the single-step attacks are for Linf.
     """
 
     method: InnerName
@@ -39,14 +42,22 @@ class InnerAttack:
     eps: float
     step: float
     steps: int
+    norm: NormName = "linf"
 
 
 def resolve(settings: Inner, attack: Attack) -> InnerAttack:
     """Return the settings with all omitted values filled in.
 
-    The threat model gives the radius, and step and number of steps of ``pgd``. The step of a
+    The threat model gives norm and radius, and step and number of steps of ``pgd``. The step of a
     single-step attack is its authors': 1.25·ε for ``fgsm-rs``, ε for ``n-fgsm``.
+
+    Raises:
+        RiftError: the method is not published for the norm of the threat model.
     """
+    try:
+        check_inner(settings, attack)
+    except ValueError as error:
+        raise RiftError(str(error)) from None
     eps = settings.eps or attack.eps
     steps = {"pgd": attack.step, "fgsm-rs": 1.25 * eps, "n-fgsm": eps}
     return InnerAttack(
@@ -55,17 +66,19 @@ def resolve(settings: Inner, attack: Attack) -> InnerAttack:
         eps,
         settings.step or steps[settings.method],
         settings.steps or attack.steps,
+        attack.norm,
     )
 
 
 def draw_noise(images: Tensor, attack: InnerAttack, generator: torch.Generator) -> Tensor:
     """Return the noise at which an attack starts, of the shape of the images.
 
-    It is U(−1, 1), or N(0, 1) if ``pgd`` has a normal start.
+    It is uniform in the unit ball of the norm (for Linf: U(−1, 1)), or N(0, 1) if ``pgd`` has a
+    normal start.
     """
     if attack.method == "pgd" and attack.start == "normal":
         return torch.randn(images.shape, generator=generator, device=images.device)
-    return 2 * torch.rand(images.shape, generator=generator, device=images.device) - 1
+    return BALLS[attack.norm].noise(images.shape, generator, images.device, None)
 
 
 def pgd(
@@ -73,13 +86,17 @@ def pgd(
 ) -> Tensor:
     """Return the images after several steps from a random start, always within the ball.
 
-    This is the attack of Madry et al. (2018), or of TRADES with a normal start (Zhang et al. 2019).
+    This is the attack of Madry et al. (2018), or of TRADES with a normal start (Zhang et al. 2019),
+    whose code has the same start for L2.
     """
-    lower, upper = (images - attack.eps).clamp(min=0), (images + attack.eps).clamp(max=1)
-    point = (images + noise * (SPREAD if attack.start == "normal" else attack.eps)).clamp(
-        lower, upper
+    return _ascend_in_ball(
+        model,
+        images,
+        objective,
+        noise * (SPREAD if attack.start == "normal" else attack.eps),
+        attack,
+        steps=attack.steps,
     )
-    return ascend(model, point, lower, upper, objective, step=attack.step, steps=attack.steps)
 
 
 def fgsm_rs(
@@ -89,9 +106,7 @@ def fgsm_rs(
 
     This is FGSM-RS (Wong et al. 2020).
     """
-    lower, upper = (images - attack.eps).clamp(min=0), (images + attack.eps).clamp(max=1)
-    point = (images + noise * attack.eps).clamp(lower, upper)
-    return ascend(model, point, lower, upper, objective, step=attack.step, steps=1)
+    return _ascend_in_ball(model, images, objective, noise * attack.eps, attack, steps=1)
 
 
 def n_fgsm(
@@ -101,9 +116,38 @@ def n_fgsm(
 
     This is N-FGSM (de Jorge et al. 2022).
     """
-    black, white = images.new_zeros(()), images.new_ones(())
-    point = (images + noise * 2 * attack.eps).clamp(black, white)
-    return ascend(model, point, black, white, objective, step=attack.step, steps=1)
+    return ascend(
+        model,
+        within_range(images + noise * 2 * attack.eps),
+        objective,
+        ascent=BALLS[attack.norm].ascent,
+        project=within_range,
+        step=attack.step,
+        steps=1,
+    )
+
+
+def _ascend_in_ball(
+    model: nn.Module,
+    images: Tensor,
+    objective: Objective,
+    change: Tensor,
+    attack: InnerAttack,
+    *,
+    steps: int,
+) -> Tensor:
+    """Return the images after some steps from a changed start, always within the ball."""
+    ball = BALLS[attack.norm]
+    project = ball.around(images, attack.eps)
+    return ascend(
+        model,
+        project(images + change),
+        objective,
+        ascent=ball.ascent,
+        project=project,
+        step=attack.step,
+        steps=steps,
+    )
 
 
 INNER: dict[InnerName, Callable[[nn.Module, Tensor, Objective, Tensor, InnerAttack], Tensor]] = {

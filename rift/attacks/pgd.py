@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rift.attacks.ascent import Objective, ascend
+from rift.attacks.balls import BALLS
+from rift.config import NormName
 from rift.models.modes import inference
 from rift.models.requirements import as_class_labels, as_logits, require_classes
 
@@ -17,10 +19,11 @@ def pgd(
     eps: float,
     step: float,
     steps: int,
+    norm: NormName = "linf",
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return images in the Linf ball that raise the cross-entropy.
+    """Return images in a ball that raise the cross-entropy.
 
     The model is in eval mode during the attack, without gradients for its weights. Both are
     restored. Each restart begins at a point drawn uniformly from the ball, the same for every
@@ -32,13 +35,16 @@ def pgd(
         images: N×C×H×W, in [0, 1].
         labels: N.
         eps: radius of the ball, in pixel values.
-        step: length of a step, in pixel values.
+        step: length of a step in the norm, in pixel values.
         steps: number of steps per restart.
+        norm: ``linf``: steps along the sign of the gradient; ``l2``: along the gradient divided by
+            its length, per image.
         restarts: number of random starts.
         generator: source of the random starts, on the device of the images.
 
     Returns:
-        Adversarial images, of the shape of ``images``, within ``eps`` of them and in [0, 1].
+        Adversarial images, of the shape of ``images``, within ``eps`` of them in the norm, and in
+        [0, 1].
 
     Raises:
         RiftError: the model returns no logits, or too few for the labels.
@@ -53,20 +59,27 @@ def pgd(
 
         return of
 
-    lower, upper = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
+    ball = BALLS[norm]
     adversarial = images.clone()
     surviving = torch.arange(len(images), device=images.device)
     with inference(model):
         for _ in range(restarts):
             # Noise is drawn for all images: which of them survived must not change an image's
             # start.
-            noise = torch.rand(
-                images.shape, generator=generator, device=images.device, dtype=images.dtype
-            )
-            low, high, target = lower[surviving], upper[surviving], labels[surviving]
-            point = (images[surviving] + (2 * noise[surviving] - 1) * eps).clamp(low, high)
+            noise = ball.noise(images.shape, generator, images.device, images.dtype)
+            left, target = images[surviving], labels[surviving]
+            project = ball.around(left, eps)
+            point = project(left + noise[surviving] * eps)
             if len(surviving) > 0:
-                point = ascend(model, point, low, high, loss(target), step=step, steps=steps)
+                point = ascend(
+                    model,
+                    point,
+                    loss(target),
+                    ascent=ball.ascent,
+                    project=project,
+                    step=step,
+                    steps=steps,
+                )
             adversarial[surviving] = point
             if restarts > 1 and len(surviving) > 0:
                 with torch.no_grad():

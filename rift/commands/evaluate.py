@@ -322,11 +322,13 @@ class Crosscheck(_Evaluation):
                 model,
                 test.first(self.images, "--images"),
                 eps=self.attack.eps,
+                norm=self.attack.norm,
                 seed=self.seed,
                 batch_size=self.batch_size,
                 show=display,
             )
-        facts = {"eps": self.attack.eps, **found.facts()}
+        attack = self.attack.model_dump(include={"norm", "eps"})
+        facts = {**attack, **found.facts()}
         artifacts.write_json(self.output, facts, self.provenance(device))
         for name in ("rift", "robustbench"):
             clean, robust = facts[name]["clean_accuracy"], facts[name]["robust_accuracy"]

@@ -16,7 +16,7 @@ from rift.commands.command import (
     opened_device,
     say,
 )
-from rift.config import Architecture
+from rift.config import Architecture, NormName
 from rift.config.names import ROBUSTBENCH
 from rift.config.normalization import DESCRIPTION, Normalization
 from rift.errors import RiftError
@@ -45,6 +45,7 @@ class Import(Command):
     key: str | None = Field(
         None, description="Key of the weights, if the file contains several sets."
     )
+    norm: NormName = Field("linf", description="Threat model of a RobustBench network: linf or l2.")
     device: Device = "auto"
     output: Output[Path] = Field(description="Output: weights (.safetensors).")
     manifest: Output[Path] = Field(
@@ -62,6 +63,8 @@ class Import(Command):
     def _as_in_a_configuration(self) -> "Import":
         # The model of the configuration checks which settings the weights allow.
         _ = self.base
+        if self.norm != "linf" and not self.weights.startswith(ROBUSTBENCH):
+            raise ValueError("--norm applies only to RobustBench networks; remove it")
         return self
 
     def files_read(self) -> list[Path]:
@@ -73,6 +76,8 @@ class Import(Command):
         settings = super().settings_for_provenance()
         if not self.weights.startswith(ROBUSTBENCH):
             del settings["weights"]
+        if self.norm == "linf":  # as before there was a choice
+            del settings["norm"]
         return settings
 
     def inputs(self) -> dict[str, str]:
@@ -95,7 +100,8 @@ class Import(Command):
         names = ("validation", "test")
         splits = {name: prepared.split(name, device).up_to(IMPORT_IMAGES) for name in names}
         some = splits["validation"].up_to(32).floats().cpu()
-        found = import_base(self.base, like, dataset=prepared.facts["dataset"], images=some)
+        dataset = prepared.facts["dataset"]
+        found = import_base(self.base, like, dataset=dataset, norm=self.norm, images=some)
         found.model.to(device)
         with display("import") as progress:
             report = check_imported(

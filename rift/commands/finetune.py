@@ -108,6 +108,11 @@ class Finetune(Command):
         refuse_sections(given, (name for name in OPTIONAL if name not in read), _owner(given))
         return following_recipe(given) if "regime" in read else given
 
+    @model_validator(mode="after")
+    def _attack_fits(self) -> "Finetune":
+        config.check_inner(self.inner, self.attack)
+        return self
+
     def settings_for_provenance(self) -> dict[str, Any]:
         """Return all settings that affect the result, without those of other scopes."""
         read = _read_by(self.scope, self.regime)

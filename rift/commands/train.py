@@ -65,6 +65,7 @@ class Train(Command):
     def _refuse_unused_keys(self) -> "Train":
         if self.train.init_normalization and not self.train.init:
             raise ValueError("--train.init_normalization requires --train.init")
+        config.check_inner(self.inner, self.attack)
         return self
 
     @property
@@ -133,5 +134,11 @@ class Train(Command):
             weights=self.train.init, normalization=self.train.init_normalization
         )
         some = prepared.split("validation").up_to(32).floats()
-        found = import_base(init, spec, dataset=prepared.facts["dataset"], images=some)
+        found = import_base(
+            init,
+            spec,
+            dataset=prepared.facts["dataset"],
+            norm=self.attack.norm,
+            images=some,
+        )
         return found.model, found.spec

@@ -66,6 +66,11 @@ class Transfer(Command):
             return given
         return config.fill_from_target(method, str(target), given)
 
+    @model_validator(mode="after")
+    def _attack_fits(self) -> "Transfer":
+        config.check_inner(self.inner, self.attack)
+        return self
+
     @property
     def settings(self) -> config.TransferSettings:
         """Return the sections of the transfer as one configuration."""

@@ -45,6 +45,7 @@ from rift.config.names import (
     MethodName,
     ModuleScope,
     NamedScope,
+    NormName,
     ProtocolName,
     RegimeName,
     ScheduleName,
@@ -78,7 +79,7 @@ from rift.config.settings import (
     TrainingSettings,
     TransferSettings,
 )
-from rift.config.threat import Attack
+from rift.config.threat import NORMS, Attack, check_inner, norm_of
 from rift.config.training import Augment, Inner, Train, TrainingLoop
 from rift.config.transfer import (
     SECTIONS_OF_METHODS,
@@ -91,7 +92,6 @@ from rift.config.transfer import (
 from rift.config.values import (
     Corruptions,
     Count,
-    Epsilon,
     ImageCount,
     Names,
     NotNegative,
@@ -112,6 +112,7 @@ __all__ = [
     "DATASET_FIGURES",
     "IMAGE_FOLDER",
     "MODULE_SCOPE",
+    "NORMS",
     "OPEN_NAMES",
     "PROTOCOLS",
     "RECIPES",
@@ -142,7 +143,6 @@ __all__ = [
     "Data",
     "Dataset",
     "DatasetName",
-    "Epsilon",
     "Evaluate",
     "Experiment",
     "FigureName",
@@ -159,6 +159,7 @@ __all__ = [
     "ModuleScope",
     "NamedScope",
     "Names",
+    "NormName",
     "NotNegative",
     "Number",
     "Ood",
@@ -194,6 +195,7 @@ __all__ = [
     "TransferSettings",
     "Twins",
     "Variant",
+    "check_inner",
     "class_range",
     "data_root",
     "describe",
@@ -202,6 +204,7 @@ __all__ = [
     "home_expanded",
     "load",
     "merge",
+    "norm_of",
     "parse",
     "read",
     "recipe_of",

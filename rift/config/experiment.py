@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     StringConstraints,
     TypeAdapter,
+    ValidationError,
     model_validator,
 )
 
@@ -16,6 +17,7 @@ from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.names import (
     DATASET_FIGURES,
+    ROBUSTBENCH,
     Architecture,
     CorruptionName,
     Dataset,
@@ -36,6 +38,7 @@ from rift.config.settings import (
     RunSettings,
     Settings,
 )
+from rift.config.threat import check_inner
 from rift.config.transfer import SECTIONS_OF_METHODS, fill_from_target
 from rift.config.values import Section, flag, flag_text, merge
 from rift.layout import TO, Cell, Run, figure_needs
@@ -124,6 +127,23 @@ class Experiment(Settings):
                 "report.tables: contains transfer, but grid.transfers is empty; remove it there, or"
                 " add a transfer"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _attacks_fit(self) -> "Experiment":
+        for cell in self.cells:
+            try:
+                settings = self.settings_of(cell)
+            except ValidationError as error:
+                first = error.errors()[0]
+                path = ".".join(map(str, first["loc"]))
+                raise ValueError(f"{path}: {first['msg']} ({cell.name})") from None
+            if self.protocol is not None and settings.attack.norm != "linf":
+                raise ValueError(
+                    f"attack.norm: is {settings.attack.norm}, but protocol {self.protocol} is for"
+                    " linf; remove protocol, or attack.norm"
+                )
+            check_inner(settings.inner, settings.attack)
         return self
 
     @model_validator(mode="after")
@@ -300,6 +320,12 @@ class Experiment(Settings):
             ).items()
             for word in flag(f"{path}.{key}", flag_text(value))
         )
+
+    def import_flags(self, run: Run) -> str:
+        """Return the flags of ``rift import`` for an imported base, quoted for the shell."""
+        base, norm = self.imports[run], self.settings_of(run).attack.norm
+        from_zoo = base.weights.startswith(ROBUSTBENCH)
+        return f"{base.flags} --norm {norm}" if from_zoo and norm != "linf" else base.flags
 
     def finetune_flags(self, run: Run | Cell | str, scope: Scope) -> str:
         """Return the settings of fine-tuning that a scope reads as flags, quoted for the shell.

@@ -203,6 +203,9 @@ def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
             case "too_short" if found:
                 # The entries exist but are invalid, and each of them has its own message.
                 continue
+            case "default_factory_not_called":
+                # The default depends on another key, and that key has its own message.
+                continue
             case "too_short":
                 message = "must not be empty"
             case "tuple_type" | "list_type":

@@ -11,7 +11,6 @@ from rift.config.names import InnerName, ScheduleName
 from rift.config.normalization import DESCRIPTION, Normalization
 from rift.config.values import (
     Count,
-    Epsilon,
     ImageCount,
     NotNegative,
     Number,
@@ -160,21 +159,22 @@ class Inner(Section):
     method: InnerName = Field(
         "pgd",
         description="Method of the attack: pgd, or a single-step attack: fgsm-rs (Wong et al. 2020)"
-        " or n-fgsm (de Jorge et al. 2022, with noise of up to 2·eps).",
+        " or n-fgsm (de Jorge et al. 2022, with noise of up to 2·eps), both for linf alone.",
     )
     start: Literal["uniform", "normal"] = Field(
         "uniform",
         description="Random start of pgd. uniform: uniform in the ball; normal: the image plus"
         " 0.001·N(0, 1) (TRADES).",
     )
-    eps: Epsilon | None = Field(
+    eps: Positive | None = Field(
         None,
-        description="Radius of the Linf ball, in pixel values: in (0, 1]; default: attack.eps.",
+        description="Radius of the ball, in pixel values: > 0, and ≤ 1 for linf; default:"
+        " attack.eps.",
     )
-    step: Epsilon | None = Field(
+    step: Positive | None = Field(
         None,
-        description="Length of a step, in pixel values: in (0, 1]. Default: attack.step for pgd,"
-        " 1.25·eps for fgsm-rs, eps for n-fgsm.",
+        description="Length of a step, in pixel values: > 0, and ≤ 1 for linf. Default: attack.step"
+        " for pgd, 1.25·eps for fgsm-rs, eps for n-fgsm.",
     )
     steps: Count | None = Field(
         None, description="Number of steps of pgd: ≥ 1; default: attack.steps."

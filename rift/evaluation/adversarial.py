@@ -83,6 +83,7 @@ def evaluate_adversarial(
                     test.first(settings.autoattack.images, "evaluate.autoattack.images"),
                     settings=settings.autoattack,
                     eps=attack.eps,
+                    norm=attack.norm,
                     seed=seed,
                     share=share,
                     progress=progress,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from rift.config import AutoAttack
+from rift.config import NORMS, AutoAttack, NormName
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.evaluation.blocks import ALL, Share, blocks_of_shard
@@ -41,6 +41,7 @@ def evaluate_autoattack(
     *,
     settings: AutoAttack,
     eps: float,
+    norm: NormName = "linf",
     seed: int,
     share: Share = ALL,
     progress: Progress = no_progress,
@@ -56,7 +57,8 @@ def evaluate_autoattack(
             attacks try up to 9 other classes.
         data: images and labels of all shards.
         settings: attacks, and the size of a block.
-        eps: radius of the Linf ball, in pixel values.
+        eps: radius of the ball, in pixel values.
+        norm: norm of the ball.
         seed: seed of the attacks.
         share: blocks of this job, and its progress so far.
         progress: called after every block and attack. Each message of pyautoattack is shown once.
@@ -83,7 +85,7 @@ def evaluate_autoattack(
 
     with inference(model), global_numbers_kept(device), redirect_messages(report, "auto-attack"):
         runner = Runner(
-            ContiguousInputs(model), norm="Linf", eps=eps, version="standard", device=device
+            ContiguousInputs(model), norm=NORMS[norm], eps=eps, version="standard", device=device
         )
         classes = _classes(model, data, settings)
         runner.apgd_targeted.n_target_classes = min(9, classes - 1)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from rift.config import AutoAttack
+from rift.config import NORMS, AutoAttack, NormName
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.evaluation.accuracy import percent
@@ -47,6 +47,7 @@ def robustbench_of(
     data: Images,
     *,
     eps: float,
+    norm: NormName = "linf",
     seed: int,
     batch_size: int,
     progress: Progress = no_progress,
@@ -57,7 +58,8 @@ def robustbench_of(
         model: returns logits for images in [0, 1], of at least 10 classes; AutoAttack's standard
             version needs these.
         data: images and labels.
-        eps: radius of the Linf ball, in pixel values.
+        eps: radius of the ball, in pixel values.
+        norm: norm of the ball.
         seed: seed of the attacks, where RobustBench would use the time of day. The random numbers
             differ from those of rift's AutoAttack.
         batch_size: images attacked at once.
@@ -102,7 +104,7 @@ def robustbench_of(
                 network,
                 n_examples=len(labels),
                 dataset="cifar10",
-                threat_model="Linf",
+                threat_model=NORMS[norm],
                 eps=eps,
                 device=images.device,
                 batch_size=batch_size,
@@ -165,6 +167,7 @@ def crosscheck(
     data: Images,
     *,
     eps: float,
+    norm: NormName = "linf",
     seed: int,
     batch_size: int,
     show: Callable[[str], AbstractContextManager[Progress]] = hidden,
@@ -174,7 +177,8 @@ def crosscheck(
     Args:
         model: returns logits of at least 10 classes for images in [0, 1].
         data: images and labels.
-        eps: radius of the Linf ball, in pixel values.
+        eps: radius of the ball, in pixel values.
+        norm: norm of the ball.
         seed: seed of the attacks.
         batch_size: images attacked at once.
         show: function of ``robustbench`` or ``autoattack`` that returns a context, which shows the
@@ -185,12 +189,12 @@ def crosscheck(
     """
     with show("robustbench") as progress:
         theirs = robustbench_of(
-            model, data, eps=eps, seed=seed, batch_size=batch_size, progress=progress
+            model, data, eps=eps, norm=norm, seed=seed, batch_size=batch_size, progress=progress
         )
     settings = AutoAttack(batch_size=batch_size)
     with show("autoattack") as progress:
         broken_at = evaluate_autoattack(
-            model, data, settings=settings, eps=eps, seed=seed, progress=progress
+            model, data, settings=settings, eps=eps, norm=norm, seed=seed, progress=progress
         )
     names = stages("autoattack", settings)
     after = survived(broken_at.cpu().numpy(), names)

@@ -122,7 +122,7 @@ def summarize(
         else:
             outcomes |= {f"autoattack_{name}": left for name, left in after.items()}
             results[kind] = {
-                "eps": attack["eps"],
+                **{key: attack[key] for key in ("norm", "eps") if key in attack},
                 **_stages_of_autoattack(stage_broken_at, after, settings),
             }
             masked = masks_gradients(after)

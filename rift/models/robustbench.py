@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rift.config import ROBUSTBENCH
+from rift.config import NORMS, ROBUSTBENCH, NormName
 from rift.errors import RiftError, first_line
 from rift.thirdparty import prepare_robustbench
 
@@ -21,14 +21,15 @@ CACHE = Path("models")
 """Folder of the weights that RobustBench downloads, relative to the working directory."""
 
 
-def load_robustbench(name: str, dataset: str) -> nn.Module:
-    """Return a network from the Linf model zoo, in eval mode.
+def load_robustbench(name: str, dataset: str, norm: NormName = "linf") -> nn.Module:
+    """Return a network from the model zoo of a threat model, in eval mode.
 
     The network takes images in [0, 1]. Its weights are downloaded unless ``CACHE`` contains them.
 
     Args:
         name: name of the network in RobustBench.
         dataset: name of the data set, ``cifar10`` or ``cifar100``.
+        norm: norm of the threat model; the L2 zoo has networks for ``cifar10`` alone.
 
     Raises:
         RiftError: RobustBench is not installed, does not contain the network, or cannot load it.
@@ -49,19 +50,35 @@ def load_robustbench(name: str, dataset: str) -> nn.Module:
             f"{ROBUSTBENCH}{name}: RobustBench has no networks for {dataset}; choose"
             f" {' or '.join(sets)}"
         )
-    known = model_dicts[sets[dataset]][ThreatModel.Linf]
+    threat_model = ThreatModel(NORMS[norm])
+    zoo = model_dicts[sets[dataset]]
+    known = zoo.get(threat_model, {})
     if name not in known:
+        others = [
+            other for other, label in NORMS.items() if name in zoo.get(ThreatModel(label), {})
+        ]
+        if others:
+            raise RiftError(
+                f"{ROBUSTBENCH}{name}: is a network for {NORMS[others[0]]}, and the threat model is"
+                f" {NORMS[norm]}; set attack.norm to {others[0]} (rift import: --norm {others[0]}),"
+                f" or choose a network for {NORMS[norm]}"
+            )
+        if not known:
+            raise RiftError(
+                f"{ROBUSTBENCH}{name}: RobustBench has no {NORMS[norm]} networks for {dataset};"
+                " choose another data set or threat model"
+            )
         similar = get_close_matches(name, known, n=3) or sorted(known)[:3]
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: is not one of RobustBench's {len(known)} Linf networks for"
-            f" {dataset}; choose one of them, such as {', '.join(similar)}"
+            f"{ROBUSTBENCH}{name}: is not one of RobustBench's {len(known)} {NORMS[norm]} networks"
+            f" for {dataset}; choose one of them, such as {', '.join(similar)}"
         )
-    cached = CACHE / sets[dataset].value / ThreatModel.Linf.value / f"{name}.pt"
+    cached = CACHE / sets[dataset].value / threat_model.value / f"{name}.pt"
     was_there = cached.exists()
     try:
         with _tensors_only():
             network: nn.Module = load_model(
-                name, model_dir=CACHE, dataset=sets[dataset], threat_model=ThreatModel.Linf
+                name, model_dir=CACHE, dataset=sets[dataset], threat_model=threat_model
             )
     # Failed downloads and damaged checkpoints can raise any exception.
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rift.artifacts import Array, Provenance
+from rift.config import norm_of
 from rift.config.values import leaves
 from rift.errors import RiftError
 
@@ -124,7 +125,10 @@ def images_of(source: Provenance, metric: Metric) -> dict[str, Any]:
     """
     examples = source.get("examples")
     test_set = {} if examples is None else {"examples": examples}
-    return {**test_set, **pick(source["settings"], _SETTINGS_OF_IMAGES[metric])}
+    found = pick(source["settings"], _SETTINGS_OF_IMAGES[metric])
+    if "attack.eps" in found:
+        found["attack.norm"] = norm_of(source["settings"]["attack"])
+    return {**test_set, **found}
 
 
 def pick(settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -127,6 +127,13 @@ def test_what_the_zoo_does_not_have_is_said(
     ):
         load_robustbench("Wong2020fast", "cifar10")
     with pytest.raises(
+        RiftError,
+        match=r"is a network for L2, and the threat model is Linf; set attack\.norm to l2",
+    ):
+        load_robustbench("Augustin2020Adversarial", "cifar10")
+    with pytest.raises(RiftError, match=r"has no L2 networks for cifar100; choose another"):
+        load_robustbench("nothing", "cifar100", "l2")
+    with pytest.raises(
         RiftError, match=r"has no networks for tiny-imagenet; choose cifar10 or cifar100"
     ):
         load_robustbench("Wong2020Fast", "tiny-imagenet")

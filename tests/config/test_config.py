@@ -55,7 +55,7 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
           architectures: [resnet8, vgg, "timm:a/b", timm:b]
           seeds: []
           scopes: [rift, top9]
-        attack: {eps: 0, steps: ten, norm: l2}
+        attack: {eps: 0, steps: ten, radius: 1}
         interpolate: {alphas: [0, 0.5, 1.5], tolerance: 1/0}
         evaluate: {ood: {corruptions: []}}
         overrides:
@@ -79,7 +79,7 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
         "grid.scopes.1: 'top9' is not available",
         "attack.eps: Input should be greater than 0",
         "attack.steps: Input should be a valid integer",
-        "attack.norm: is not a key of this section",
+        "attack.radius: is not a key of this section",
         "interpolate.alphas.2: Input should be less than or equal to 1",
         "interpolate.tolerance: '1/0' is neither a number nor a fraction",
         "evaluate.ood.corruptions: must not be empty",

@@ -64,7 +64,9 @@ def test_a_difference_has_its_interval_its_p_and_an_asterisk_if_both_allow_it(
 
 def test_notes_of_the_main_table_describe_evaluations_and_imports(folder: Path) -> None:
     notes = make_table("main", folder, GRID).notes
-    assert any("AutoAttack, standard version, on the first 25" in note for note in notes)
+    assert any(
+        "AutoAttack (Linf, eps 0.2), standard version, on the first 25" in note for note in notes
+    )
     ood = "OOD on 50, mean of 2 corruptions × 5 severities, generated;"
     assert any(ood in note for note in notes)
     assert [note for note in notes if "imported" in note] == [
@@ -129,7 +131,7 @@ def test_the_table_of_regimes_has_rows_of_the_paper(
 def test_the_table_of_regimes_says_how_each_base_was_trained(by_regime: tuple[Path, Grid]) -> None:
     trades = (
         "trained for 76 epochs, learning rate 0.1 ÷10 after 74, weight decay 0.0002, PGD-10 from a"
-        " normal start (eps 0.031),"
+        " normal start (Linf, eps 0.031),"
     )
     notes = make_table("regimes", *by_regime).notes
     assert [note for note in notes if "trained for" in note] == [
@@ -224,7 +226,7 @@ def test_a_comparison_may_be_between_variants_of_different_cells(
     assert references[["AT", "TWINS-AT + RiFT"]].isna().all()
 
 
-def other_source(examples: str, **attack: float) -> artifacts.Provenance:
+def other_source(examples: str, **attack: object) -> artifacts.Provenance:
     """Return the provenance of outcomes under an attack."""
     settings = {"attack": {"eps": 0.2, "step": 0.05, "steps": 10, **attack}}
     return source(settings, examples=examples)
@@ -242,8 +244,15 @@ def other_source(examples: str, **attack: float) -> artifacts.Provenance:
             "seed0/evaluation/base",
             r"attack\.eps 0\.1 instead of 0\.2",
         ),
+        (
+            (0,),
+            50,
+            other_source(TEST_SET, norm="l2"),
+            "seed0/evaluation/base",
+            r"attack\.norm linf instead of l2|attack\.norm l2 instead of linf",
+        ),
     ],
-    ids=["another seed", "another data set", "another attack"],
+    ids=["another seed", "another data set", "another attack", "another norm"],
 )
 def test_outcomes_of_different_images_are_not_compared(
     seeds: tuple[int, ...],

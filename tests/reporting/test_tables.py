@@ -139,7 +139,7 @@ def test_the_criticality_table_shows_ranks_choices_and_how_it_was_measured(folde
     table = make_table("criticality", folder, ONE_CELL)
     assert table.notes[-2] == (
         "digits, resnet8, pgd: search by projected gradient ascent, weights moved by at most 0.1 of"
-        " their norm, on PGD-10 examples (eps 0.2) of 64 images of the train split; ascent in"
+        " their norm, on PGD-10 examples (Linf, eps 0.2) of 64 images of the train split; ascent in"
         " float32."
     )
     for module, row in table.shown.loc["digits, resnet8, pgd"].iterrows():

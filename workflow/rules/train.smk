@@ -54,7 +54,7 @@ rule import_base:
         runtime="30m",
     params:
         **version("import"),
-        settings=lambda wildcards: experiment.imports[run_of(wildcards)].flags,
+        settings=lambda wildcards: experiment.import_flags(run_of(wildcards)),
         cell=lambda wildcards: run_of(wildcards).cell,
     shell:
         "rift import {params.settings} --architecture {params.cell.architecture} --data {input.data}"

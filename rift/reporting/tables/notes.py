@@ -7,7 +7,16 @@ from typing import Any, cast
 import pandas as pd
 
 from rift import layout
-from rift.config import PROTOCOLS, Grid, RegimeName, SearchName, Variant, recipe_of
+from rift.config import (
+    NORMS,
+    PROTOCOLS,
+    Grid,
+    RegimeName,
+    SearchName,
+    Variant,
+    norm_of,
+    recipe_of,
+)
 from rift.config.values import leaves
 from rift.layout import Cell
 from rift.reporting.lineage import check_current
@@ -154,7 +163,7 @@ def _recipe(settings: Mapping[str, Any], regime: RegimeName) -> str:
         name = inner["method"]
         if name == "pgd":
             name = f"PGD-{inner['steps']} from a {inner['start']} start"
-        parts.append(f"{name} (eps {inner['eps']:.4g})")
+        parts.append(f"{name} ({threat(inner)})")
     for section in recipe_of(regime).sections:
         parts += [f"{section} {name} {value:g}" for name, value in settings[section].items()]
     if train["averaging"]:
@@ -201,12 +210,13 @@ def _evaluation(results: Results, cell: Cell) -> Iterator[str]:
     if "pgd" in counts and "pgd" in attacks:
         pgd = attacks["pgd"]
         parts.append(
-            f"PGD-{pgd['steps']} on {counts['pgd']} (Linf, eps {pgd['eps']:.4g}, step"
+            f"PGD-{pgd['steps']} on {counts['pgd']} ({threat(pgd)}, step"
             f" {pgd['step']:.4g}, worst of {pgd['restarts']})"
         )
     if "autoattack" in counts and "autoattack" in attacks:
         version, count = attacks["autoattack"]["version"], counts["autoattack"]
-        parts.append(f"AutoAttack, {version} version, on the first {count}")
+        ball = threat(attacks["autoattack"])
+        parts.append(f"AutoAttack ({ball}), {version} version, on the first {count}")
     if parts:
         yield f"{cell.dataset}: {'; '.join(parts)}."
 
@@ -250,10 +260,19 @@ def criticality(results: Results, cell: Cell) -> str:
     warning = f" {ON_TEST}" if measure["split"] == "test" else ""
     return (
         f"{name_of(cell)}: {SEARCHES[measure['method']]}, weights moved by at most"
-        f" {measure['epsilon']:g} of their {norm}, on PGD-{attack['steps']} examples (eps"
-        f" {attack['eps']:.4g}) of {images} of the {measure['split']} split; ascent in"
+        f" {measure['epsilon']:g} of their {norm}, on PGD-{attack['steps']} examples"
+        f" ({threat(attack)}) of {images} of the {measure['split']} split; ascent in"
         f" {measure['precision']}.{warning}"
     )
+
+
+def threat(attack: Mapping[str, Any]) -> str:
+    """Return the threat model of dumped settings in words: ``Linf, eps 0.03137``.
+
+    Args:
+        attack: settings of an attack, or results that contain its threat model.
+    """
+    return f"{NORMS[norm_of(attack)]}, eps {attack['eps']:.4g}"
 
 
 def selected_on_test(results: Results) -> bool:

@@ -73,6 +73,9 @@ def _compared(results: Results, cell: Cell, variant: str, metric: Metric) -> Ite
     ours = results.outcomes(cell, variant, metric)
     if published is None or ours is None:
         return
+    # All published accuracies under attack are for Linf.
+    if any(images.get("attack.norm", "linf") != "linf" for images in ours.images.values()):
+        return
     measured = accuracy(ours.array)
     by_seed = 100 * ours.array.mean(axis=1)
     interval = Interval(measured.low, measured.high)
