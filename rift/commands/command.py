@@ -27,6 +27,7 @@ from pydantic import (
 
 from rift import artifacts, config
 from rift.config import Architecture, RegimeName
+from rift.config.outside import code_digest, is_outside
 from rift.config.values import flag, flag_text, leaves
 from rift.errors import RiftError
 
@@ -147,10 +148,15 @@ class Command(BaseModel):
     def inputs(self) -> dict[str, str]:
         """Return the digest of the content of every input, by field name.
 
+        The file of an architecture from outside is the input ``code``.
+
         Raises:
             RiftError: an input cannot be read.
         """
-        return {name: artifacts.content_digest(path) for name, path in self.paths(INPUT)}
+        files = {name: artifacts.content_digest(path) for name, path in self.paths(INPUT)}
+        architecture = getattr(self, "architecture", "")
+        code = {"code": code_digest(architecture)} if is_outside(architecture) else {}
+        return {**files, **code}
 
     def settings_for_provenance(self) -> dict[str, Any]:
         """Return all settings that affect the result, without inputs and seed, as JSON values."""

@@ -36,7 +36,10 @@ class Train(Command):
     memory = MEMORY.format(section="train")
 
     data: PreparedSet
-    architecture: Architecture = Field(description="Architecture: resnet18 …, or timm:NAME.")
+    architecture: Architecture = Field(
+        description="Architecture: resnet18 …, timm:NAME, or MODULE:FUNCTION, a function in a file"
+        " of the working directory."
+    )
     regime: RegimeName = Field(
         "pgd", description="Training regime. The recipe of its authors sets what no flag sets."
     )

@@ -29,6 +29,7 @@ from rift.config.names import (
     TableName,
     whole_dataset,
 )
+from rift.config.outside import code_file, is_outside
 from rift.config.protocols import PROTOCOLS
 from rift.config.regimes import fill_from_recipe, recipe_of
 from rift.config.settings import (
@@ -320,6 +321,15 @@ class Experiment(Settings):
             ).items()
             for word in flag(f"{path}.{key}", flag_text(value))
         )
+
+    def code(self, run: Run) -> list[str]:
+        """Return the file of a run's architecture if it is from outside, or an empty list.
+
+        Raises:
+            RiftError: the working directory has no such file.
+        """
+        architecture = run.cell.architecture
+        return [str(code_file(architecture))] if is_outside(architecture) else []
 
     def import_flags(self, run: Run) -> str:
         """Return the flags of ``rift import`` for an imported base, quoted for the shell."""

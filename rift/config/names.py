@@ -125,7 +125,10 @@ ROBUSTBENCH = "robustbench:"
 TIMM = "timm:"
 TIMM_NETWORK = rf"^{TIMM}[A-Za-z0-9_.]+$"
 TimmArchitecture = Annotated[str, StringConstraints(pattern=TIMM_NETWORK)]
-Architecture = ArchitectureName | TimmArchitecture
+# A function in a file of the user: my_module:build.
+OUTSIDE_NETWORK = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+OutsideArchitecture = Annotated[str, StringConstraints(pattern=OUTSIDE_NETWORK)]
+Architecture = ArchitectureName | TimmArchitecture | OutsideArchitecture
 MODULE_SCOPE = r"^module-[A-Za-z0-9_.]+$"
 ModuleScope = Annotated[str, StringConstraints(pattern=MODULE_SCOPE)]
 Scope = NamedScope | ModuleScope
@@ -137,6 +140,7 @@ OPEN_NAMES = {
     CLASS_RANGE: "NAME-FIRST-LAST for some classes of a data set, such as digits-0-4",
     TRANSFER_PAIR: f"SOURCE{TO}TARGET, two data sets, such as cifar100{TO}cifar10",
     TIMM_NETWORK: f"{TIMM}NAME for a network of timm",
+    OUTSIDE_NETWORK: "MODULE:FUNCTION for a function in a Python file of yours",
     MODULE_SCOPE: "module-NAME for a module of the network",
 }
 

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from rift.config import TIMM, Architecture
+from rift.config.outside import is_outside
 from rift.errors import RiftError
 from rift.models.architectures import ARCHITECTURES
 from rift.models.architectures.transformers import timm_network
 from rift.models.normalisation import normalize_inputs
+from rift.models.outside import outside_network
 from rift.seeds import global_numbers_kept
 
 
@@ -28,7 +30,8 @@ def build(
     global random state does not change.
 
     Args:
-        architecture: key of ``ARCHITECTURES``, or ``timm:NAME``.
+        architecture: key of ``ARCHITECTURES``, ``timm:NAME``, or ``MODULE:FUNCTION``, whose file
+            in the working directory is run.
         classes: number of classes.
         size: image size in pixels.
         mean: mean of each channel, for images in [0, 1]; its length is the number of channels.
@@ -55,7 +58,8 @@ def network(architecture: Architecture, *, classes: int, channels: int, size: in
     The module names match the common implementations.
 
     Args:
-        architecture: key of ``ARCHITECTURES``, or ``timm:NAME``.
+        architecture: key of ``ARCHITECTURES``, ``timm:NAME``, or ``MODULE:FUNCTION``, whose file
+            in the working directory is run.
         classes: number of classes.
         channels: number of image channels.
         size: image size in pixels.
@@ -66,10 +70,12 @@ def network(architecture: Architecture, *, classes: int, channels: int, size: in
     for name, make in ARCHITECTURES.items():
         if name == architecture:
             return make(classes, channels, size)
+    if is_outside(architecture):
+        return outside_network(architecture, classes, channels, size)
     timm_name = architecture.removeprefix(TIMM)
     if timm_name == architecture:
         raise RiftError(
             f"architecture {architecture!r} is not available; available:"
-            f" {', '.join(ARCHITECTURES)}, {TIMM}NAME"
+            f" {', '.join(ARCHITECTURES)}, {TIMM}NAME, MODULE:FUNCTION"
         )
     return timm_network(timm_name, classes, channels, size)

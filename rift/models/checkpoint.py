@@ -10,6 +10,7 @@ from torch import nn
 
 from rift.artifacts import Provenance, read_weights, write_weights
 from rift.config import Architecture
+from rift.config.outside import check_named, code_digest, is_outside
 from rift.errors import RiftError
 from rift.models import build
 
@@ -19,7 +20,8 @@ class ModelSpec:
     """Arguments of ``rift.models.build``, which a checkpoint stores with the weights.
 
     Attributes:
-        architecture: key of ``rift.models.architectures.ARCHITECTURES``, or ``timm:NAME``.
+        architecture: key of ``rift.models.architectures.ARCHITECTURES``, ``timm:NAME``
+            or ``MODULE:FUNCTION``.
         classes: number of classes.
         size: image size in pixels.
         mean: mean of each channel, for images in [0, 1].
@@ -48,6 +50,8 @@ def save(
     Raises:
         RiftError: the file cannot be written.
     """
+    if is_outside(spec.architecture):
+        facts["code"] = code_digest(spec.architecture)
     write_weights(path, state, source, model=asdict(spec), **facts)
 
 
@@ -60,7 +64,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
 
     Raises:
         RiftError: the file cannot be read, its specification has other entries than ``ModelSpec``,
-            or its weights do not fit the architecture.
+            or its weights do not fit the architecture. The architecture is from outside, and the
+            user has not named it, or its file is another one than the weights were made with.
     """
     state, facts = read_weights(path, ("model",))
     described = facts["model"]
@@ -77,6 +82,13 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     spec = ModelSpec(**known)
     if not _is_well_typed(spec):
         raise _damaged(path)
+    if is_outside(spec.architecture):
+        check_named(spec.architecture, str(path))
+        if code_digest(spec.architecture) != facts.get("code"):
+            raise RiftError(
+                f"{path}: the file of {spec.architecture} has changed since these weights were"
+                " made; restore it, or make the weights again"
+            )
     try:
         model = build(**asdict(spec))
     except RiftError as error:

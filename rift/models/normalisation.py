@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+NORMALIZE = "normalize"
+"""Name of the submodule that normalises."""
+
 
 class Normalize(nn.Module):
     """Module that subtracts the mean of each channel and divides by its standard deviation.
@@ -39,7 +42,7 @@ def normalize_inputs(network: nn.Module, mean: tuple[float, ...], std: tuple[flo
         mean: mean of each channel, for images in [0, 1].
         std: standard deviation of each channel, for images in [0, 1].
     """
-    network.add_module("normalize", Normalize(mean, std))
+    network.add_module(NORMALIZE, Normalize(mean, std))
     network.register_forward_pre_hook(_normalized)
 
 
@@ -49,5 +52,5 @@ def _normalized(network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     It looks up the normalisation in its argument, so that a copy of a network uses its own.
     """
     (images,) = inputs
-    normalized: Tensor = network.get_submodule("normalize")(images)
+    normalized: Tensor = network.get_submodule(NORMALIZE)(images)
     return normalized

@@ -16,6 +16,8 @@ try:
         # This is stricter than Snakemake, which uses the last of repeated keys.
         rift.config.load(Path(path))
     experiment = rift.config.parse(config, ", ".join(str(path) for path in workflow.configfiles))
+    for run in experiment.runs:
+        experiment.code(run)
 except RiftError as error:
     raise WorkflowError(str(error)) from None
 
@@ -42,7 +44,12 @@ os.environ["RIFT_DATA"] = str(experiment.data.folder)
 os.environ["RIFT_KEEP_FINISHED"] = "1"
 
 
+# Weights name their architecture, but only the experiment may name files that jobs run.
+os.environ["RIFT_ARCHITECTURES"] = ",".join(grid.architectures)
+
+
 envvars:
+    "RIFT_ARCHITECTURES",
     "RIFT_DATA",
     "RIFT_KEEP_FINISHED",
 
@@ -116,6 +123,11 @@ def version(stage):
     """
     number = stage_version(stage)
     return {"version": number} if number > 1 else {}
+
+
+def code_of(wildcards):
+    """Return the file of an architecture from outside; an edit of it re-runs the job."""
+    return experiment.code(run_of(wildcards))
 
 
 def prepared_of(wildcards):

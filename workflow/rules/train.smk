@@ -3,6 +3,7 @@ rule train:
     input:
         init=lambda wildcards: source_of_base(wildcards, experiment.initial(wildcards.run)),
         data=prepared_of,
+        code=code_of,
     output:
         weights="<results>/{run}/base.safetensors",
         history="<results>/{run}/training.csv",
@@ -38,6 +39,7 @@ rule import_base:
     input:
         weights=lambda wildcards: source_of_base(wildcards, experiment.imports[run_of(wildcards)].files),
         data=prepared_of,
+        code=code_of,
     output:
         weights="<results>/{run}/base.safetensors",
         manifest="<results>/{run}/imported.json",
