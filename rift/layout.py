@@ -13,6 +13,7 @@ docstring says otherwise.
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rift.errors import RiftError
@@ -238,3 +239,22 @@ def preparation_benchmark(dataset: str) -> str:
 def corruption_benchmark(dataset: str, corruption: str) -> str:
     """Return the path of the benchmark file for one corruption of a data set."""
     return f"benchmarks/data/{dataset}/corrupted/{corruption}.tsv"
+
+
+def workflow_folder() -> Path:
+    """Return the folder of the workflow: within the installed package, or in the checkout."""
+    return _shipped("workflow")
+
+
+def examples_folder() -> Path:
+    """Return the folder of the shipped experiment files."""
+    return _shipped("config") if _in_checkout() else workflow_folder() / "config"
+
+
+def _in_checkout() -> bool:
+    return not (Path(__file__).parent / "workflow").is_dir()
+
+
+def _shipped(name: str) -> Path:
+    package = Path(__file__).parent
+    return (package.parent if _in_checkout() else package) / name

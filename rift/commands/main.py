@@ -29,6 +29,7 @@ from rift.commands.evaluate import (
     MergeAdversarial,
 )
 from rift.commands.exchange import Export, Import
+from rift.commands.experiment import Init, Run
 from rift.commands.finetune import Finetune, Interpolate
 from rift.commands.parsing import parse
 from rift.commands.prepare import Corrupt, Prepare
@@ -76,6 +77,8 @@ class Rift(BaseSettings):
         cli_hide_none_type=True,
     )
 
+    init: CliSubCommand[Init] = _stage(Init)
+    run: CliSubCommand[Run] = _stage(Run)
     prepare: CliSubCommand[Prepare] = _stage(Prepare)
     corrupt: CliSubCommand[Corrupt] = _stage(Corrupt)
     train: CliSubCommand[Train] = _stage(Train)
