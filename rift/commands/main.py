@@ -185,7 +185,9 @@ def main() -> None:
     except ValidationError as error:
         words = list(_command_words(error, arguments))
         message = config.describe(error, " ".join(["rift", *words]), "--", len(words))
-        print(message.replace("--name:", "NAME:"), file=sys.stderr)
+        for name in ("name", "folder", "config"):  # arguments without a flag
+            message = message.replace(f"--{name}:", f"{name.upper()}:")
+        print(message, file=sys.stderr)
         raise SystemExit(2) from error
     except SettingsError as error:
         print(f"rift: {error}; see --help", file=sys.stderr)

@@ -89,7 +89,9 @@ def test_every_field_of_every_command_is_a_flag_with_a_description(
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             assert f"--{name}." in text
         else:
-            assert (" NAME\n" if name == "name" else f"--{name} ") in text
+            position = rf" \[?{name.upper()}\]?\n"
+            positional = name in ("name", "folder", "config")
+            assert re.search(position if positional else f"--{name} ", text)
             assert field.description
 
 
