@@ -192,7 +192,8 @@ def test_wrong_flags_are_all_said_at_once(tmp_path: Path) -> None:
         "rift train: 4 problems",
         "  --architecture: is missing; add it",
         "  --train.epochs: Input should be greater than or equal to 1 (found '0')",
-        "  --attack.eps: Input should be less than or equal to 1 (found '2')",
+        "  --attack.eps: is 2, but pixel values are in [0, 1]; choose at most 1 for linf, such as"
+        " 8/255, or set attack.norm to l2 (found '2')",
         "  --history: is missing; add it",
     ]
     assert list(tmp_path.iterdir()) == []
