@@ -33,7 +33,7 @@ demo: $(READY)
 
 # Two processes, one file of tests at a time: tests of a file share fixtures that take long, and compute with one thread.
 test: $(READY)
-	pytest --numprocesses 2 --dist loadfile -m "not long"
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m long

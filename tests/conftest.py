@@ -22,6 +22,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the folders with the longest files begin, so that no process waits for the last one."""
+    slowest = ("workflow", "training", "evaluation")
+    folders = {item: item.path.parent.name for item in items}
+    items.sort(key=lambda item: folders[item] not in slowest)
+    items.sort(key=lambda item: folders[item] != slowest[0])
+
+
 @pytest.fixture(scope="session")
 def prepared() -> data.Prepared:
     return data.prepare("digits", Data(validation=0.2, test=0.2))
