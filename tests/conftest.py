@@ -26,8 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the folders with the longest files begin, so that no process waits for the last one."""
     slowest = ("workflow", "training", "evaluation")
     folders = {item: item.path.parent.name for item in items}
-    items.sort(key=lambda item: folders[item] not in slowest)
-    items.sort(key=lambda item: folders[item] != slowest[0])
+    items.sort(key=lambda item: (*slowest, folders[item]).index(folders[item]))
 
 
 @pytest.fixture(scope="session")

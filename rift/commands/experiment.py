@@ -86,7 +86,9 @@ class Run(Command):
 
     def run(self) -> None:
         if importlib.util.find_spec("snakemake") is None:
-            raise RiftError("Snakemake is not installed; run pip install 'rift[workflow]'")
+            raise RiftError(
+                "Snakemake is not installed; install rift again with its extra: workflow"
+            )
         # Mistakes in the file are said at once, and without the log of Snakemake.
         experiment = config.read(self.config)
         options = ["--unlock"] if self.unlock else ["--dry-run"] if self.dry_run else []

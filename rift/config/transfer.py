@@ -71,6 +71,9 @@ SECTIONS_OF_METHODS: dict[MethodName, tuple[str, ...]] = {
     "twins-trades": ("twins", "trades"),
 }
 
+BASELINES_OF_METHODS: dict[str, MethodName] = {"twins-at": "at", "twins-trades": "trades"}
+"""The same method without the frozen wing, by method of TWINS."""
+
 # The weight of the frozen wing and the weight decay are published for few targets. The defaults for
 # all others are those of the authors' scripts.
 TARGETS: dict[DatasetName, Recipe] = {

@@ -124,14 +124,11 @@ def stale_data(experiment: Experiment, folder: Path, memory: Path) -> dict[str, 
 
     def compare(record: Path, made: str, files: list[Path], what: str) -> None:
         recorded = _recorded(record)
-        found = digests(files) if recorded != "" else None
-        if found is not None and found != recorded:
+        if RAW in recorded and digests(files) not in (None, recorded[RAW]):
             stale[str(folder / made)] = f"{what} has changed since"
 
     for dataset in experiment.datasets:
-        compare(
-            folder / manifest(dataset), prepared(dataset), raw_files(dataset, root), f"{dataset}"
-        )
+        compare(folder / manifest(dataset), prepared(dataset), raw_files(dataset, root), dataset)
         settings = experiment.settings(dataset).corrupt
         for name in experiment.corruptions(dataset):
             images = corrupted(dataset, name)
@@ -144,11 +141,9 @@ def stale_data(experiment: Experiment, folder: Path, memory: Path) -> dict[str, 
     return stale
 
 
-def _recorded(path: Path) -> str | None:
-    """Return the recorded digest; None if no file was read, and empty if nothing is recorded."""
+def _recorded(path: Path) -> dict[str, Any]:
+    """Return the facts that a file records; none if it is missing or damaged."""
     try:
-        facts = read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
     except RiftError:
-        return ""
-    recorded: str | None = facts.get(RAW, "")
-    return recorded
+        return {}

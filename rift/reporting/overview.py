@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from rift import layout
 from rift.artifacts import write_text
-from rift.config import Grid, MethodName
+from rift.config import Grid
+from rift.config.transfer import BASELINES_OF_METHODS
 from rift.errors import RiftError
 from rift.layout import TO, Cell
 from rift.reporting import pages
@@ -22,7 +23,6 @@ from rift.reporting.outcomes import METRICS
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.making import make_table
 from rift.reporting.tables.table import BASE, LEVEL, is_distinguishable
-from rift.reporting.tables.transfer import BASELINES
 from rift.reporting.texts import between, listed, name_of, signed
 from rift.statistics import Delta, least_distinguishable
 
@@ -105,7 +105,7 @@ def transfer_findings(numbers: pd.DataFrame) -> list[str]:
         each = _joined([f"{change.name} by {change.text}" for change in changes])
         sentences.append(
             f"From {source} to {target} with {architecture}, {method} instead of"
-            f" {BASELINES[cast('MethodName', method)]} changed {each}. {_verdict(changes)}"
+            f" {BASELINES_OF_METHODS[method]} changed {each}. {_verdict(changes)}"
         )
     return sentences
 

@@ -10,22 +10,7 @@ from rift.attacks import pgd
 from rift.attacks.inner import INNER, InnerAttack, draw_noise, resolve
 from rift.config import Attack, Inner, InnerName
 from rift.models.modes import inference
-
-
-class Linear(nn.Module):
-    """A network with two classes and logits ±(w·x): the worst point in a ball is known."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        score = (images * self.weight).sum(dim=(1, 2, 3))
-        return torch.stack([score, -score], dim=1)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.attacks.linear import Linear, random_problem, seeded
 
 
 @settings(max_examples=40)
@@ -39,10 +24,7 @@ def seeded(seed: int) -> torch.Generator:
 def test_pgd_stays_in_the_ball_and_in_the_image_range(
     seed: int, eps: float, step: float, steps: int, restarts: int
 ) -> None:
-    images = torch.rand((5, 1, 4, 4), generator=seeded(seed))
-    images[0], images[1] = 0.0, 1.0
-    model = Linear(torch.randn((1, 4, 4), generator=seeded(seed + 1)))
-    labels = torch.tensor([0, 1, 0, 1, 0])
+    model, images, labels = random_problem(seed)
     adversarial = pgd(
         model,
         images,

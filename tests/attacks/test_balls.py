@@ -17,22 +17,7 @@ from rift.errors import RiftError
 from rift.evaluation.accuracy import withstands_pgd
 from rift.evaluation.autoattack import evaluate_autoattack
 from rift.evaluation.stages import stages, survived
-
-
-class Linear(nn.Module):
-    """A network of two classes with logits ±(w·x + b)."""
-
-    def __init__(self, weight: torch.Tensor, bias: float = 0.0) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), bias
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        score = (images * self.weight).sum(dim=(1, 2, 3)) + self.bias
-        return torch.stack([score, -score], dim=1)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.attacks.linear import Linear, random_problem, seeded
 
 
 def lengths(change: torch.Tensor) -> torch.Tensor:
@@ -81,10 +66,7 @@ def test_an_image_without_a_gradient_stays_at_its_start() -> None:
 def test_l2_attacks_stay_in_the_ball_and_in_the_image_range(
     seed: int, eps: float, step: float, steps: int, start: str
 ) -> None:
-    images = torch.rand((5, 1, 4, 4), generator=seeded(seed))
-    images[0], images[1] = 0.0, 1.0
-    model = Linear(torch.randn((1, 4, 4), generator=seeded(seed + 1)))
-    labels = torch.tensor([0, 1, 0, 1, 0])
+    model, images, labels = random_problem(seed)
     threat = Attack(norm="l2", eps=eps, step=step, steps=steps)
     attack = resolve(Inner.model_validate({"start": start}), threat)
     found = [

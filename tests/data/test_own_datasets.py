@@ -138,6 +138,12 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
         lambda folder: Image.new("RGB", (9, 9)).save(folder / "train/ant/0.png", format="GIF"),
         "ant/0.png: is damaged or not a JPEG or PNG image",
     ),
+    "16 bits": (
+        lambda folder: Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(
+            folder / "train/ant/0.png"
+        ),
+        r"ant/0.png: has more than 8 bits per pixel; convert it to 8 bits",
+    ),
     "huge": (
         lambda folder: Image.new("1", (9000, 6000)).save(folder / "train/ant/0.png"),
         r"ant/0.png: has 9000 × 6000 pixels, more than 50,000,000",
@@ -356,3 +362,19 @@ def test_published_sets_are_read_by_their_layout_and_checked_by_counts(
     for split, images in prepared.images.items():
         for image, label in zip(images, prepared.labels[split], strict=True):
             assert is_of_its_colour(image, label)
+
+
+@pytest.mark.parametrize("name", ["cub-200", "stanford-dogs"])
+def test_a_list_that_names_files_outside_of_the_set_is_refused(name: str, tmp_path: Path) -> None:
+    outside = "001.ant/../../../secret.jpg"
+    if name == "cub-200":
+        write_cub(tmp_path)
+        path = tmp_path / "CUB_200_2011/images.txt"
+        path.write_text(path.read_text().replace("001.ant/0.jpg", outside))
+    else:
+        write_dogs(tmp_path)
+        listed = np.empty((1, 1), dtype=object)
+        listed[0, 0] = outside
+        scipy.io.savemat(tmp_path / "stanford-dogs/test_list.mat", {"file_list": listed})
+    with pytest.raises(RiftError, match=r"a list names 001\.ant/\.\./.* which is outside"):
+        read(tmp_path, name)

@@ -133,6 +133,11 @@ def test_the_digest_covers_names_and_contents_and_reads_unchanged_files_once(
     ]
     expected = hashlib.sha256(json.dumps(lines).encode()).hexdigest()
     assert RawDigests(memory)([folder, tmp_path / "missing"]) == expected
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "b").symlink_to(folder / "b")
+    (linked / "two").symlink_to(folder / "two")
+    assert RawDigests()([linked]) == expected
     # The memory answers for a file with the same size and date, so it was not read.
     date = (folder / "two").stat()
     (folder / "two").write_bytes(b"9")

@@ -119,6 +119,19 @@ def test_a_set_whose_raw_files_changed_is_prepared_again(workflow: Workflow) -> 
     assert manifest.read_text() == "prepare"
 
 
+def test_an_edit_of_an_own_architecture_trains_again(workflow: Workflow) -> None:
+    configuration = {**TINY, "grid": {**TINY["grid"], "architectures": ["mynet:build"]}}
+    base = BASE.replace("resnet8", "mynet:build")
+    code = workflow.folder / "mynet.py"
+    code.write_text("one")
+    assert workflow(configuration, base).returncode == 0
+    answer = workflow(configuration, "--dry-run", "--", base)
+    assert "Nothing to be done" in answer.stdout + answer.stderr
+    code.write_text("another")
+    answer = workflow(configuration, "--dry-run", "--", base)
+    assert "rule train" in answer.stdout + answer.stderr
+
+
 def test_after_snakemake_was_killed_the_same_command_goes_on(workflow: Workflow) -> None:
     folder = workflow.folder
     (folder / "wait").touch()

@@ -11,7 +11,7 @@ GRID = {**TINY["grid"], "architectures": ["mynet:build"], "scopes": ["rift"]}
 OWN: Configuration = {**TINY, "grid": GRID}
 
 
-def test_an_edit_of_the_file_trains_again(repository: Path, tmp_path: Path) -> None:
+def test_a_missing_file_is_named_and_the_file_is_an_input(repository: Path, tmp_path: Path) -> None:
     workflow = Workflow(repository, tmp_path)
     answer = workflow(OWN, "--dry-run")
     assert answer.returncode != 0

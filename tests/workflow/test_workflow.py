@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from rift import artifacts
-from rift.config import DATASET_FIGURES, FigureName, TableName
+from rift import artifacts, config
+from rift.config import DATASET_FIGURES, FigureName
 from rift.interpolation import Point, select
 from rift.layout import figure_needs
 from tests.browser import CHROMIUM, Browser
@@ -173,8 +173,7 @@ def figures(*needs: str) -> dict[str, int]:
     return {"figure": sum(not {*needs}.isdisjoint(figure_needs(name)) for name in of_cells)}
 
 
-# Without transfers, there is no table of them.
-SHOWN = tuple(name for name in get_args(TableName) if name != "transfer")
+SHOWN = config.parse(TINY, "config.yaml").tables
 TABLES = {"table": len(SHOWN), "overview": 1}
 EVERY_FIGURE = {"figure": len(get_args(FigureName)) - len(DATASET_FIGURES)}
 AFTER_SELECTION = {

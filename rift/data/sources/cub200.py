@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rift.data.sources.folders import Listed, check_counts, missing, source_of
+from rift.data.sources.folders import Listed, listed_image, missing, published_source
 from rift.data.sources.source import Source
 from rift.errors import RiftError
 
@@ -25,17 +25,10 @@ def cub200(root: Path, side: int) -> Source:
         raise RiftError(f"{folder}: its lists name different images; unpack {URL} again")
     lists: dict[str, Listed] = {"1": [], "0": []}
     for number, file in files.items():
-        if ".." in Path(file).parts or Path(file).is_absolute() or in_training[number] not in lists:
+        if in_training[number] not in lists:
             raise RiftError(f"{folder}: its lists are damaged at {file}; unpack {URL} again")
-        lists[in_training[number]].append((folder / "images" / file, Path(file).parent.name))
-    train, test = lists["1"], lists["0"]
-    found = {
-        "classes": len({name for _, name in train}),
-        "training images": len(train),
-        "test images": len(test),
-    }
-    check_counts(folder, found, COUNTS)
-    return source_of(folder, train, test, side)
+        lists[in_training[number]].append(listed_image(folder / "images", file, URL))
+    return published_source(folder, lists["1"], lists["0"], side, COUNTS)
 
 
 def _table(path: Path) -> dict[str, str]:

@@ -68,6 +68,11 @@ def decode(paths: Sequence[Path], side: int, *, any_size: bool = False) -> tuple
                 raise RiftError(
                     f"{path}: has {width} × {height} pixels, more than {MOST_PIXELS:,}; {again}"
                 )
+            if image.mode.startswith(("I", "F")):
+                # Pillow would cut these values off at 255, and nearly all pixels would be white.
+                raise RiftError(
+                    f"{path}: has more than 8 bits per pixel; convert it to 8 bits, or {again}"
+                )
             if any_size and image.size != (side, side):
                 image = resized(image.convert("RGB"), side)
             if image.size == (side, side):

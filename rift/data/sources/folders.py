@@ -109,18 +109,47 @@ def source_of(folder: Path, train: Listed, test: Listed, side: int) -> Source:
     return Source(images, labels, classes, checksums, test_images, test_labels)
 
 
-def check_counts(folder: Path, found: dict[str, int], published: dict[str, int]) -> None:
-    """Check the numbers of classes and images against the published ones.
+def published_source(
+    folder: Path, train: Listed, test: Listed, side: int, published: dict[str, int]
+) -> Source:
+    """Decode the images of a published data set, if their numbers are the published ones.
+
+    Args:
+        folder: folder of the data set, for messages.
+        train: training images; all images if no split has been published.
+        test: images of the test split; empty if none has been published.
+        side: side of the decoded images in pixels.
+        published: number of ``classes``, and of ``images`` or of ``training images`` and ``test
+            images``.
 
     Raises:
-        RiftError: a number differs.
+        RiftError: a number differs, or an image cannot be read.
     """
+    found = {
+        "classes": len({name for _, name in train}),
+        "images": len(train) + len(test),
+        "training images": len(train),
+        "test images": len(test),
+    }
     for what, number in published.items():
         if found[what] != number:
             raise RiftError(
                 f"{folder}: contains {found[what]:,} {what}; the published data set has"
                 f" {number:,}; unpack it again"
             )
+    return source_of(folder, train, test, side)
+
+
+def listed_image(folder: Path, name: str, url: str) -> tuple[Path, str]:
+    """Return the image that a published list names as ``CLASS/FILE``, with its class.
+
+    Raises:
+        RiftError: the name leads out of the folder.
+    """
+    path = Path(name)
+    if ".." in path.parts or path.is_absolute():
+        raise RiftError(f"{folder}: a list names {name}, which is outside; unpack {url} again")
+    return folder / path, path.parent.name
 
 
 def missing(path: Path, url: str, folder: Path) -> RiftError:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rift.data.sources.folders import Listed, check_counts, missing, source_of
+from rift.data.sources.folders import Listed, listed_image, missing, published_source
 from rift.data.sources.source import Source
 from rift.errors import RiftError
 
@@ -21,13 +21,7 @@ def stanford_dogs(root: Path, side: int) -> Source:
     if not (folder / "Images").is_dir():
         raise missing(folder / "Images", f"images.tar and lists.tar of {URL}", folder / "Images")
     train, test = (_listed(folder, f"{split}_list.mat") for split in ("train", "test"))
-    found = {
-        "classes": len({name for _, name in train}),
-        "training images": len(train),
-        "test images": len(test),
-    }
-    check_counts(folder, found, COUNTS)
-    return source_of(folder, train, test, side)
+    return published_source(folder, train, test, side, COUNTS)
 
 
 def _listed(folder: Path, name: str) -> Listed:
@@ -36,12 +30,9 @@ def _listed(folder: Path, name: str) -> Listed:
 
     path = folder / name
     try:
-        entries = scipy.io.loadmat(path)["file_list"].ravel()
-        files = [Path(str(entry.item())) for entry in entries]
+        names = [str(entry.item()) for entry in scipy.io.loadmat(path)["file_list"].ravel()]
     except FileNotFoundError as error:
         raise missing(path, f"lists.tar of {URL}", path) from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RiftError(f"{path}: is not the published list; unpack {URL} again") from error
-    if any(".." in file.parts or file.is_absolute() for file in files):
-        raise RiftError(f"{path}: names files outside of Images; unpack {URL} again")
-    return [(folder / "Images" / file, file.parent.name) for file in files]
+    return [listed_image(folder / "Images", each, URL) for each in names]

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-from rift.config import Grid, MethodName
+from rift.config import Grid
+from rift.config.transfer import BASELINES_OF_METHODS
 from rift.errors import RiftError
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.comparisons import Comparison, Entry, Subject, compare
 from rift.reporting.tables.table import BASE, Table
-
-BASELINES: dict[MethodName, MethodName] = {"twins-at": "at", "twins-trades": "trades"}
-"""The method without the frozen wing, by method of TWINS."""
 
 
 def entries(grid: Grid) -> Iterator[Entry]:
@@ -20,9 +18,9 @@ def entries(grid: Grid) -> Iterator[Entry]:
     """
     for cell in cells(grid):
         if cell.kind == "transfers":
-            without = {str(key): value for key, value in BASELINES.items()}.get(cell.regime)
-            known = without in grid.methods
-            baseline = Subject(cell._replace(regime=without), BASE) if without and known else None
+            without = BASELINES_OF_METHODS.get(cell.regime)
+            compared = without is not None and without in grid.methods
+            baseline = Subject(cell._replace(regime=str(without)), BASE) if compared else None
             yield Entry(cell.regime, Subject(cell, BASE), baseline)
             for scope in grid.scopes:
                 yield Entry(f"{cell.regime} + {scope}", Subject(cell, scope), Subject(cell, BASE))
