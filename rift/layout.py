@@ -42,6 +42,7 @@ FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
     "corruptions": ("ood",),
     "pareto": ("standard", "adversarial"),
     "training": ("training",),
+    "module-choice": ("criticality", "sweep"),
 }
 # ``training`` is not included, because an imported base has no training history.
 DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "adversarial")

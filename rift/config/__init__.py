@@ -12,7 +12,7 @@ These modules do not import torch, because the Snakefile imports them every time
 from rift.config.criticality import SETTINGS_OF_SEARCHES, Criticality
 from rift.config.data import Corrupt, Data, data_root
 from rift.config.evaluation import Adversarial, AutoAttack, Evaluate, Ood, Pgd, Standard
-from rift.config.experiment import Experiment, Overrides
+from rift.config.experiment import LEAST_MODULES, Experiment, Overrides
 from rift.config.finetuning import (
     SECTIONS_OF_SCOPES,
     Continuation,
@@ -111,6 +111,7 @@ __all__ = [
     "CORRUPTION_LISTS",
     "DATASET_FIGURES",
     "IMAGE_FOLDER",
+    "LEAST_MODULES",
     "MODULE_SCOPE",
     "NORMS",
     "OPEN_NAMES",

@@ -1,5 +1,6 @@
 """Schema of an experiment file."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from itertools import product
@@ -17,6 +18,7 @@ from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.names import (
     DATASET_FIGURES,
+    MODULE_SCOPE,
     ROBUSTBENCH,
     Architecture,
     CorruptionName,
@@ -43,6 +45,9 @@ from rift.config.threat import check_inner
 from rift.config.transfer import SECTIONS_OF_METHODS, fill_from_target
 from rift.config.values import Section, flag, flag_text, merge
 from rift.layout import TO, Cell, Run, figure_needs
+
+LEAST_MODULES = 3
+"""Smallest number of modules that can show whether a statistic predicts what they gain."""
 
 
 class Overrides(Section):
@@ -266,15 +271,18 @@ class Experiment(Settings):
     def figures(self) -> dict[Cell, tuple[FigureName, ...]]:
         """Return the figures of every cell.
 
-        A cell with an imported base has no figures of training.
+        A cell with an imported base has no figures of training. Without scopes of single modules,
+        there is no figure of them.
         """
         untrained = {run.cell for run in self.imports}
+        alone = [scope for scope in self.grid.scopes if re.match(MODULE_SCOPE, scope)]
         return {
             cell: tuple(
                 name
                 for name in self.report.figures
                 if name not in DATASET_FIGURES
                 and ("training" not in figure_needs(name) or cell not in untrained)
+                and (name != "module-choice" or len(alone) >= LEAST_MODULES)
             )
             for cell in self.cells
         }

@@ -94,7 +94,13 @@ TableName = Literal[
     "cost",
 ]
 FigureName = Literal[
-    "interpolation", "criticality", "corruptions", "pareto", "training", "contact-sheet"
+    "interpolation",
+    "criticality",
+    "corruptions",
+    "pareto",
+    "training",
+    "module-choice",
+    "contact-sheet",
 ]
 DATASET_FIGURES: tuple[FigureName, ...] = ("contact-sheet",)
 # The first fifteen are the standard benchmark. The code of RiFT averages over all of them except

@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from rift import layout
+from rift.config import LEAST_MODULES
 from rift.layout import Cell
 from rift.reporting.results import Results
+from rift.reporting.texts import between, signed
+from rift.statistics import over_seeds
 
 STATISTICS: dict[str, str] = {
     "mrc": "MRC",
@@ -18,8 +22,8 @@ STATISTICS: dict[str, str] = {
 }
 """Columns of ``gains`` that are known before any fine-tuning, with their names for readers."""
 
-LEAST = 3
-"""Smallest number of modules for a rank correlation."""
+LEAST_SEEDS = 3
+"""Smallest number of seeds for the interval of a rank correlation."""
 
 
 def gains(results: Results, cell: Cell) -> pd.DataFrame:
@@ -39,12 +43,48 @@ def gains(results: Results, cell: Cell) -> pd.DataFrame:
 
 
 def rank_correlation(first: "pd.Series[float]", second: "pd.Series[float]") -> float:
-    """Return Spearman's ρ; NaN if there are fewer than ``LEAST`` pairs or a column is constant."""
+    """Return Spearman's ρ; NaN for fewer than ``LEAST_MODULES`` pairs or a constant column."""
     pairs = pd.concat([first, second], axis=1).dropna()
     ranks = pairs.rank().to_numpy()
-    if len(pairs) < LEAST or (ranks == ranks[:1]).all(axis=0).any():
+    if len(pairs) < LEAST_MODULES or (ranks == ranks[:1]).all(axis=0).any():
         return math.nan
     return float(np.corrcoef(ranks, rowvar=False)[0, 1])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well a statistic predicts the gain.
+
+    Attributes:
+        by_seed: Spearman's ρ over the modules of each seed; NaN where it is not defined.
+    """
+
+    by_seed: dict[int, float]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, column: str) -> "Prediction":
+        """Return the prediction of the gains in a table of ``gains`` by a column of it."""
+        return cls(
+            {
+                int(str(seed)): rank_correlation(rows[column], rows["gain"])
+                for seed, rows in table.groupby("seed")
+            }
+        )
+
+    @property
+    def text(self) -> str:
+        """Return the mean over seeds, for ``LEAST_SEEDS`` or more with Student's 95% interval.
+
+        It is empty if ρ is not defined for any seed.
+        """
+        known = np.array([value for value in self.by_seed.values() if not math.isnan(value)])
+        if len(known) == 0:
+            return ""
+        mean = signed(float(known.mean()))
+        if len(known) < LEAST_SEEDS:
+            return mean
+        low, high = over_seeds(known)
+        return f"{mean} {between(max(low, -1.0), min(high, 1.0))}"
 
 
 def _of_seed(results: Results, cell: Cell, seed: int) -> Iterator[dict[str, object]]:

@@ -9,10 +9,13 @@ import pytest
 from scipy import stats
 
 from rift import artifacts, layout
+from rift.errors import RiftError
 from rift.layout import Run
+from rift.reporting.figures.drawing import draw
 from rift.reporting.module_gains import rank_correlation
 from rift.reporting.tables.making import make_table
 from tests.reporting.conftest import CELL
+from tests.reporting.drawn import legend_of, points
 from tests.results import RunContent, a_grid, rewrite_json, source, write_run
 
 MODULES = ("conv1", "layer1.0.conv1", "layer1.0.conv2", "linear")
@@ -83,6 +86,35 @@ def test_what_was_not_measured_is_left_out(folder: Path) -> None:
     assert rows["MRC", "By seed"] == "−1.00, –, −0.40"
     assert rows["MRC", "ρ with the gain"] == "−0.70"
     assert rows["gradient of the clean loss", "By seed"] == "+0.80, –, +0.40"
+
+
+def test_the_figure_shows_every_module_of_every_seed(folder: Path) -> None:
+    figure = draw("module-choice", folder, a_grid(seeds=(0, 1, 2), scopes=SCOPES, autoattack=()))
+    titles = [axis.get_title() for axis in figure.axes]
+    rows = rows_of(folder, *SCOPES)
+    assert titles == [
+        f"ρ {rows['MRC', 'ρ with the gain']}",
+        "ρ not defined",  # all modules of the made-up tables have the same number of weights
+        f"ρ {rows['depth', 'ρ with the gain']}",
+        f"ρ {rows['gradient of the clean loss', 'ρ with the gain']}",
+    ]
+    by_mrc = [line for line in figure.axes[0].lines if len(points(line)) == 1]
+    shown = {(*points(line)[0].tolist(), line.get_markersize() > 5) for line in by_mrc}
+    assert shown == {
+        (mrc, gain, mrc == 0.1)
+        for seed in MRC
+        for mrc, gain in zip(MRC[seed], GAINS[seed], strict=True)
+    }
+    # The gradient of the first module is zero, which a logarithmic axis cannot show.
+    hollow = [line for line in figure.axes[3].lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == 3
+    assert "least critical module (RiFT)" in legend_of(figure)
+
+
+def test_too_few_modules_are_refused(folder: Path) -> None:
+    asked = a_grid(seeds=(0, 1, 2), scopes=(*SCOPES[:2], "top2"), autoattack=())
+    with pytest.raises(RiftError, match=r"needs 3 modules .* results for 2; add scopes module-N"):
+        draw("module-choice", folder, asked)
 
 
 @pytest.mark.parametrize("seed", range(20))

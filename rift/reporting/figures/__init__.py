@@ -21,6 +21,7 @@ from rift.reporting.figures import (
     corruptions,
     criticality,
     interpolation,
+    module_choice,
     pareto,
     training,
 )
@@ -48,5 +49,6 @@ FIGURES: dict[FigureName, FigureKind[Any]] = {
     "corruptions": FigureKind(corruptions.collect, corruptions.draw),
     "pareto": FigureKind(pareto.collect, pareto.draw),
     "training": FigureKind(training.collect, training.draw),
+    "module-choice": FigureKind(module_choice.collect, module_choice.draw),
     "contact-sheet": FigureKind(contact_sheet.collect, contact_sheet.draw),
 }

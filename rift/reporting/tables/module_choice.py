@@ -3,16 +3,15 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from rift import layout
+from rift.config import LEAST_MODULES
 from rift.errors import RiftError
-from rift.reporting.module_gains import LEAST, STATISTICS, gains, rank_correlation
+from rift.reporting.module_gains import LEAST_SEEDS, STATISTICS, Prediction, gains
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.table import NOT_RUN, Table
-from rift.reporting.texts import between, listed, name_of, signed
-from rift.statistics import over_seeds
+from rift.reporting.texts import listed, name_of, signed
 
 CAPTION = (
     "Modules that were fine-tuned alone: does a statistic that is known before predict the gain in"
@@ -22,7 +21,8 @@ NOTES = (
     "Gain: change of the standard accuracy from the base to the selected point, whose accuracy"
     " under PGD is that of the base within the tolerance.",
     "ρ: Spearman's rank correlation over the modules of a seed, mean over seeds with Student's 95%"
-    f" interval for {LEAST} seeds or more. A dash: fewer than {LEAST} modules, or equal values.",
+    f" interval for {LEAST_SEEDS} seeds or more. A dash: fewer than {LEAST_MODULES}"
+    " modules, or equal values.",
     "Smallest, largest: the module that the rule would choose in each seed, and its mean gain."
     " RiFT chooses the smallest MRC.",
     "Hindsight is the largest gain of all modules. It is chosen by the gains themselves, so it is"
@@ -64,19 +64,13 @@ def module_choice(results: Results) -> Table:
 
 def _rule(table: pd.DataFrame, column: str) -> dict[str, str]:
     """Return the texts of a statistic."""
-    by_seed = {
-        seed: rank_correlation(rows[column], rows["gain"]) for seed, rows in table.groupby("seed")
-    }
-    known = np.array([value for value in by_seed.values() if not math.isnan(value)])
+    prediction = Prediction.of(table, column)
     texts = {
-        "ρ with the gain": signed(float(known.mean())) if len(known) else NOT_RUN,
+        "ρ with the gain": prediction.text or NOT_RUN,
         "By seed": listed(
-            NOT_RUN if math.isnan(value) else signed(value) for value in by_seed.values()
+            NOT_RUN if math.isnan(value) else signed(value) for value in prediction.by_seed.values()
         ),
     }
-    if len(known) >= LEAST:
-        low, high = over_seeds(known)
-        texts["ρ with the gain"] += f" {between(max(low, -1.0), min(high, 1.0))}"
     seeds = table.dropna(subset=[column]).groupby("seed")[column]
     texts["Smallest"] = _chosen(table.loc[seeds.idxmin()])
     texts["Largest"] = _chosen(table.loc[seeds.idxmax()])
