@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RIVALS := $(VENV)/.rivals
+DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long check format bench golden clean
+.PHONY: help demo test test-long check format docs bench golden clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
@@ -15,6 +16,7 @@ help:
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"
 	@echo "make golden  compare the demo's numbers with those of another commit: make golden BEFORE=REVISION"
+	@echo "make docs    install, build the documentation site"
 	@echo "make bench   install, run the benchmarks (long on a CPU)"
 	@echo "make clean   remove the environment and the demo's results"
 
@@ -63,6 +65,16 @@ bench: $(RIVALS)
 	python benchmarks/training.py
 	python benchmarks/evaluation.py
 
+# Warnings are errors: every link within the pages leads somewhere. Addresses outside are not looked up.
+docs: $(DOCS)
+	rm -rf site
+	sphinx-build -q -W --keep-going -b html -c docs/site . site
+	@echo "Open site/index.html."
+
+$(DOCS): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 # Equal settings must give equal numbers, bit for bit on one machine: both commits run the demo, each from its own checkout.
 BEFORE ?= HEAD
 golden: $(READY)
@@ -75,4 +87,4 @@ golden: $(READY)
 	python tests/golden.py compare results/demo results/golden/demo.json
 
 clean:
-	rm -rf $(VENV) results/demo
+	rm -rf $(VENV) results/demo site docs/generated

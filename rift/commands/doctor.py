@@ -88,6 +88,7 @@ _EXTRAS = {
     "tensorboard": "training logs for TensorBoard",
     "benchmarks": "the speed comparisons with other packages",
     "reference": "the tests that compare corruptions with another implementation",
+    "docs": "the documentation site",
     "dev": "the tools for the development of rift",
 }
 
