@@ -57,7 +57,9 @@ class Train(Command):
         description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
         " state."
     )
-    history: Output[Path] = Field(description="Output: training history (.csv), one row per epoch.")
+    history: Output[Path] = Field(
+        description="Output: training history (.csv), one row per evaluated epoch."
+    )
 
     @model_validator(mode="before")
     @classmethod

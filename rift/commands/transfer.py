@@ -45,7 +45,9 @@ class Transfer(Command):
         description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
         " state."
     )
-    history: Output[Path] = Field(description="Output: training history (.csv), one row per epoch.")
+    history: Output[Path] = Field(
+        description="Output: training history (.csv), one row per evaluated epoch."
+    )
 
     _head: str = PrivateAttr("")
 

@@ -105,15 +105,21 @@ class TrainingLoop(Optimiser):
         description="Significance level of the test of most-accurate-of-equals (exact two-sided"
         " McNemar test): in (0, 1).",
     )
+    measure_every: Count = Field(
+        1,
+        description="Number of epochs from one evaluation on the selection split to the next: ≥ 1."
+        " The last epoch is evaluated, too. Only evaluated epochs can be kept, and have a row in"
+        " the history.",
+    )
     measure_images: ImageCount = Field(
         "all",
-        description="Number of images of the selection split for the evaluation after every epoch,"
-        " from the first: ≥ 1, or all.",
+        description="Number of images of the selection split for this evaluation, from the first:"
+        " ≥ 1, or all.",
     )
     measure_precision: Precision = Field(
         "float32",
-        description="Precision of the evaluation after every epoch; auto is bfloat16 on a GPU that"
-        " supports it, else float32.",
+        description="Precision of this evaluation; auto is bfloat16 on a GPU that supports it, else"
+        " float32.",
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether to compile the network with torch.compile; auto: on a GPU."

@@ -56,7 +56,7 @@ class Trained:
 
     Attributes:
         state: state dict of the kept epoch.
-        history: one row per epoch.
+        history: one row per evaluated epoch.
         kept: number of the kept epoch.
         averaged: whether its averaged weights are kept instead of those of its last step.
         collapsed: number of the first epoch with catastrophic overfitting; None if there was none.

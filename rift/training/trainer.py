@@ -115,7 +115,7 @@ class Trainer:
 
         Args:
             work: source of the state of an interrupted run, and target of this run's states.
-            after_epoch: called with the result so far after every epoch.
+            after_epoch: called with the result so far after every epoch that was evaluated.
             progress: called after every step.
 
         Raises:
@@ -157,10 +157,13 @@ class Trainer:
                 self.model.train(self.job.moves_statistics)
                 run_epoch(self.epoch, self.data, steps, progress)
                 self.epoch.check_finite(f"; {saved}")
-                note = self._finish_epoch()
-                progress(self.epoch.epoch, chosen.epochs, note, loss=self.history[-1].train_loss)
-                self.epoch = EpochState.begin(self.epoch.epoch + 1, len(self.data), self.stream)
-                after_epoch(self.result())
+                finished, measured = self.epoch, self._is_measured
+                note = self._finish_epoch() if measured else "not evaluated"
+                self._seconds, self._since = 0.0, time.monotonic()
+                progress(finished.epoch, chosen.epochs, note, loss=finished.loss)
+                self.epoch = EpochState.begin(finished.epoch + 1, len(self.data), self.stream)
+                if measured:
+                    after_epoch(self.result())
                 save()
         return self.result()
 
@@ -172,6 +175,12 @@ class Trainer:
         step = f"epoch {epoch}, step {self.epoch.steps}, process {self.group.rank}"
         seed_torch(self.seed, f"{self.job.purpose}: dropout: {step}", images.device)
         return self.gradient(images, labels, epoch)
+
+    @property
+    def _is_measured(self) -> bool:
+        """Return whether the model is evaluated after this epoch."""
+        chosen, number = self.settings.train, self.epoch.epoch
+        return number % chosen.measure_every == 0 or number == chosen.epochs
 
     @property
     def place(self) -> str:
@@ -197,7 +206,7 @@ class Trainer:
         self.candidates.consider(outcomes, self.epoch.epoch, averaged, kept)
 
     def result(self) -> Trained:
-        """Return the result so far; at least one epoch must be finished."""
+        """Return the result so far; at least one epoch must have been evaluated."""
         kept = self.candidates.kept
         return Trained(kept.state, list(self.history), kept.epoch, kept.averaged, self.collapsed)
 
@@ -237,7 +246,6 @@ class Trainer:
         self.model.eval()
         row, note = self.job.measure(self)
         self.history.append(row)
-        self._seconds, self._since = 0.0, time.monotonic()
         collapse = self._describe_collapse()
         if not collapse:
             return note

@@ -44,14 +44,15 @@ def fresh() -> nn.Module:
     return model
 
 
-def run(digits: Images, work: Work) -> tuple[nn.Module, Trained]:
+def run(digits: Images, work: Work, every: int = 1) -> tuple[nn.Module, Trained]:
     model = fresh()
+    chosen = SETTINGS.train.model_copy(update={"measure_every": every})
     return model, train(
         model,
         digits.take(slice(96)),
         digits.take(slice(96, 160)),
         regime=REGIMES["trades-awp"],
-        settings=SETTINGS,
+        settings=SETTINGS.model_copy(update={"train": chosen}),
         seed=0,
         work=work,
     )
@@ -65,22 +66,25 @@ def without_times(trained: Trained) -> list[object]:
     ]
 
 
-def test_every_state_that_is_kept_leads_to_the_same_end(digits: Images) -> None:
+@pytest.mark.parametrize(("every", "epochs"), [(1, 3), (2, 2)])
+def test_every_state_that_is_kept_leads_to_the_same_end(
+    digits: Images, every: int, epochs: int
+) -> None:
     """The state contains everything that changes.
 
     These are averaged weights, perturbed weights, augmentation, noise and the learning rate.
     """
     work = KeepEverything()
-    model, whole = run(digits, work)
+    model, whole = run(digits, work, every)
     kept = work.saved
-    assert len(without_times(whole)) == 3
+    assert len(without_times(whole)) == epochs
     # Training saves after every batch and after every epoch.
     assert len(kept) == 3 * (3 + 1)
     for number, content in enumerate(kept):
         # Another process has a different global random state.
         torch.manual_seed(number)
         state = loaded(content)
-        other, resumed = run(digits, KeepEverything(state))
+        other, resumed = run(digits, KeepEverything(state), every)
         assert all(
             torch.equal(value, other.state_dict()[name])
             for name, value in model.state_dict().items()

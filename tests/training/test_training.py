@@ -70,6 +70,26 @@ def test_of_equal_epochs_the_earlier_is_kept(digits: Images) -> None:
     assert run(linear, digits, epochs=3, learning_rate=1e-12).kept == 1
 
 
+def test_epochs_that_are_not_evaluated_are_trained_alike_and_cannot_be_kept(
+    resnet8: nn.Module, digits: Images
+) -> None:
+    start = snapshot(resnet8)
+    every = rows(run(resnet8, digits, epochs=5))
+    resnet8.load_state_dict(start)
+    trained = run(resnet8, digits, epochs=5, measure_every=2)
+    seldom = rows(trained)
+    assert [row.epoch for row in seldom] == [2, 4, 5]
+    for row in seldom:
+        before = every[row.epoch - 1]
+        assert (row.train_loss, row.standard_accuracy, row.adversarial_accuracy) == (
+            before.train_loss,
+            before.standard_accuracy,
+            before.adversarial_accuracy,
+        )
+    ranks = [(row.adversarial_accuracy, row.standard_accuracy) for row in seldom]
+    assert trained.kept == seldom[ranks.index(max(ranks))].epoch
+
+
 def test_standard_training_is_kept_by_standard_accuracy(resnet8: nn.Module, digits: Images) -> None:
     trained = run(resnet8, digits, REGIMES["standard"], epochs=4)
     accuracies = [row.standard_accuracy for row in trained.history]

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import pandas as pd
 
 from rift import layout
-from rift.artifacts import read_array, read_json, read_provenance, reading
+from rift.artifacts import read_array, read_csv, read_json, read_provenance, reading
 from rift.config import CorruptionName
 from rift.errors import RiftError
 from rift.layout import Cell, Run
@@ -207,12 +207,18 @@ def _times(images: int | None, number: int, unit: str) -> Work | None:
     return None if images is None else Work(images * number, f"{images:,} × {number} {unit}")
 
 
+def _epochs(history: Path) -> int:
+    """Return the number of epochs so far; some may have no row, because they were not evaluated."""
+    return int(read_csv(history, ("epoch",))["epoch"].max())
+
+
 def _trained(results: Results, cell: Cell, seed: int, _: None) -> Work | None:
     history = results.file(cell, seed, layout.TRAINING)
     if not history.exists():
         return None
-    images = _split_size(results, cell, "train", "all")
-    return _times(images, read_provenance(history)["rows"], "epochs")
+    settings = read_provenance(history)["settings"]
+    images = settings.get("transfer", {}).get("images", "all")
+    return _times(_split_size(results, cell, "train", images), _epochs(history), "epochs")
 
 
 def _imported(*_: object) -> None:
@@ -233,9 +239,8 @@ def _finetuned(results: Results, cell: Cell, seed: int, scope: str) -> Work | No
     history = results.file(cell, seed, layout.finetuning(scope))
     if not history.exists():
         return None
-    source = read_provenance(history)
-    setting = source["settings"]["finetune"].get("images", "all")
-    return _times(_split_size(results, cell, "train", setting), source["rows"], "epochs")
+    setting = read_provenance(history)["settings"]["finetune"].get("images", "all")
+    return _times(_split_size(results, cell, "train", setting), _epochs(history), "epochs")
 
 
 def _swept(results: Results, cell: Cell, seed: int, scope: str) -> Work | None:
