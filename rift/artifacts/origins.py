@@ -23,7 +23,7 @@ def stale_bases(experiment: Experiment, folder: Path) -> list[str]:
     """
     imports, digests = experiment.imports, dict[str, str | None]()
     stale: list[str] = []
-    for run in experiment.runs:
+    for run in (*experiment.runs, *experiment.outside):
         path = folder / run.name / BASE
         source = _source(path)
         if source.get("stage") not in ("train", "import"):

@@ -17,13 +17,16 @@ from rift.commands.command import (
     say,
 )
 from rift.config import Architecture, NormName
-from rift.config.names import ROBUSTBENCH
+from rift.config.names import ROBUSTBENCH, SourceName
 from rift.config.normalization import DESCRIPTION, Normalization
+from rift.config.sources import SOURCES
 from rift.errors import RiftError
 from rift.progress import display
 
 if TYPE_CHECKING:
-    from rift.importing import ImportReport
+    import torch
+
+    from rift.importing import Imported, ImportReport
 
 
 class Import(Command):
@@ -36,7 +39,12 @@ class Import(Command):
         " for a network of the RobustBench model zoo."
     )
     architecture: Architecture = Field(description="Architecture of the weights.")
-    data: PreparedSet
+    data: PreparedSet | None = None
+    source: SourceName | None = Field(
+        None,
+        description="Data set of the weights, instead of --data, if there are no images of it: the"
+        " base is for transfers, and is not evaluated.",
+    )
     normalization: Normalization | None = Field(
         None,
         description="Input normalisation of the network, if the file does not contain one."
@@ -65,6 +73,11 @@ class Import(Command):
         _ = self.base
         if self.norm != "linf" and not self.weights.startswith(ROBUSTBENCH):
             raise ValueError("--norm applies only to RobustBench networks; remove it")
+        if (self.data is None) == (self.source is None):
+            raise ValueError(
+                "either --data or --source is needed; name the prepared data set, or the data set"
+                " of weights for transfers"
+            )
         return self
 
     def files_read(self) -> list[Path]:
@@ -76,8 +89,11 @@ class Import(Command):
         settings = super().settings_for_provenance()
         if not self.weights.startswith(ROBUSTBENCH):
             del settings["weights"]
-        if self.norm == "linf":  # as before there was a choice
+        # As before there was a choice.
+        if self.norm == "linf":
             del settings["norm"]
+        if self.source is None:
+            del settings["source"]
         return settings
 
     def inputs(self) -> dict[str, str]:
@@ -90,14 +106,26 @@ class Import(Command):
         return {**super().inputs(), **({"weights": digests[0]} if digests else {})}
 
     def run(self) -> None:
-        from rift.data import load
-        from rift.importing import IMPORT_IMAGES, check_imported, import_base, imported_state
+        from rift.importing import imported_state
         from rift.models import checkpoint
 
         device = opened_device(self.device)
-        prepared = load(self.data, ("validation", "test"))
-        like = expected_spec(self.architecture, prepared)
+        found, report = self._found(device) if self.source is None else self._found_unseen()
+        source = self.provenance(device)
+        facts = {**self._file_facts(), **found.facts, **report.facts()}
+        artifacts.write_json(self.manifest, facts, source)
+        checkpoint.save(self.output, imported_state(found), found.spec, source)
+        self._say(report, found.facts)
+
+    def _found(self, device: "torch.device") -> "tuple[Imported, ImportReport]":
+        """Import the weights, and evaluate them on images of their data set."""
+        from rift.data import load
+        from rift.importing import IMPORT_IMAGES, check_imported, import_base
+
         names = ("validation", "test")
+        assert self.data is not None
+        prepared = load(self.data, names)
+        like = expected_spec(self.architecture, prepared)
         splits = {name: prepared.split(name, device).up_to(IMPORT_IMAGES) for name in names}
         some = splits["validation"].up_to(32).floats().cpu()
         dataset = prepared.facts["dataset"]
@@ -112,11 +140,21 @@ class Import(Command):
                 source=f"{self.weights}: as {self.architecture}",
                 progress=progress,
             )
-        source = self.provenance(device)
-        facts = {**self._file_facts(), **found.facts, **report.facts()}
-        artifacts.write_json(self.manifest, facts, source)
-        checkpoint.save(self.output, imported_state(found), found.spec, source)
-        self._say(report, found.facts)
+        return found, report
+
+    def _found_unseen(self) -> "tuple[Imported, ImportReport]":
+        """Import weights of a data set without images, and return them with an empty report."""
+        import torch
+
+        from rift.importing import ImportReport, import_base
+        from rift.models.checkpoint import ModelSpec
+
+        assert self.source is not None
+        facts = SOURCES[self.source]
+        like = ModelSpec(self.architecture, facts.classes, facts.size, facts.mean, facts.std)
+        none = torch.empty(0, len(facts.mean), facts.size, facts.size)
+        found = import_base(self.base, like, dataset=self.source, norm=self.norm, images=none)
+        return found, ImportReport({}, {}, None, False)
 
     def _file_facts(self) -> dict[str, Any]:
         from rift.data.sources.source import sha256
@@ -136,7 +174,8 @@ class Import(Command):
         )
         under = f", from {facts['key']!r} of the file" if facts["key"] else ""
         origin = facts["normalization"]["from"]
-        say(f"classifies {shares} correctly; normalization: {origin}{under}")
+        seen = f"classifies {shares} correctly" if shares else "was not evaluated: no images"
+        say(f"{seen}; normalization: {origin}{under}")
         if facts["other_weights"]:
             others = ", ".join(facts["other_weights"])
             say(f"the file also contains other weights: {others}; --key takes one of them")

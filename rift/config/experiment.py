@@ -41,6 +41,7 @@ from rift.config.settings import (
     RunSettings,
     Settings,
 )
+from rift.config.sources import SOURCES
 from rift.config.threat import check_inner
 from rift.config.transfer import SECTIONS_OF_METHODS, fill_from_target
 from rift.config.values import Section, flag, flag_text, merge
@@ -102,7 +103,7 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _every_base_is_one_of_the_grid(self) -> "Experiment":
         for number, base in enumerate(self.base):
-            if not any(base.applies_to(run) for run in self.untransferred):
+            if not any(base.applies_to(run) for run in (*self.untransferred, *self.outside)):
                 raise ValueError(
                     f"base.{number} ({base.weights}) matches no run of the grid; correct its"
                     " dataset, architecture, regime or seed, or remove it"
@@ -112,12 +113,20 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _every_transfer_has_a_base(self) -> "Experiment":
         grid = self.grid
-        if grid.transfers and grid.source_regime not in grid.regimes:
+        named = [pair for pair in grid.transfers if pair.split(TO)[0] not in SOURCES]
+        if named and grid.source_regime not in grid.regimes:
             raise ValueError(
                 f"grid.source_regime: is {grid.source_regime}, which grid.regimes does not contain;"
                 " add it there, or choose one of them"
             )
-        for pair in grid.transfers:
+        missing = [run for run in self.outside if run not in self.imports]
+        if missing:
+            source, architecture = missing[0].cell.dataset, missing[0].cell.architecture
+            raise ValueError(
+                f"grid.transfers: the base of {source} cannot be trained here; add an entry to"
+                f" base: {{dataset: {source}, architecture: {architecture}, weights: FILE}}"
+            )
+        for pair in named:
             source = pair.split(TO)[0]
             if source not in grid.datasets:
                 raise ValueError(
@@ -201,11 +210,17 @@ class Experiment(Settings):
         }
 
     @property
+    def outside(self) -> list[Run]:
+        """Return the bases of transfers whose source has no images here; nothing else is run."""
+        bases = self.transferred.values()
+        return list(dict.fromkeys(run for run in bases if run.cell.dataset in SOURCES))
+
+    @property
     def imports(self) -> dict[Run, ImportedBase]:
         """Return the entry of ``base`` for every run whose base is imported."""
         first = {
             run: next((entry for entry in self.base if entry.applies_to(run)), None)
-            for run in self.untransferred
+            for run in (*self.untransferred, *self.outside)
         }
         return {run: base for run, base in first.items() if base and base.weights != "train"}
 

@@ -20,6 +20,7 @@ from rift.config.names import (
     MethodName,
     RegimeName,
     Scope,
+    SourceName,
     TableName,
     TransferPair,
     Variant,
@@ -51,7 +52,7 @@ class Grid(Section):
     transfers: Annotated[tuple[TransferPair, ...], AfterValidator(distinct)] = Field(
         (),
         description="Transfers of bases to other data sets: SOURCE-to-TARGET. The source is one of"
-        " datasets.",
+        " datasets, or imagenet with an imported base.",
     )
     methods: Names[MethodName] = Field(
         get_args(MethodName), description="Methods of the transfers."
@@ -147,7 +148,11 @@ def _overlap(source: str, target: str) -> bool:
 class ImportedBase(Section):
     """Source of the bases of some runs. Omitted keys match all runs."""
 
-    dataset: Dataset | None = Field(None, description="Data set of these runs.")
+    dataset: Dataset | SourceName | None = Field(
+        None,
+        description="Data set of these runs. imagenet: a source of transfers; its images are not"
+        " needed.",
+    )
     architecture: Architecture | None = Field(None, description="Architecture of these runs.")
     regime: RegimeName | None = Field(None, description="Training regime of these runs.")
     seed: Seed | None = Field(None, description="Seed of these runs: ≥ 0.")

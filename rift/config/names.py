@@ -123,9 +123,11 @@ _WHOLE = rf"{'|'.join(get_args(DatasetName))}|{_OWN}"
 CLASS_RANGE = rf"^({_WHOLE})-[0-9]+-[0-9]+$"
 ClassRange = Annotated[str, StringConstraints(pattern=CLASS_RANGE)]
 Dataset = DatasetName | OwnDataset | ClassRange
-# Source and target of a transfer: digits-0-4-to-digits-5-9.
+# Source and target of a transfer: digits-0-4-to-digits-5-9. The images of some sources are not
+# needed, because only weights are imported.
+SourceName = Literal["imagenet"]
 _NAME = rf"({_WHOLE})(-[0-9]+-[0-9]+)?"
-TRANSFER_PAIR = rf"^{_NAME}{TO}{_NAME}$"
+TRANSFER_PAIR = rf"^({'|'.join(get_args(SourceName))}|{_NAME}){TO}{_NAME}$"
 TransferPair = Annotated[str, StringConstraints(pattern=TRANSFER_PAIR)]
 ROBUSTBENCH = "robustbench:"
 TIMM = "timm:"

@@ -23,6 +23,7 @@ from rift.artifacts import (
     read_provenance,
 )
 from rift.config import Grid, Scope, Variant, describe
+from rift.config.sources import SOURCES
 from rift.errors import RiftError
 from rift.layout import Cell, Evaluation, Run
 from rift.reporting.lineage import check_inputs, check_summary
@@ -55,6 +56,8 @@ def grid_of_folder(folder: Path) -> Grid:
             f"{folder}: contains no runs; give the folder of an experiment (results/NAME)"
         )
     runs = [Run.parse(path.relative_to(folder).as_posix()) for path in folders]
+    # Nothing but the import was run for the sources of transfers without images.
+    runs = [run for run in runs if run.cell.dataset not in SOURCES]
     evaluated = {
         path.name
         for run in folders

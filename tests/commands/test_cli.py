@@ -582,6 +582,15 @@ def test_settings_of_an_import_that_do_nothing_are_refused(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("words", [(), ("--source", "imagenet", "--data", "d.safetensors")])
+def test_an_import_is_for_a_data_set_or_for_a_source(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ("--weights", "w.pth", "--output", "b.safetensors", "--manifest", "b.json")
+    message = refused(capsys, monkeypatch, "import", *files, "--architecture", "resnet8", *words)
+    assert "either --data or --source is needed; name the prepared data set" in message
+
+
 @pytest.mark.parametrize(("classes", "size"), [(7, 8), (10, 16)])
 def test_a_model_for_other_data_is_refused(
     classes: int, size: int, folder: Path, tmp_path: Path

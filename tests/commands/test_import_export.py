@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rift import models
-from rift.artifacts import provenance
+from rift.artifacts import provenance, read_json
 from rift.commands.main import run
 from rift.config import ImportedBase
 from rift.errors import RiftError
 from rift.importing import import_base
 from rift.models import checkpoint, export, weight_files
 from rift.models.robustbench import load_robustbench
+from rift.models.state import without_normalisation
 from rift.thirdparty import prepare_robustbench
+from rift.transferring import network_for_target
 from tests.commands.parsing import parse_command
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
@@ -202,6 +204,24 @@ def test_an_exported_module_gives_the_same_logits(
 def rift(command: str, folder: Path, *words: str) -> None:
     paths = (str(folder / word) if "." in word else word for word in words)
     run(parse_command(command, *paths))
+
+
+def test_weights_of_a_source_without_images_are_imported_for_transfers(tmp_path: Path) -> None:
+    spec = checkpoint.ModelSpec("resnet8", 1000, 224, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    network = models.build(**asdict(spec), seed=1)
+    plain = without_normalisation(network.state_dict())
+    torch.save(plain, tmp_path / "robust.pth")
+    written = ("--output", "base.safetensors", "--manifest", "base.json")
+    source = ("--weights", "robust.pth", "--architecture", "resnet8", "--source", "imagenet")
+    rift("import", tmp_path, *source, "--normalization", "half", *written)
+    model, found = checkpoint.load(tmp_path / "base.safetensors")
+    assert found == replace(spec, std=(0.5, 0.5, 0.5))
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in plain.items())
+    report = read_json(tmp_path / "base.json", ("accuracy", "images"))
+    assert (report["accuracy"], report["images"]) == ({}, {})
+    # The base of a transfer to small images with seven classes.
+    _, target, head = network_for_target(model, found, classes=7, channels=3, size=32, seed=0)
+    assert (target.classes, target.size, head) == (7, 32, "linear")
 
 
 def test_an_export_under_the_name_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -119,9 +119,40 @@ def test_the_grid_of_a_figure_has_the_cell_alone() -> None:
     assert found.figures[TWINS.cell] == found.figures[Cell("digits-0-4", "resnet8", "pgd")]
 
 
+IMAGENET: dict[str, Any] = {
+    "datasets": [],
+    "architectures": ["timm:resnet50"],
+    "transfers": ["imagenet-to-cifar10"],
+}
+
+
+def test_a_source_without_images_is_imported_and_nothing_else_is_run_on_it() -> None:
+    found = experiment(IMAGENET, base=[{"dataset": "imagenet", "weights": "robust.pth"}])
+    (source,) = found.imports
+    assert source.name == "runs/imagenet/timm:resnet50/pgd/seed3"
+    assert set(found.transferred.values()) == {source}
+    assert {run.cell.kind for run in found.runs} == {"transfers"}
+    assert (found.trained, found.datasets) == ([], ["cifar10"])
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        [],
+        [{"weights": "train"}],
+        [{"dataset": "imagenet", "architecture": "resnet18", "weights": "robust.pth"}],
+    ],
+)
+def test_a_source_without_images_needs_weights(base: list[dict[str, str]]) -> None:
+    grid = {**IMAGENET, "architectures": ["timm:resnet50", "resnet18"]}
+    with pytest.raises(RiftError, match=r"imagenet cannot be trained here; .*timm:resnet50, weigh"):
+        experiment(grid, base=base)
+
+
 @pytest.mark.parametrize(
     ("grid", "problem"),
     [
+        ({"datasets": ["imagenet"]}, "'imagenet' is not available"),
         ({"transfers": ["digits"]}, "grid.transfers.0: SOURCE-to-TARGET, two data sets"),
         ({"transfers": ["digits-0-4-to-digits-4-9"]}, "source and target share classes"),
         ({"transfers": ["digits-0-4-to-digits"]}, "source and target share classes"),

@@ -157,7 +157,7 @@ def below_runs(runs, *files):
 
 
 wildcard_constraints:
-    run=names(run.name for run in experiment.runs),
+    run=names(run.name for run in (*experiment.runs, *experiment.outside)),
     dataset=names([*experiment.datasets, *grid.transfers]),
     architecture=names(grid.architectures),
     regime=names({cell.regime: None for cell in experiment.cells}),

@@ -38,7 +38,7 @@ rule train:
 rule import_base:
     input:
         weights=lambda wildcards: source_of_base(wildcards, experiment.imports[run_of(wildcards)].files),
-        data=prepared_of,
+        data=lambda wildcards: [] if run_of(wildcards) in experiment.outside else prepared_of(wildcards),
         code=code_of,
     output:
         weights="<results>/{run}/base.safetensors",
@@ -57,9 +57,10 @@ rule import_base:
     params:
         **version("import"),
         settings=lambda wildcards: experiment.import_flags(run_of(wildcards)),
+        images=lambda wildcards, input: f"--data {input.data}" if input.data else f"--source {run_of(wildcards).cell.dataset}",
         cell=lambda wildcards: run_of(wildcards).cell,
     shell:
-        "rift import {params.settings} --architecture {params.cell.architecture} --data {input.data}"
+        "rift import {params.settings} --architecture {params.cell.architecture} {params.images}"
         " --output {output.weights} --manifest {output.manifest} > {log} 2>&1"
 
 
