@@ -1,7 +1,8 @@
 """The device, and the precision that it computes in."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -53,11 +54,37 @@ def choose_device(name: str) -> torch.device:
         raise RiftError(
             f"--device {name}: cannot be used ({reason}); rift doctor lists what can"
         ) from error
-    torch.backends.cudnn.deterministic = True
-    # float32 means float32: a GPU would otherwise use 10 of its 23 bits in convolutions.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    _set_arithmetic(EXACT)
     return device
+
+
+EXACT = (True, False, False)
+"""Values of the settings of torch in ``_set_arithmetic``.
+
+Equal runs are equal, and float32 means float32: a GPU would otherwise use 10 of its 23 bits in
+convolutions.
+"""
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Let torch compute as ``choose_device`` sets it, and restore its settings at the end."""
+    before = (
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.allow_tf32,
+    )
+    _set_arithmetic(EXACT)
+    try:
+        yield
+    finally:
+        _set_arithmetic(before)
+
+
+def _set_arithmetic(values: tuple[bool, bool, bool]) -> None:
+    torch.backends.cudnn.deterministic, convolutions, products = values
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = products
 
 
 def _local(variable: str, otherwise: int) -> int:

@@ -1,4 +1,4 @@
-"""Progress of long stages: a bar on a terminal, plain lines in a log.
+"""Progress of long stages: a bar on a terminal or in a notebook, plain lines in a log.
 
 The core reports by calling a ``Progress``; it prints nothing itself.
 """
@@ -47,9 +47,15 @@ def part_of(progress: Progress, number: int, units: int) -> Progress:
 
 @contextmanager
 def display(stage: str) -> Iterator[Progress]:
-    """Show the progress of a stage on standard error: a bar on a terminal, otherwise lines."""
+    """Show the progress of a stage: a bar on a terminal or in a notebook, otherwise lines.
+
+    All of it goes to standard error.
+    """
     if sys.stderr.isatty():
         with _bar(stage) as progress:
+            yield progress
+    elif "ipykernel" in sys.modules:
+        with _notebook_bar(stage) as progress:
             yield progress
     else:
         yield _lines(stage)
@@ -93,6 +99,22 @@ def _bar(stage: str) -> Iterator[Progress]:
             if note:
                 bar.console.print(f"{stage}: {note}", highlight=False)
             bar.update(task, completed=done, total=total, figures=_text(figures))
+
+        yield progress
+
+
+@contextmanager
+def _notebook_bar(stage: str) -> Iterator[Progress]:
+    # Without ipywidgets, rich shows nothing in a notebook, and tqdm a bar of text.
+    from tqdm.auto import tqdm
+
+    look = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=1, desc=stage, bar_format=look) as bar:
+
+        def progress(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
+            bar.total = total
+            bar.set_postfix_str(note or _text(figures), refresh=False)
+            bar.update(done - bar.n)
 
         yield progress
 

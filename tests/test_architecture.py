@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rift import Result
+
 LAYERS = [
     {"layout", "device", "statistics", "progress", "seeds", "thirdparty", "errors"},
     {"config"},
@@ -26,6 +28,7 @@ LAYERS = [
         "transferring",
     },
     {"reporting"},
+    {"api"},
     {"__main__", "commands"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -100,7 +103,7 @@ def test_no_test_imports_a_private_name(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["rift.config", "rift.layout", "rift.reporting.figures", "rift.commands.main"],
+    ["rift", "rift.config", "rift.layout", "rift.reporting.figures", "rift.commands.main"],
 )
 def test_some_modules_do_without_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
@@ -150,8 +153,25 @@ def test_the_python_in_the_readme_runs(repository: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.S)
     names: dict[str, object] = {}
     exec(program, names)
-    assert isinstance(names["table"], list)
-    assert len(names["table"]) == 10
+    assert isinstance(names["result"], Result)
+    assert len(names["result"].mrc) == 10
+
+
+@pytest.mark.long
+def test_the_python_in_the_page_on_python_runs(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page ends with the network that it begins with."""
+    monkeypatch.chdir(tmp_path)
+    *blocks, network = re.findall(
+        r"```python\n(.*?)```", (repository / "docs/python.md").read_text(), re.S
+    )
+    names: dict[str, object] = {}
+    for block in (network, *blocks):
+        exec(block, names)
+    assert isinstance(names["result"], Result)
+    assert names["result"].gained
+    assert (tmp_path / "better/model.safetensors").exists()
 
 
 # For each kind: the new file, its content, the file of the dict, the new line of the dict, the

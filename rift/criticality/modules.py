@@ -1,6 +1,5 @@
 """The modules that have a criticality, and why others have none."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +9,10 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from rift.errors import RiftError, first_line
+from rift.errors import RiftError
 from rift.models.modes import eager, inference
 from rift.models.requirements import PROBED, as_logits, unwrapped
+from rift.models.state import copied
 from rift.seeds import generator, global_numbers_kept
 
 CONVOLUTIONS = (
@@ -151,26 +151,18 @@ def with_plain_weights(model: nn.Module) -> nn.Module:
     ]
     if not computed:
         return model
-    # deepcopy refuses the tensors that old hooks store with their history.
-    memo = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
     try:
-        copied = copy.deepcopy(model, memo)
-    # A network can raise any exception when it is copied.
-    except Exception as error:
+        plain = copied(model)
+    except RiftError as error:
         raise RiftError(
-            f"module {computed[0]}: {NO_PARAMETER}, and the network cannot be copied to replace it"
-            f" ({first_line(error)}); remove its parametrization or weight norm first"
+            f"module {computed[0]}: {NO_PARAMETER}, and it cannot be replaced in a copy: {error};"
+            " remove its parametrization or weight norm first"
         ) from error
-    copied.eval()
+    plain.eval()
     for name in computed:
-        module = copied.get_submodule(name)
+        module = plain.get_submodule(name)
         _make_plain(module, _weight_name(module))
-    return copied.train(model.training)
+    return plain.train(model.training)
 
 
 def _by_layer(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:

@@ -1,9 +1,11 @@
-"""State dicts: copies, and selection of the entries without the normalisation."""
+"""Copies of networks and state dicts, and selection of the entries without the normalisation."""
 
+import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from rift.errors import RiftError, first_line
 from rift.models.requirements import unwrapped
 
 NORMALISATION = "normalize."
@@ -17,6 +19,26 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """
     state = unwrapped(model).state_dict()
     return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a network, with its hooks and modes, and without gradients.
+
+    Raises:
+        RiftError: the network cannot be copied.
+    """
+    # deepcopy refuses the tensors that old hooks store with their history.
+    memo = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(model, memo)
+    # A network can raise any exception when it is copied.
+    except Exception as error:
+        raise RiftError(f"network: cannot be copied ({first_line(error)})") from error
 
 
 def without_normalisation(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

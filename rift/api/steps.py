@@ -1,0 +1,270 @@
+"""The steps of RiFT, for any network and for images of any common type.
+
+Every function leaves the network as it found it. Equal seeds give equal results.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from rift import config, finetuning, interpolation
+from rift.api.given import (
+    Given,
+    ImageSet,
+    for_criticality,
+    images_of,
+    network_of,
+    settings_of,
+    shown,
+)
+from rift.criticality import adversarial_examples, candidates_of, module_robust_criticality
+from rift.criticality.rows import Table
+from rift.criticality.scopes.least_critical import least_critical
+from rift.evaluation.accuracy import correct, refuse_non_finite
+from rift.evaluation.autoattack import evaluate_autoattack
+from rift.evaluation.pgd import evaluate_pgd
+from rift.evaluation.stages import stages
+from rift.models.requirements import PROBED, check_network
+from rift.models.state import copied, snapshot
+from rift.training.history import Trained
+
+
+def mrc(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    attack: Given[config.Attack] = None,
+    criticality: Given[config.Criticality] = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Measure how critical each convolution and linear layer is to robustness (MRC).
+
+    Args:
+        model: robust network, which returns logits for images in [0, 1].
+        images: training images; the first 1,000, unless ``criticality`` has ``images``.
+        attack: threat model and steps of PGD, for the adversarial examples.
+        criticality: search for the largest robust loss.
+        seed: seed of all random starts.
+        progress: whether progress is shown on standard error.
+
+    Returns:
+        One row per layer, in the network's order: ``module``, ``kind``, ``parameters``, ``mrc`` and
+        ``mrc_error`` (nats), ``robust_loss`` (nats), ``robust_accuracy_drop`` (points), ``rank``
+        (1 is the least critical), and ``tied`` (with rank 1).
+
+    Raises:
+        RiftError: network, images or settings cannot be used; the message says why.
+    """
+    settings = settings_of(attack=attack, criticality=criticality)
+    with network_of(model) as (network, device), shown("mrc", progress) as tell:
+        some = for_criticality(images_of(images, device, "images"), settings.criticality)
+        adversarial = adversarial_examples(network, some, attack=settings.attack, seed=seed)
+        rows = module_robust_criticality(
+            network,
+            adversarial,
+            some.labels,
+            settings=settings.criticality,
+            seed=seed,
+            progress=tell,
+        )
+    return pd.DataFrame(rows)
+
+
+def least_critical_of(table: pd.DataFrame, count: int, settings: config.Finetune) -> list[str]:
+    """Return the names of the least critical modules.
+
+    Args:
+        table: result of ``mrc``.
+        count: number of modules.
+        settings: restrictions on these modules (``least_share``, ``part``).
+
+    Raises:
+        RiftError: the settings allow fewer modules.
+    """
+    rows = cast("Table", list(table.itertuples(index=False)))
+    return least_critical(count)(rows, candidates_of(rows, settings))
+
+
+def fine_tune(
+    model: nn.Module,
+    train: ImageSet,
+    validation: ImageSet,
+    modules: pd.DataFrame | str | Sequence[str],
+    *,
+    finetune: Given[config.Finetune] = None,
+    augment: Given[config.Augment] = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Trained:
+    """Fine-tune some modules on clean images, and return the weights of the best epoch.
+
+    Args:
+        model: robust network, which returns logits for images in [0, 1].
+        train: training images.
+        validation: images on which the epoch is chosen, by clean accuracy.
+        modules: names of modules, or the table of ``mrc`` for its least critical one.
+        finetune: epochs, optimiser, mode of batch norm.
+        augment: augmentation of the training images.
+        seed: seed of data order and augmentation.
+        progress: whether progress is shown on standard error.
+
+    Returns:
+        ``state`` is the state dict of the best epoch, ``kept`` its number, and ``history`` has one
+        record per epoch.
+
+    Raises:
+        RiftError: network, images, modules or settings cannot be used; the message says why.
+    """
+    settings = settings_of(finetune=finetune, augment=augment)
+    if isinstance(modules, pd.DataFrame):
+        modules = least_critical_of(modules, 1, settings.finetune)
+    names = [modules] if isinstance(modules, str) else list(modules)
+    with network_of(model) as (network, device), shown("fine-tuning", progress) as tell:
+        images = images_of(train, device, "train")
+        return finetuning.fine_tune(
+            copied(network),  # training would drop the gradients of the original
+            images.first(settings.finetune.images, "finetune.images"),
+            images_of(validation, device, "validation"),
+            names,
+            settings=settings.finetune,
+            augmentation=settings.augment,
+            seed=seed,
+            progress=tell,
+        )
+
+
+def sweep(
+    model: nn.Module,
+    tuned: Trained,
+    validation: ImageSet,
+    *,
+    attack: Given[config.Attack] = None,
+    interpolate: Given[config.Interpolate] = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Measure the networks between the base (α = 0) and the fine-tuned weights (α = 1).
+
+    Args:
+        model: the base.
+        tuned: result of ``fine_tune``.
+        validation: images on which α is to be selected.
+        attack: threat model and steps of PGD.
+        interpolate: values of α, restarts of PGD, number of images.
+        seed: seed of the random starts, which are the same at every α.
+        progress: whether progress is shown on standard error.
+
+    Returns:
+        One row per α: ``alpha``, ``standard_accuracy`` and ``adversarial_accuracy`` in percent.
+
+    Raises:
+        RiftError: network, images or settings cannot be used; the message says why.
+    """
+    settings = settings_of(attack=attack, interpolate=interpolate)
+    with network_of(model) as (network, device), shown("sweep", progress) as tell:
+        images = images_of(validation, device, "validation")
+        points = interpolation.sweep(
+            network,
+            snapshot(network),
+            tuned.state,
+            images.first(settings.interpolate.images, "interpolate.images"),
+            settings=settings.interpolate,
+            attack=settings.attack,
+            seed=seed,
+            progress=tell,
+        )
+    return pd.DataFrame(points).drop(columns="gamma")
+
+
+def select(points: pd.DataFrame, tolerance: float = 0.1) -> float:
+    """Return the α of largest clean accuracy among those that are as robust as the base.
+
+    Ties go to the more robust point, then to the point closer to the base.
+
+    Args:
+        points: result of ``sweep``.
+        tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
+    """
+    columns = ["alpha", "standard_accuracy", "adversarial_accuracy"]
+    rows = [interpolation.Point(*values) for values in points[columns].to_numpy().tolist()]
+    return float(interpolation.select(rows, tolerance).alpha)
+
+
+def interpolate(model: nn.Module, tuned: Trained, alpha: float) -> nn.Module:
+    """Return a copy of the network with the weights (1 − α)·θ_base + α·θ_finetuned.
+
+    Args:
+        model: the base.
+        tuned: result of ``fine_tune``.
+        alpha: position between base (0) and fine-tuned weights (1).
+
+    Raises:
+        RiftError: the network cannot be copied.
+    """
+    with network_of(model) as (network, _):
+        mixed = copied(network)
+    if alpha:
+        mixed.load_state_dict(interpolation.interpolate(snapshot(mixed), tuned.state, alpha))
+    return mixed
+
+
+def evaluate(
+    model: nn.Module,
+    test: ImageSet,
+    *,
+    attack: Given[config.Attack] = None,
+    pgd: Given[config.Pgd] = None,
+    autoattack: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Return whether the network classifies each image correctly, clean and attacked.
+
+    ``100 * evaluate(…).mean()`` gives the accuracies in percent.
+
+    Args:
+        model: network, which returns logits for images in [0, 1].
+        test: images that were not used for training or selection.
+        attack: threat model and steps of PGD.
+        pgd: restarts of PGD and images per batch; an image counts if it survives all restarts.
+        autoattack: whether AutoAttack (Croce and Hein 2020) is run, too. It is the stronger attack,
+            and takes much longer.
+        seed: seed of the attacks.
+        progress: whether progress is shown on standard error.
+
+    Returns:
+        One row per image; bool columns ``clean``, ``pgd`` and, if asked for, ``autoattack``.
+
+    Raises:
+        RiftError: network, images or settings cannot be used; the message says why.
+    """
+    settings = settings_of(attack=attack, pgd=pgd)
+    threat = settings.attack
+    with network_of(model) as (network, device), shown("evaluation", progress) as tell:
+        images = images_of(test, device, "test")
+        check_network(network, images.take(slice(0, PROBED)).floats(), images.labels)
+        with refuse_non_finite(network, "evaluation"):
+            outcomes = {
+                "clean": correct(network, images),
+                "pgd": evaluate_pgd(
+                    network, images, settings=settings.pgd, attack=threat, seed=seed, progress=tell
+                )
+                == 1,
+            }
+            if autoattack:
+                whole = config.AutoAttack()
+                broken_at = evaluate_autoattack(
+                    network,
+                    images,
+                    settings=whole,
+                    eps=threat.eps,
+                    norm=threat.norm,
+                    seed=seed,
+                    progress=tell,
+                )
+                outcomes["autoattack"] = broken_at == len(stages("autoattack", whole))
+    return pd.DataFrame({name: np.asarray(hits.cpu()) for name, hits in outcomes.items()})
