@@ -48,8 +48,16 @@ def splits(prepared: data.Prepared) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def result(prepared_model: nn.Module, splits: dict[str, Any]) -> rift.Result:
-    return rift.improve(prepared_model, **splits, **FAST)
+def base(prepared_model: nn.Module) -> nn.Module:
+    """Return a network that fine-tuning can improve: it prefers some classes."""
+    model = copy.deepcopy(prepared_model)
+    model.get_parameter("linear.bias").data[:5] -= 4
+    return model
+
+
+@pytest.fixture(scope="module")
+def result(base: nn.Module, splits: dict[str, Any]) -> rift.Result:
+    return rift.improve(base, **splits, **FAST)
 
 
 def pair_of(images: Images) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,10 +104,10 @@ def used(model: nn.Module, images: Images) -> nn.Module:
     "step", ["improve", "mrc", "fine_tune", "sweep", "interpolate", "evaluate"]
 )
 def test_the_given_network_and_torch_are_as_before(
-    step: str, prepared_model: nn.Module, splits: dict[str, Any]
+    step: str, base: nn.Module, splits: dict[str, Any]
 ) -> None:
-    mine = used(prepared_model, splits["train"])
-    tuned = Trained(snapshot(prepared_model), [], 1)
+    mine = used(base, splits["train"])
+    tuned = Trained(snapshot(base), [], 1)
     train, validation, test = splits.values()
     quiet: dict[str, Any] = {"progress": False}
     calls: dict[str, Callable[[], object]] = {
@@ -123,18 +131,16 @@ def test_the_given_network_and_torch_are_as_before(
 
 
 def test_the_result_is_that_of_the_core(
-    prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result
+    base: nn.Module, splits: dict[str, Any], result: rift.Result
 ) -> None:
     train, validation, _ = splits.values()
     some = train.up_to(64)
-    adversarial = adversarial_examples(prepared_model, some, attack=ATTACK, seed=0)
-    table = module_robust_criticality(
-        prepared_model, adversarial, some.labels, settings=CRITICALITY, seed=0
-    )
+    adversarial = adversarial_examples(base, some, attack=ATTACK, seed=0)
+    table = module_robust_criticality(base, adversarial, some.labels, settings=CRITICALITY, seed=0)
     modules = modules_of("rift", table)
-    base = snapshot(prepared_model)
+    theta = snapshot(base)
     tuned = finetuning.fine_tune(
-        copy.deepcopy(prepared_model),
+        copy.deepcopy(base),
         train,
         validation,
         modules,
@@ -143,15 +149,15 @@ def test_the_result_is_that_of_the_core(
         seed=0,
     )
     points = interpolation.sweep(
-        prepared_model,
         base,
+        theta,
         tuned.state,
         validation.up_to(100),
         settings=INTERPOLATE,
         attack=ATTACK,
         seed=0,
     )
-    chosen = interpolation.choose(points, base, tuned.state, tolerance=3)
+    chosen = interpolation.choose(points, theta, tuned.state, tolerance=3)
     pd.testing.assert_frame_equal(result.mrc, pd.DataFrame(table))
     assert result.modules == modules
     assert result.history["standard_accuracy"].tolist() == [
@@ -168,14 +174,15 @@ def test_the_result_is_that_of_the_core(
 
 
 def test_accuracies_and_intervals_are_those_of_the_test_images(
-    prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result
+    base: nn.Module, splits: dict[str, Any], result: rift.Result
 ) -> None:
     row = result.accuracy.set_index("metric").loc["clean"]
     assert (row["split"], row["images"]) == ("test", 150)
-    before, after = (accuracy(model, splits["test"]) for model in (prepared_model, result.model))
+    before, after = (accuracy(model, splits["test"]) for model in (base, result.model))
     assert row["before"] == pytest.approx(before)
     assert row["after"] == pytest.approx(after)
     assert row["change"] == pytest.approx(after - before)
+    assert after > before
     old, new = (result.outcomes[name]["clean"].to_numpy() for name in ("before", "after"))
     drawn = np.random.default_rng(5).integers(0, 150, (4000, 150))
     resampled = 100 * (new * 1.0 - old)[drawn].mean(axis=1)
@@ -191,25 +198,23 @@ def test_accuracies_and_intervals_are_those_of_the_test_images(
 
 
 def test_steps_by_hand_give_the_same_network(
-    prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result
+    base: nn.Module, splits: dict[str, Any], result: rift.Result
 ) -> None:
     train, validation, _ = splits.values()
     quiet: dict[str, Any] = {"progress": False}
-    table = rift.mrc(prepared_model, train, attack=ATTACK, criticality=CRITICALITY, **quiet)
+    table = rift.mrc(base, train, attack=ATTACK, criticality=CRITICALITY, **quiet)
     tuned = rift.fine_tune(
-        prepared_model, train, validation, table, finetune=FINETUNE, augment=AUGMENT, **quiet
+        base, train, validation, table, finetune=FINETUNE, augment=AUGMENT, **quiet
     )
-    points = rift.sweep(
-        prepared_model, tuned, validation, attack=ATTACK, interpolate=INTERPOLATE, **quiet
-    )
-    better = rift.interpolate(prepared_model, tuned, rift.select(points, tolerance=3))
+    points = rift.sweep(base, tuned, validation, attack=ATTACK, interpolate=INTERPOLATE, **quiet)
+    better = rift.interpolate(base, tuned, rift.select(points, tolerance=3))
     for name, value in better.state_dict().items():
         assert torch.equal(value, result.model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("kind", ["tensors", "arrays", "dataset", "loader"])
 def test_every_type_of_images_gives_the_same_result(
-    kind: str, prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result
+    kind: str, base: nn.Module, splits: dict[str, Any], result: rift.Result
 ) -> None:
     makers: dict[str, Callable[[Images], Any]] = {
         "tensors": pair_of,
@@ -218,14 +223,14 @@ def test_every_type_of_images_gives_the_same_result(
         "loader": lambda images: DataLoader(TensorDataset(*pair_of(images)), batch_size=48),
     }
     given = {name: makers[kind](images) for name, images in splits.items()}
-    other = rift.improve(prepared_model, **given, **FAST)
+    other = rift.improve(base, **given, **FAST)
     pd.testing.assert_frame_equal(other.accuracy, result.accuracy)
     for name, value in other.model.state_dict().items():
         assert torch.equal(value, result.model.state_dict()[name]), name
 
 
 def test_sections_can_be_dicts(
-    prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result
+    base: nn.Module, splits: dict[str, Any], result: rift.Result
 ) -> None:
     sections: dict[str, Any] = {
         name: section.model_dump(exclude_unset=True)
@@ -233,28 +238,28 @@ def test_sections_can_be_dicts(
         else section
         for name, section in FAST.items()
     }
-    other = rift.improve(prepared_model, **splits, **sections)
+    other = rift.improve(base, **splits, **sections)
     pd.testing.assert_frame_equal(other.sweep, result.sweep)
 
 
 def test_if_nothing_is_gained_the_base_is_returned_and_it_says_so(
-    prepared_model: nn.Module, splits: dict[str, Any]
+    base: nn.Module, splits: dict[str, Any]
 ) -> None:
     still = config.Finetune(epochs=1, learning_rate=1e-12, batch_norm="frozen")
-    found = rift.improve(prepared_model, **splits, **{**FAST, "finetune": still})
+    found = rift.improve(base, **splits, **{**FAST, "finetune": still})
     assert not found.gained
     assert found.alpha == 0
     assert found.summary().startswith("Nothing gained: ")
     assert "Nothing gained" in found._repr_html_()
     assert found.accuracy["change"].tolist() == [0, 0]
     for name, value in found.model.state_dict().items():
-        assert torch.equal(value, prepared_model.state_dict()[name]), name
+        assert torch.equal(value, base.state_dict()[name]), name
 
 
 def test_without_test_images_the_selection_split_is_named(
-    prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result
+    base: nn.Module, splits: dict[str, Any], result: rift.Result
 ) -> None:
-    found = rift.improve(prepared_model, splits["train"], splits["validation"], **FAST)
+    found = rift.improve(base, splits["train"], splits["validation"], **FAST)
     assert set(found.accuracy["split"]) == {"selection"}
     chosen = found.sweep.set_index("alpha").loc[found.alpha]
     assert found.accuracy["after"].tolist() == [*chosen]
@@ -265,10 +270,10 @@ def test_without_test_images_the_selection_split_is_named(
 
 
 def test_saved_results_can_be_read_by_torch_and_pandas(
-    prepared_model: nn.Module, splits: dict[str, Any], result: rift.Result, tmp_path: Path
+    base: nn.Module, splits: dict[str, Any], result: rift.Result, tmp_path: Path
 ) -> None:
     result.save(tmp_path / "better")
-    mine = copy.deepcopy(prepared_model)
+    mine = copy.deepcopy(base)
     mine.load_state_dict(load_file(tmp_path / "better/model.safetensors"))
     images = splits["test"].floats()
     assert torch.equal(mine(images), result.model(images))
@@ -292,9 +297,9 @@ def test_saved_results_can_be_read_by_torch_and_pandas(
 
 def test_the_plot_shows_the_sweep_and_the_selected_point(result: rift.Result) -> None:
     plane, above, _ = result.plot().axes
-    base = result.sweep.iloc[0]
+    first = result.sweep.iloc[0]
     drawn = [line.get_xydata().tolist() for line in plane.lines]  # type: ignore[union-attr]
-    changes = result.sweep.drop(columns="alpha") - base.drop("alpha")
+    changes = result.sweep.drop(columns="alpha") - first.drop("alpha")
     assert changes[["adversarial_accuracy", "standard_accuracy"]].to_numpy().tolist() in drawn
     stars = [line for line in above.lines if line.get_marker() == "*"]
     assert [line.get_xdata() for line in stars] == [[result.alpha]]
@@ -334,13 +339,11 @@ def test_shared_and_computed_weights_are_copied_and_saved(
     torch.testing.assert_close(loaded(images), found.model(images))
 
 
-def test_more_modules_are_the_least_critical_ones(
-    prepared_model: nn.Module, splits: dict[str, Any]
-) -> None:
-    found = rift.improve(prepared_model, **splits, **FAST, modules=3)
+def test_more_modules_are_the_least_critical_ones(base: nn.Module, splits: dict[str, Any]) -> None:
+    found = rift.improve(base, **splits, **FAST, modules=3)
     assert found.modules == found.mrc.nsmallest(3, "rank")["module"].tolist()
     with pytest.raises(RiftError, match="the scope needs 11 modules"):
-        rift.improve(prepared_model, **splits, **FAST, modules=11)
+        rift.improve(base, **splits, **FAST, modules=11)
 
 
 class Scores(nn.Module):
@@ -352,43 +355,41 @@ class Scores(nn.Module):
         return {"logits": self.inside(images)}
 
 
-def test_problems_are_refused_with_a_reason(
-    prepared_model: nn.Module, splits: dict[str, Any]
-) -> None:
+def test_problems_are_refused_with_a_reason(base: nn.Module, splits: dict[str, Any]) -> None:
     train, validation, test = splits.values()
     pixels, labels = pair_of(train)
     wrong: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
-        ("returns a dict with the keys logits", (Scores(prepared_model), train, validation), {}),
+        ("returns a dict with the keys logits", (Scores(base), train, validation), {}),
         ("network: is a str; pass a torch.nn.Module", ("resnet8", train, validation), {}),
         (
             r"train: images: floats must be in \[0, 1\]",
-            (prepared_model, (255 * pixels, labels), validation),
+            (base, (255 * pixels, labels), validation),
             {},
         ),
-        ("train: labels: are missing", (prepared_model, pixels, validation), {}),
-        ("train: has 3 parts", (prepared_model, (pixels, labels, 1), validation), {}),
-        ("validation: contains no image", (prepared_model, train, validation.up_to(0)), {}),
-        ("validation: are the training images", (prepared_model, train, train), {}),
-        ("test: are images that decide", (prepared_model, train, validation), {"test": validation}),
+        ("train: labels: are missing", (base, pixels, validation), {}),
+        ("train: has 3 parts", (base, (pixels, labels, 1), validation), {}),
+        ("validation: contains no image", (base, train, validation.up_to(0)), {}),
+        ("validation: are the training images", (base, train, train), {}),
+        ("test: are images that decide", (base, train, validation), {"test": validation}),
         (
             "pass test, or omit autoattack",
-            (prepared_model, train, validation),
+            (base, train, validation),
             {"autoattack": True},
         ),
-        ("modules: is 0", (prepared_model, train, validation), {"modules": 0}),
+        ("modules: is 0", (base, train, validation), {"modules": 0}),
         (
             "settings: 2 problems\n  attack.epsilon: is not a key .*\n  finetune.epochs: ",
-            (prepared_model, train, validation),
+            (base, train, validation),
             {"attack": {"epsilon": 0.1}, "finetune": {"epochs": 0}},
         ),
         (
             "criticality.split: has no effect here",
-            (prepared_model, train, validation),
+            (base, train, validation),
             {"criticality": {"split": "test"}},
         ),
         (
             "interpolate.images: is 201, but the split has 200",
-            (prepared_model, train, validation),
+            (base, train, validation),
             {"interpolate": {"images": 201}},
         ),
     ]
@@ -403,32 +404,30 @@ def test_problems_are_refused_with_a_reason(
         )
 
 
-def test_autoattack_is_a_column_of_its_own(
-    prepared_model: nn.Module, splits: dict[str, Any]
-) -> None:
+def test_autoattack_is_a_column_of_its_own(base: nn.Module, splits: dict[str, Any]) -> None:
     some = splits["test"].up_to(16)
     strong = {"eps": 0.2, "step": 0.1, "steps": 2}
-    found = rift.evaluate(prepared_model, some, attack=strong, autoattack=True, progress=False)
+    found = rift.evaluate(base, some, attack=strong, autoattack=True, progress=False)
     assert list(found) == ["clean", "pgd", "autoattack"]
     assert (found["clean"] | ~found["autoattack"]).all()
     assert found["autoattack"].mean() < found["clean"].mean()
-    assert found["clean"].mean() * 100 == pytest.approx(accuracy(prepared_model, some))
+    assert found["clean"].mean() * 100 == pytest.approx(accuracy(base, some))
 
 
 def test_progress_is_shown_and_can_be_switched_off(
-    prepared_model: nn.Module,
+    base: nn.Module,
     splits: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train = splits["train"]
     sections: dict[str, Any] = {"attack": ATTACK, "criticality": CRITICALITY}
-    rift.mrc(prepared_model, train, **sections, progress=False)
+    rift.mrc(base, train, **sections, progress=False)
     assert capsys.readouterr() == ("", "")
-    rift.mrc(prepared_model, train, **sections)
+    rift.mrc(base, train, **sections)
     assert "mrc: 10/10" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
-    rift.mrc(prepared_model, train, **sections)
+    rift.mrc(base, train, **sections)
     assert "mrc 100%|" in capsys.readouterr().err
 
 

@@ -207,8 +207,7 @@ def interpolate(model: nn.Module, tuned: Trained, alpha: float) -> nn.Module:
     """
     with network_of(model) as (network, _):
         mixed = copied(network)
-    if alpha:
-        mixed.load_state_dict(interpolation.interpolate(snapshot(mixed), tuned.state, alpha))
+    mixed.load_state_dict(interpolation.interpolate(snapshot(mixed), tuned.state, alpha))
     return mixed
 
 
