@@ -64,9 +64,7 @@ def settings_of(**given: Section | Mapping[str, Any] | None) -> Sections:
     for name, keys in _OF_COMMANDS.items():
         for key in keys:
             if key in getattr(sections, name).model_fields_set:
-                raise RiftError(
-                    f"{name}.{key}: has no effect here, because you pass the images; remove it"
-                )
+                raise RiftError(f"{name}.{key}: has no effect here; remove it")
     return sections
 
 

@@ -22,6 +22,10 @@ from rift.reporting.tables.table import Table
 from rift.reporting.texts import listed
 
 MODEL, SUMMARY = "model.safetensors", "summary.html"
+TABLES, TABLE = ("mrc.csv", "finetuning.csv", "sweep.csv"), "accuracy.csv"
+READABLE, FIGURES = "accuracy.md", ("interpolation.png", "interpolation.pdf")
+FILES = (MODEL, *TABLES, TABLE, READABLE, *FIGURES, SUMMARY)
+"""Files of a saved result, in the order in which they are written."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +110,9 @@ class Result:
         sweep = ScopeSweep(scope, changes, {self.seed: choice})
         return draw_data("interpolation", Sweeps([sweep], (scope,), (self.seed,)))
 
-    def save(self, folder: str | Path) -> None:
+    def save(
+        self, folder: str | Path, source: artifacts.Provenance | None = None, **facts: object
+    ) -> None:
         """Write the network and its numbers to a folder; files of the same names are replaced.
 
         - ``model.safetensors``: state dict, with the names of your network. Load it with
@@ -116,26 +122,27 @@ class Result:
         - ``accuracy.md``, ``interpolation.png``, ``interpolation.pdf``, ``summary.html``: for
           readers.
 
+        Args:
+            folder: folder, which is created.
+            source: provenance of the files; by default, the settings of this result.
+            **facts: further facts to store with the weights, as JSON values.
+
         Raises:
             RiftError: a file cannot be written.
         """
         folder = Path(folder).expanduser()
-        device = next((str(weight.device) for weight in self.model.parameters()), None)
-        source = artifacts.provenance("improve", self.settings, seed=self.seed, device=device)
-        facts = {"modules": list(self.modules), "alpha": self.alpha}
-        artifacts.write_weights(folder / MODEL, snapshot(self.model), source, **facts)
-        tables = {
-            "mrc": self.mrc,
-            "finetuning": self.history,
-            "sweep": self.sweep,
-            "accuracy": self.accuracy,
-        }
-        for name, table in tables.items():
-            artifacts.write_csv(folder / f"{name}.csv", table, source)
-        write_table(as_table(self.accuracy, self._finding()), folder / "accuracy.md")
+        if source is None:
+            device = next((str(weight.device) for weight in self.model.parameters()), None)
+            source = artifacts.provenance("improve", self.settings, seed=self.seed, device=device)
+        about = {"modules": list(self.modules), "alpha": self.alpha, **facts}
+        artifacts.write_weights(folder / MODEL, snapshot(self.model), source, **about)
+        tables = (self.mrc, self.history, self.sweep, self.accuracy)
+        for name, table in zip((*TABLES, TABLE), tables, strict=True):
+            artifacts.write_csv(folder / name, table, source)
+        write_table(as_table(self.accuracy, self._finding()), folder / READABLE)
         figure = self.plot()
-        for suffix in (".png", ".pdf"):
-            save_figure(figure, folder / f"interpolation{suffix}")
+        for name in FIGURES:
+            save_figure(figure, folder / name)
         artifacts.write_text(folder / SUMMARY, self._page(whole=True))
 
     def __repr__(self) -> str:

@@ -26,6 +26,7 @@ from rift.progress import display
 if TYPE_CHECKING:
     import torch
 
+    from rift.data import Prepared
     from rift.importing import Imported, ImportReport
 
 
@@ -115,32 +116,15 @@ class Import(Command):
         facts = {**self._file_facts(), **found.facts, **report.facts()}
         artifacts.write_json(self.manifest, facts, source)
         checkpoint.save(self.output, imported_state(found), found.spec, source)
-        self._say(report, found.facts)
+        say_import(report, found.facts, self.normalization)
 
     def _found(self, device: "torch.device") -> "tuple[Imported, ImportReport]":
         """Import the weights, and evaluate them on images of their data set."""
         from rift.data import load
-        from rift.importing import IMPORT_IMAGES, check_imported, import_base
 
-        names = ("validation", "test")
         assert self.data is not None
-        prepared = load(self.data, names)
-        like = expected_spec(self.architecture, prepared)
-        splits = {name: prepared.split(name, device).up_to(IMPORT_IMAGES) for name in names}
-        some = splits["validation"].up_to(32).floats().cpu()
-        dataset = prepared.facts["dataset"]
-        found = import_base(self.base, like, dataset=dataset, norm=self.norm, images=some)
-        found.model.to(device)
-        with display("import") as progress:
-            report = check_imported(
-                found,
-                splits,
-                like=like,
-                asked=self.normalization,
-                source=f"{self.weights}: as {self.architecture}",
-                progress=progress,
-            )
-        return found, report
+        prepared = load(self.data, ("validation", "test"))
+        return import_checked(self.base, prepared, self.architecture, self.norm, device)
 
     def _found_unseen(self) -> "tuple[Imported, ImportReport]":
         """Import weights of a data set without images, and return them with an empty report."""
@@ -165,37 +149,82 @@ class Import(Command):
             "sha256": sha256(files[0]) if files else None,
         }
 
-    def _say(self, report: "ImportReport", facts: dict[str, Any]) -> None:
-        from rift.evaluation.accuracy import percent
 
-        shares = " and ".join(
-            f"{percent(hits):.2f}% of {len(hits)} {name} images"
-            for name, hits in report.outcomes.items()
+def import_checked(
+    base: config.ImportedBase,
+    prepared: "Prepared",
+    architecture: Architecture,
+    norm: NormName,
+    device: "torch.device",
+) -> "tuple[Imported, ImportReport]":
+    """Import weights, and evaluate them on images of the selection and the test split.
+
+    Raises:
+        RiftError: the weights cannot be read, do not fit, or are hardly better than chance.
+    """
+    from rift.importing import IMPORT_IMAGES, check_imported, import_base
+
+    names = ("validation", "test")
+    like = expected_spec(architecture, prepared)
+    splits = {name: prepared.split(name, device).up_to(IMPORT_IMAGES) for name in names}
+    found = import_base(
+        base,
+        like,
+        dataset=prepared.facts["dataset"],
+        norm=norm,
+        images=splits["validation"].up_to(32).floats().cpu(),
+    )
+    found.model.to(device)
+    with display("import") as progress:
+        report = check_imported(
+            found,
+            splits,
+            like=like,
+            asked=base.normalization,
+            source=f"{base.weights}: as {architecture}",
+            progress=progress,
         )
-        under = f", from {facts['key']!r} of the file" if facts["key"] else ""
-        origin = facts["normalization"]["from"]
-        seen = f"classifies {shares} correctly" if shares else "was not evaluated: no images"
-        say(f"{seen}; normalization: {origin}{under}")
-        if facts["other_weights"]:
-            others = ", ".join(facts["other_weights"])
-            say(f"the file also contains other weights: {others}; --key takes one of them")
-        if facts["ignored"]:
-            first, *more = facts["ignored"]
-            others = f" and {len(more)} more" if more else ""
-            say(f"entries of the file that the network does not use: {first}{others}")
-        if report.better_normalization is not None:
-            better = report.better_normalization
-            say(
-                f"warning: with --normalization {better}, the network classifies"
-                f" {report.other_normalizations[better]:.2f}% of the validation images correctly;"
-                f" check --normalization {self.normalization}"
-            )
-        if report.trained_on_selection:
-            say(
-                "warning: the network is more accurate on the validation images than on the test"
-                " images, and was probably trained on them; if its training left out the last"
-                " training images, set data.cut: last to select on those"
-            )
+    return found, report
+
+
+def say_import(report: "ImportReport", facts: dict[str, Any], asked: str | None) -> None:
+    """Print the accuracy of imported weights, and what looks wrong with them.
+
+    Args:
+        report: accuracy of the weights.
+        facts: facts of the import.
+        asked: normalisation that the user set, or None.
+    """
+    from rift.evaluation.accuracy import percent
+
+    shares = " and ".join(
+        f"{percent(hits):.2f}% of {len(hits)} {name} images"
+        for name, hits in report.outcomes.items()
+    )
+    under = f", from {facts['key']!r} of the file" if facts["key"] else ""
+    origin = facts["normalization"]["from"]
+    seen = f"classifies {shares} correctly" if shares else "was not evaluated: no images"
+    say(f"{seen}; normalization: {origin}{under}")
+    if facts["other_weights"]:
+        others = ", ".join(facts["other_weights"])
+        say(f"the file also contains other weights: {others}; --key takes one of them")
+    if facts["ignored"]:
+        first, *more = facts["ignored"]
+        others = f" and {len(more)} more" if more else ""
+        say(f"entries of the file that the network does not use: {first}{others}")
+    if report.better_normalization is not None:
+        better = report.better_normalization
+        say(
+            f"warning: with --normalization {better}, the network classifies"
+            f" {report.other_normalizations[better]:.2f}% of the validation images correctly;"
+            f" check --normalization {asked}"
+        )
+    if report.trained_on_selection:
+        say(
+            "warning: the network is more accurate on the validation images than on the test"
+            " images, and was probably trained on them; if its training left out the last"
+            " training images, set data.cut: last to select on those"
+        )
 
 
 class Export(Command):

@@ -31,6 +31,7 @@ from rift.commands.evaluate import (
 from rift.commands.exchange import Export, Import
 from rift.commands.experiment import Init, Run
 from rift.commands.finetune import Finetune, Interpolate
+from rift.commands.improve import Improve
 from rift.commands.parsing import parse
 from rift.commands.prepare import Corrupt, Prepare
 from rift.commands.report import Compare, Figure, Overview, Table
@@ -79,6 +80,7 @@ class Rift(BaseSettings):
 
     init: CliSubCommand[Init] = _stage(Init)
     run: CliSubCommand[Run] = _stage(Run)
+    improve: CliSubCommand[Improve] = _stage(Improve)
     prepare: CliSubCommand[Prepare] = _stage(Prepare)
     corrupt: CliSubCommand[Corrupt] = _stage(Corrupt)
     train: CliSubCommand[Train] = _stage(Train)

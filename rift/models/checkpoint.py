@@ -50,9 +50,13 @@ def save(
     Raises:
         RiftError: the file cannot be written.
     """
-    if is_outside(spec.architecture):
-        facts["code"] = code_digest(spec.architecture)
-    write_weights(path, state, source, model=asdict(spec), **facts)
+    write_weights(path, state, source, **facts_of(spec), **facts)
+
+
+def facts_of(spec: ModelSpec) -> dict[str, Any]:
+    """Return the facts in a file of weights from which ``load`` builds their model."""
+    code = {"code": code_digest(spec.architecture)} if is_outside(spec.architecture) else {}
+    return {"model": asdict(spec), **code}
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelSpec]:

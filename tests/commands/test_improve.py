@@ -1,0 +1,150 @@
+"""``rift improve``: from a checkpoint to a better one, with tables, figures and a page."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from rift import artifacts, data, models
+from rift.commands.main import run
+from rift.errors import RiftError
+from rift.models import checkpoint, export
+from tests.commands.parsing import parse_command
+from tests.models.test_outside import SOURCE
+
+SETTINGS = {
+    "architecture": "resnet8",
+    "dataset": "digits",
+    "data.validation": "0.2",
+    "data.test": "0.2",
+    "normalization": "dataset",
+    "attack.eps": "0.05",
+    "attack.step": "0.02",
+    "attack.steps": "2",
+    "criticality.images": "64",
+    "criticality.steps": "2",
+    "criticality.restarts": "1",
+    "finetune.epochs": "2",
+    "finetune.learning_rate": "0.02",
+    "augment.crop": "1",
+    "augment.flip": "false",
+    "interpolate.alphas": "0,0.5,1",
+    "interpolate.restarts": "1",
+    "interpolate.tolerance": "5",
+    "pgd.restarts": "1",
+    "test_images": "120",
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def weights(prepared_model: nn.Module, tmp_path: Path) -> Path:
+    """Return a checkpoint of another program that can be improved."""
+    state = {name: value.clone() for name, value in export.plain_state(prepared_model).items()}
+    state["linear.bias"][:5] -= 4
+    torch.save({"state_dict": state}, tmp_path / "mine.pth")
+    return tmp_path / "mine.pth"
+
+
+def words(weights: str, folder: Path, **other: str) -> list[str]:
+    """Return the words of the command."""
+    flags = {**SETTINGS, "checkpoint": weights, "output": str(folder), **other}
+    return ["improve", *(word for name, value in flags.items() for word in (f"--{name}", value))]
+
+
+def improve(weights: Path, **other: str) -> Path:
+    """Run the command, and return the folder that it writes."""
+    folder = weights.parent / "better"
+    run(parse_command(*words(str(weights), folder, **other)))
+    return folder
+
+
+def accuracy(model: nn.Module, prepared: data.Prepared) -> float:
+    test = prepared.split("test").up_to(120)
+    with torch.no_grad():
+        hits = model(test.floats()).argmax(1) == test.labels
+    return 100 * float(hits.double().mean())
+
+
+def test_a_checkpoint_gets_better_and_everything_is_written(
+    weights: Path, prepared: data.Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = improve(weights)
+    assert {path.name for path in folder.iterdir()} == {
+        "model.safetensors",
+        "improved.pth",
+        "mrc.csv",
+        "finetuning.csv",
+        "sweep.csv",
+        "accuracy.csv",
+        "accuracy.md",
+        "interpolation.png",
+        "interpolation.pdf",
+        "summary.html",
+    }
+    said = capsys.readouterr().err
+    assert "images correctly; normalization: dataset, from 'state_dict' of the file" in said
+    assert "RiFT fine-tuned " in said
+    table = artifacts.read_csv(folder / "accuracy.csv", ("before", "after")).set_index("metric")
+    model, spec = checkpoint.load(folder / "model.safetensors")
+    assert (spec.architecture, spec.mean) == ("resnet8", prepared.mean)
+    assert table.loc["clean", "after"] == pytest.approx(accuracy(model, prepared))
+    given, improved = (torch.load(path) for path in (weights, folder / "improved.pth"))
+    assert list(improved) == list(given["state_dict"])
+    model.load_state_dict({**model.state_dict(), **given["state_dict"]})
+    before = accuracy(model, prepared)
+    assert table.loc["clean", "before"] == pytest.approx(before)
+    assert accuracy(checkpoint.load(folder / "model.safetensors")[0], prepared) > before
+    assert len(pd.read_csv(folder / "mrc.csv", comment="#")) == 10
+
+    # A second run computes nothing, and other settings replace nothing.
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    improve(weights)
+    assert "better: is finished, with the same settings" in capsys.readouterr().err
+    with pytest.raises(RiftError, match="contains a result with other seed; choose another folder"):
+        improve(weights, seed="1")
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+
+    # An incomplete folder is computed again, with equal results.
+    content = {path: path.read_bytes() for path in folder.iterdir()}
+    (folder / "summary.html").unlink()
+    improve(weights)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == content
+
+
+def test_a_network_of_your_own_is_built_by_your_file(
+    prepared: data.Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mynet_of_improve.py").write_text(SOURCE)
+
+    name: Any = "mynet_of_improve:build"
+    model = models.build(name, classes=10, size=8, mean=prepared.mean, std=prepared.std)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    train = prepared.split("train")
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(model(train.floats()), train.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.save(export.plain_state(model), "mine.pth")
+    folder = improve(tmp_path / "mine.pth", architecture=name)
+    monkeypatch.setenv("RIFT_ARCHITECTURES", name)
+    loaded, _ = checkpoint.load(folder / "model.safetensors")
+    table = pd.read_csv(folder / "accuracy.csv", comment="#").set_index("metric")
+    assert table.loc["clean", "after"] == pytest.approx(accuracy(loaded, prepared))
+
+
+def test_wrong_flags_and_files_are_refused(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="normalization"):
+        parse_command(*words("robustbench:X", tmp_path))
+    missing = tmp_path / "other.pth"
+    with pytest.raises(RiftError, match=r"other\.pth"):
+        improve(missing)
+    (tmp_path / "better").write_text("a file")
+    with pytest.raises(RiftError, match="better is not a folder"):
+        improve(weights)
