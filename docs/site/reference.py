@@ -10,6 +10,7 @@ SHOWN_CHOICES = 20
 """Largest number of names that a row lists; the descriptions of longer lists name them."""
 
 MODULES = {
+    "RiFT in one call, and its steps": ("rift.api",),
     "Criticality": ("rift.criticality",),
     "Fine-tuning and interpolation": ("rift.finetuning", "rift.interpolation"),
     "Attacks": ("rift.attacks",),
