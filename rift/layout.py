@@ -43,6 +43,9 @@ FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
     "pareto": ("standard", "adversarial"),
     "training": ("training",),
     "module-choice": ("criticality", "sweep"),
+    "transfer-training": ("training",),
+    "transfer-mechanism": ("training",),
+    "transfer-pareto": ("standard", "adversarial"),
 }
 # ``training`` is not included, because an imported base has no training history.
 DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "adversarial")

@@ -15,10 +15,12 @@ from rift.models.checkpoint import ModelSpec, load_state
 from rift.models.heads import classifier_of, renew_classifier
 from rift.models.modes import trainable
 from rift.models.requirements import PROBED
+from rift.models.scale_invariance import scale_invariant_weights
 from rift.models.two_wings import join_wings
 from rift.progress import Progress, no_progress
 from rift.seeds import generator
 from rift.training.history import Trained
+from rift.training.measuring import measure_transfer
 from rift.training.methods import METHODS
 from rift.training.parallel import ALONE, ProcessGroup
 from rift.training.trainer import Job, Trainer
@@ -85,7 +87,8 @@ def transfer(
 
     With ``transfer.init_head: linear-probe``, the last layer is first trained alone, with PGD-AT
     and all other weights and running statistics fixed. Its best epoch is the start of the rest. The
-    result is a plain network: with TWINS, it is the adaptive wing.
+    result is a plain network: with TWINS, it is the adaptive wing. The rows of the history are
+    ``rift.training.history.TransferEpoch``.
 
     Args:
         model: network, trained in place; it ends as a plain network with the weights of the last
@@ -120,7 +123,15 @@ def transfer(
                 _Phase(work, PROBE), _nothing, progress
             )
         model.load_state_dict(best.state)
-    job = Job(METHODS[method], training, MAIN, head=own, head_rate=chosen.head_rate)
+    job = Job(
+        METHODS[method],
+        training,
+        MAIN,
+        head=own,
+        head_rate=chosen.head_rate,
+        measure=measure_transfer,
+        watched=scale_invariant_weights(model, data.take(slice(0, PROBED)).floats()),
+    )
     try:
         trainer = Trainer(model, data, validation, job, seed=seed, group=group)
         return trainer.run(_Phase(work, MAIN), after_epoch, progress)

@@ -167,6 +167,31 @@ def history(epochs: int) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(kept=lambda table: table["epoch"] == fall + 1)
 
 
+def transfer_history(
+    epochs: int, seed: int, *, gradient: float = 1, gap: float = 5
+) -> pd.DataFrame:
+    """Return the history of a transfer.
+
+    Args:
+        epochs: number of epochs.
+        seed: its seed, with which all numbers rise.
+        gradient: norm of the gradient in the first epoch.
+        gap: gap between training images and selection split in the last epoch, in points.
+    """
+    done = np.arange(float(epochs))
+    norm = 14 + seed + 0.01 * gradient * done
+    table = history(epochs).assign(
+        weight_norm=norm,
+        gradient_norm=gradient * (1 + 0.1 * seed + 0.02 * done),
+        effective_learning_rate=lambda rows: rows["learning_rate"] / norm**2,
+    )
+    for kind in ("standard", "adversarial"):
+        table[f"{kind}_accuracy"] += seed
+        opened = gap * (done + 1) / epochs + 0.5 * seed
+        table[f"train_{kind}_accuracy"] = table[f"{kind}_accuracy"] + opened
+    return table
+
+
 def _write_scope(at: Path, scope: Scope, modules: list[str], rng: np.random.Generator) -> None:
     sweep = pd.DataFrame({"alpha": [0, 0.5, 1]})
     for kind, level, gain in (("standard", 80, 2), ("adversarial", 50, -1)):

@@ -1,20 +1,24 @@
 """Transfer of a network to another data set: its new last layer, its phases, and a kill."""
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rift import models
+from rift.artifacts.resume import Work
 from rift.config import Attack, Augment, MethodName, Transfer, TransferSettings, Twins
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.models.checkpoint import ModelSpec
-from rift.training.history import Trained, TrainingEpoch
-from rift.transferring import network_for_target, transfer
+from rift.training.history import Trained, TrainingEpoch, TransferEpoch
+from rift.training.methods import METHODS
+from rift.training.trainer import Job, Trainer
+from rift.transferring import MAIN, network_for_target, transfer
 from tests.interrupted import KeepEverything, loaded
 
 SPEC = ModelSpec("resnet8", 10, 8, (0.3,), (0.4,))
@@ -139,3 +143,77 @@ def test_a_transfer_gives_a_plain_network_and_goes_on_in_each_phase(
             if isinstance(trained.history[0], TrainingEpoch)
         ]
         assert rows[0] == rows[1]
+        assert isinstance(rows[1], TransferEpoch)
+        assert rows[1].gradient_norm is not None
+
+
+def without_probe(epochs: int = 1) -> TransferSettings:
+    chosen = SETTINGS.transfer.model_copy(update={"init_head": "random", "epochs": epochs})
+    return SETTINGS.model_copy(update={"transfer": chosen})
+
+
+@pytest.mark.parametrize("method", ["at", "twins-at"])
+def test_the_history_contains_norms_of_the_weights_before_batch_norm(
+    digits: Images, method: MethodName
+) -> None:
+    """Recalculated from the gradients that the optimiser gets, in float64 and by name."""
+    steps: list[float] = []
+    model, _, head = target()
+    convolutions = {
+        name: weight
+        for name, weight in model.named_parameters()
+        if "conv" in name or "shortcut.0" in name
+    }
+    assert len(convolutions) == 9
+
+    def norm(values: list[torch.Tensor]) -> float:
+        return float(torch.cat([value.detach().double().flatten() for value in values]).norm())
+
+    def before_step(*_: object) -> None:
+        steps.append(norm([w.grad for w in convolutions.values() if w.grad is not None]))
+
+    handle = register_optimizer_step_pre_hook(before_step)
+    try:
+        parts = digits.up_to(96), digits.take(slice(100, 132))
+        settings = without_probe(2)
+        trained = transfer(model, *parts, head=head, method=method, settings=settings, seed=0)
+    finally:
+        handle.remove()
+    assert len(steps) == 2 * 3
+    for number, row in enumerate(trained.history):
+        assert isinstance(row, TransferEpoch)
+        assert row.gradient_norm == pytest.approx(sum(steps[3 * number :][:3]) / 3, rel=1e-5)
+    last = trained.history[-1]
+    assert isinstance(last, TransferEpoch)
+    expected = norm(list(convolutions.values()))
+    assert last.weight_norm == pytest.approx(expected, rel=1e-6)
+    assert last.effective_learning_rate == pytest.approx(last.learning_rate / expected**2, rel=1e-5)
+
+
+def test_the_measurement_of_norms_changes_no_number_and_no_other_history(digits: Images) -> None:
+    """A training of the same job has the same rows, without the norms."""
+    settings = without_probe()
+    parts = digits.up_to(64), digits.take(slice(100, 132))
+    _, measured = run(digits, settings, "at")
+    job = Job(METHODS["at"], settings.as_training(), MAIN)
+    plain = Trainer(target()[0], *parts, job, seed=0).run(Work(), lambda trained: None)
+    assert all(torch.equal(plain.state[name], value) for name, value in measured.state.items())
+    (row,), (other,) = plain.history, measured.history
+    assert type(row) is TrainingEpoch
+    times = {"seconds", "images_per_second"}
+    for field in fields(row):
+        assert field.name in times or getattr(row, field.name) == getattr(other, field.name)
+    added = {field.name for field in fields(other)} - {field.name for field in fields(row)}
+    assert added == {"weight_norm", "gradient_norm", "effective_learning_rate"}
+    assert "norm" not in " ".join(vars(row))
+
+
+def test_a_network_without_batch_norm_has_no_norms_in_its_history(digits: Images) -> None:
+    spec = replace(SPEC, architecture="resnet18-w16-gn")
+    model = models.build(**asdict(spec), seed=1)
+    parts = digits.up_to(32), digits.take(slice(100, 116))
+    settings = without_probe()
+    trained = transfer(model, *parts, head="linear", method="at", settings=settings, seed=0)
+    (row,) = trained.history
+    assert isinstance(row, TransferEpoch)
+    assert (row.weight_norm, row.gradient_norm, row.effective_learning_rate) == (None, None, None)

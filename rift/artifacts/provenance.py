@@ -20,7 +20,7 @@ The provenance of outcomes also contains ``examples``, the digest of the test im
 """
 
 
-STAGE_VERSIONS: dict[str, int] = {"criticality": 2}
+STAGE_VERSIONS: dict[str, int] = {"criticality": 2, "transfer": 2}
 """Versions of the stages whose results a change of the code has changed; all others have 1."""
 
 

@@ -12,7 +12,7 @@ These modules do not import torch, because the Snakefile imports them every time
 from rift.config.criticality import SETTINGS_OF_SEARCHES, Criticality
 from rift.config.data import Corrupt, Data, data_root
 from rift.config.evaluation import Adversarial, AutoAttack, Evaluate, Ood, Pgd, Standard
-from rift.config.experiment import LEAST_MODULES, Experiment, Overrides
+from rift.config.experiment import Experiment, Overrides
 from rift.config.finetuning import (
     SECTIONS_OF_SCOPES,
     Continuation,
@@ -20,7 +20,7 @@ from rift.config.finetuning import (
     sections_of_scope,
     start_of_scope,
 )
-from rift.config.grid import Grid, ImportedBase, Report
+from rift.config.grid import LEAST_MODULES, Grid, ImportedBase, Report
 from rift.config.interpolation import Interpolate, Spend
 from rift.config.names import (
     ARRAYS,
@@ -32,6 +32,7 @@ from rift.config.names import (
     ROBUSTBENCH,
     TIMM,
     TIMM_NETWORK,
+    TRANSFER_FIGURES,
     Architecture,
     ArchitectureName,
     AutoAttackName,
@@ -86,6 +87,7 @@ from rift.config.transfer import (
     TARGETS,
     Transfer,
     Twins,
+    baseline_of,
     fill_from_target,
     sections_of_other_methods,
 )
@@ -125,6 +127,7 @@ __all__ = [
     "TARGETS",
     "TIMM",
     "TIMM_NETWORK",
+    "TRANSFER_FIGURES",
     "Adversarial",
     "Architecture",
     "ArchitectureName",
@@ -196,6 +199,7 @@ __all__ = [
     "TransferSettings",
     "Twins",
     "Variant",
+    "baseline_of",
     "check_inner",
     "class_range",
     "data_root",

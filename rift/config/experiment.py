@@ -1,6 +1,5 @@
 """Schema of an experiment file."""
 
-import re
 import shlex
 from collections.abc import Mapping
 from itertools import product
@@ -18,8 +17,8 @@ from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.names import (
     DATASET_FIGURES,
-    MODULE_SCOPE,
     ROBUSTBENCH,
+    TRANSFER_FIGURES,
     Architecture,
     CorruptionName,
     Dataset,
@@ -43,12 +42,9 @@ from rift.config.settings import (
 )
 from rift.config.sources import SOURCES
 from rift.config.threat import check_inner
-from rift.config.transfer import SECTIONS_OF_METHODS, fill_from_target
+from rift.config.transfer import SECTIONS_OF_METHODS, baseline_of, fill_from_target
 from rift.config.values import Section, flag, flag_text, merge
 from rift.layout import TO, Cell, Run, figure_needs
-
-LEAST_MODULES = 3
-"""Smallest number of modules that can show whether a statistic predicts what they gain."""
 
 
 class Overrides(Section):
@@ -141,6 +137,18 @@ class Experiment(Settings):
             raise ValueError(
                 "report.tables: contains transfer, but grid.transfers is empty; remove it there, or"
                 " add a transfer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _figures_of_transfers_have_a_baseline(self) -> "Experiment":
+        asked = [name for name in self.report.figures if name in TRANSFER_FIGURES]
+        explicit = "figures" in self.report.model_fields_set
+        if explicit and asked and not any(baseline_of(cell) in self.cells for cell in self.cells):
+            raise ValueError(
+                f"report.figures: contains {', '.join(asked)}, but no transfer has both TWINS and"
+                " its baseline; remove it there, or add both to grid.methods (twins-at and at, or"
+                " twins-trades and trades)"
             )
         return self
 
@@ -284,23 +292,22 @@ class Experiment(Settings):
 
     @property
     def figures(self) -> dict[Cell, tuple[FigureName, ...]]:
-        """Return the figures of every cell.
-
-        A cell with an imported base has no figures of training. Without scopes of single modules,
-        there is no figure of them.
-        """
+        """Return the figures of every cell; with an imported base, none of training."""
         untrained = {run.cell for run in self.imports}
-        alone = [scope for scope in self.grid.scopes if re.match(MODULE_SCOPE, scope)]
         return {
             cell: tuple(
                 name
                 for name in self.report.figures
-                if name not in DATASET_FIGURES
+                if self.grid.shows(name, cell)
                 and ("training" not in figure_needs(name) or cell not in untrained)
-                and (name != "module-choice" or len(alone) >= LEAST_MODULES)
             )
             for cell in self.cells
         }
+
+    def shown_by(self, figure: str, cell: Cell) -> list[Cell]:
+        """Return the cells whose results a figure of a cell shows."""
+        baseline = baseline_of(cell) if figure in TRANSFER_FIGURES else None
+        return [cell] if baseline is None else [baseline, cell]
 
     @property
     def dataset_figures(self) -> tuple[FigureName, ...]:

@@ -1,5 +1,6 @@
 """Content of an experiment: grid, imported bases and report."""
 
+import re
 import shlex
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,10 @@ from pydantic import (
 
 from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.names import (
+    DATASET_FIGURES,
+    MODULE_SCOPE,
     ROBUSTBENCH,
+    TRANSFER_FIGURES,
     Architecture,
     Dataset,
     FigureName,
@@ -28,8 +32,12 @@ from rift.config.names import (
     whole_dataset,
 )
 from rift.config.normalization import DESCRIPTION, Normalization
+from rift.config.transfer import baseline_of
 from rift.config.values import Names, Section, Seed, distinct, flag, home_expanded
 from rift.layout import TO, Cell, Run
+
+LEAST_MODULES = 3
+"""Smallest number of modules that can show whether a statistic predicts what they gain."""
 
 
 class Grid(Section):
@@ -124,6 +132,19 @@ class Grid(Section):
             for datasets, regimes in parts
             for names in product(datasets, self.architectures, regimes)
         ]
+
+    def shows(self, name: FigureName, cell: Cell) -> bool:
+        """Return whether a figure of a cell can be drawn from this grid.
+
+        The figures of transfers are those of a transfer by TWINS whose baseline is also in the
+        grid. The figure of the choice of a module needs scopes of single modules.
+        """
+        if name in TRANSFER_FIGURES:
+            return baseline_of(cell) in self.cells
+        if name == "module-choice":
+            alone = [scope for scope in self.scopes if re.match(MODULE_SCOPE, scope)]
+            return len(alone) >= LEAST_MODULES
+        return name not in DATASET_FIGURES
 
     def only(self, cell: Cell) -> "Grid":
         """Return the part of the grid that belongs to a cell."""

@@ -100,9 +100,18 @@ FigureName = Literal[
     "pareto",
     "training",
     "module-choice",
+    "transfer-training",
+    "transfer-mechanism",
+    "transfer-pareto",
     "contact-sheet",
 ]
 DATASET_FIGURES: tuple[FigureName, ...] = ("contact-sheet",)
+# Figures of a transfer by TWINS, which also show its baseline.
+TRANSFER_FIGURES: tuple[FigureName, ...] = (
+    "transfer-training",
+    "transfer-mechanism",
+    "transfer-pareto",
+)
 # The first fifteen are the standard benchmark. The code of RiFT averages over all of them except
 # glass_blur, and over the four extra ones.
 _FIFTEEN: tuple[CorruptionName, ...] = get_args(CorruptionName)[:15]

@@ -9,6 +9,7 @@ from rift.config.names import DatasetName, MethodName, whole_dataset
 from rift.config.regimes import Recipe
 from rift.config.training import TrainingLoop
 from rift.config.values import Count, ImageCount, NotNegative, Number, Positive, Section, merge
+from rift.layout import Cell
 
 
 class Transfer(TrainingLoop):
@@ -73,6 +74,13 @@ SECTIONS_OF_METHODS: dict[MethodName, tuple[str, ...]] = {
 
 BASELINES_OF_METHODS: dict[str, MethodName] = {"twins-at": "at", "twins-trades": "trades"}
 """The same method without the frozen wing, by method of TWINS."""
+
+
+def baseline_of(cell: Cell) -> Cell | None:
+    """Return the cell of the same transfer without the frozen wing; None if it is not by TWINS."""
+    method = BASELINES_OF_METHODS.get(cell.regime) if cell.kind == "transfers" else None
+    return None if method is None else cell._replace(regime=method)
+
 
 # The weight of the frozen wing and the weight decay are published for few targets. The defaults for
 # all others are those of the authors' scripts.

@@ -239,14 +239,19 @@ class Results:
             if source.get("stage") == "import"
         ]
 
-    def training(self, cell: Cell) -> pd.DataFrame:
-        """Return the training histories of all seeds."""
+    def training(self, cell: Cell, *measured: str) -> pd.DataFrame:
+        """Return the training histories of all seeds.
+
+        Args:
+            cell: cell of the runs.
+            measured: columns that must exist in addition to those of every training.
+        """
         accuracies = [
             f"{split}{kind}_accuracy"
             for split in ("", "train_")
             for kind in ("standard", "adversarial")
         ]
-        columns = ("epoch", "learning_rate", *accuracies, "kept")
+        columns = ("epoch", "learning_rate", *accuracies, "kept", *measured)
         return self._tables(cell, layout.TRAINING, columns)
 
     def sweep(self, cell: Cell, scope: Scope) -> pd.DataFrame:

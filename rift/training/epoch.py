@@ -1,11 +1,11 @@
 """One epoch of gradient steps, which another process can continue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rift.config import Augment
 from rift.data.augmentation import augment
@@ -18,7 +18,7 @@ from rift.progress import Progress
 class EpochState:
     """The state of one pass over the training images in random order.
 
-    ``loss_sum``, ``hits`` and ``broken`` stay on the device, so that steps do not wait for it.
+    Sums and counts of images stay on the device, so that steps do not wait for it.
 
     Attributes:
         epoch: number of the epoch, from 1.
@@ -27,6 +27,8 @@ class EpochState:
         loss_sum: sum of the losses of all images so far.
         hits: number of images so far that were classified correctly.
         broken: number of the first step whose loss was not finite; 0 if there is none.
+        gradient_norms: sum over the steps so far of the norm of the watched weights' gradient; None
+            before the first step, and if no weights are watched.
     """
 
     epoch: int
@@ -35,6 +37,7 @@ class EpochState:
     loss_sum: Tensor
     hits: Tensor
     broken: Tensor
+    gradient_norms: Tensor | None = None
 
     @classmethod
     def begin(cls, epoch: int, images: int, generator: torch.Generator) -> "EpochState":
@@ -69,6 +72,11 @@ class EpochState:
     def accuracy(self) -> float:
         """Return the accuracy of a finished epoch, in percent."""
         return 100 * float(self.hits) / len(self.order)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Return the mean norm of the watched gradient; None if no weights are watched."""
+        return None if self.gradient_norms is None else float(self.gradient_norms) / self.steps
 
     def check_finite(self, advice: str = "") -> None:
         """Raise an error if a loss so far was infinite or NaN.
@@ -119,6 +127,7 @@ class Steps:
         least: smallest size of a last batch; a smaller one joins the batch before it.
         epochs: number of epochs, for the progress.
         after_step: called after every step.
+        watched: weights whose gradient is measured in every step.
     """
 
     gradient: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -130,6 +139,13 @@ class Steps:
     least: int
     epochs: int
     after_step: Callable[[], None]
+    watched: Sequence[nn.Parameter] = ()
+
+
+def norm_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm of all entries of some tensors; at least one is given."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
+    return norm
 
 
 def run_epoch(epoch: EpochState, data: Images, steps: Steps, progress: Progress) -> None:
@@ -155,6 +171,11 @@ def run_epoch(epoch: EpochState, data: Images, steps: Steps, progress: Progress)
         images = augment(data.take(batch), steps.augmentation, steps.generator)
         steps.optimizer.zero_grad()
         loss, hits = steps.gradient(images.floats(), images.labels, epoch.epoch)
+        if steps.watched:
+            # The optimiser adds weight decay and momentum later.
+            norm = norm_of([weight.grad for weight in steps.watched if weight.grad is not None])
+            before = epoch.gradient_norms
+            epoch.gradient_norms = norm if before is None else before + norm
         steps.optimizer.step()
 
         epoch.steps += 1

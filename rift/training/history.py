@@ -51,6 +51,30 @@ class TrainingEpoch(Epoch):
 
 
 @dataclass(frozen=True)
+class TransferEpoch(TrainingEpoch):
+    """A row of the history of a transfer.
+
+    The norms are of the weights that ``rift.models.scale_invariance`` finds: those of the
+    convolutions and linear layers whose output goes into batch norm, and nowhere else. All of them
+    together are one vector w. Both wings of TWINS share it. The norms are None for a network
+    without batch norm.
+
+    Attributes:
+        weight_norm: L2 norm of w at the end of the epoch.
+        gradient_norm: L2 norm of the gradient of the training loss with respect to w, without
+            weight decay and momentum: mean over the steps of the epoch.
+        effective_learning_rate: η/‖w‖², where η is the learning rate of the last step and ‖w‖ is
+            the weight norm. If the loss does not depend on ‖w‖, a step of SGD with η moves the
+            direction w/‖w‖ as a step with this learning rate moves a unit vector (van Laarhoven
+            2017, arXiv:1706.05350). The frozen wing's loss does depend on ‖w‖.
+    """
+
+    weight_norm: float | None
+    gradient_norm: float | None
+    effective_learning_rate: float | None
+
+
+@dataclass(frozen=True)
 class Trained:
     """The result of training or fine-tuning.
 

@@ -9,7 +9,8 @@ from rift.data.images import BATCH_SIZE, Images
 from rift.device import autocast
 from rift.evaluation.accuracy import correct, percent, withstands_pgd
 from rift.seeds import generator
-from rift.training.history import Epoch, TrainingEpoch
+from rift.training.epoch import norm_of
+from rift.training.history import Epoch, TrainingEpoch, TransferEpoch
 
 if TYPE_CHECKING:
     from rift.training.trainer import Trainer
@@ -56,9 +57,9 @@ class MeasureRobust:
     use others.
     """
 
-    row = TrainingEpoch
+    row: type[TrainingEpoch] = TrainingEpoch
 
-    def __call__(self, trainer: "Trainer") -> tuple[Epoch, str]:
+    def __call__(self, trainer: "Trainer") -> tuple[TrainingEpoch, str]:
         """Measure the model, make its weights candidates, and return a row and a log line."""
         trained_for = trainer.seconds
         images = trainer.settings.train.measure_images
@@ -96,7 +97,27 @@ class MeasureRobust:
         return row, note
 
 
+class MeasureTransfer(MeasureRobust):
+    """The same measurement, and the norms of the weights that the job watches."""
+
+    row = TransferEpoch
+
+    def __call__(self, trainer: "Trainer") -> tuple[TransferEpoch, str]:
+        """Measure the model, make its weights candidates, and return a row and a log line."""
+        row, note = super().__call__(trainer)
+        watched = [weight.detach() for weight in trainer.job.watched]
+        norm = float(norm_of(watched)) if watched else None
+        measured = TransferEpoch(
+            **vars(row),
+            weight_norm=norm,
+            gradient_norm=trainer.epoch.gradient_norm,
+            effective_learning_rate=row.learning_rate / norm**2 if norm else None,
+        )
+        return measured, note
+
+
 measure_clean, measure_robust = MeasureClean(), MeasureRobust()
+measure_transfer = MeasureTransfer()
 
 
 def _outcomes(trainer: "Trainer", images: Images) -> Tensor:

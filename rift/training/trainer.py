@@ -41,6 +41,7 @@ class Job:
         head_rate: learning rate of the head, as a multiple of that of the other weights.
         measure: function that measures the model after an epoch.
         moves_statistics: whether batch norm is in training mode.
+        watched: weights whose gradient is measured in every step.
     """
 
     regime: Regime
@@ -51,6 +52,7 @@ class Job:
     head_rate: float = 1.0
     measure: Measure = measure_robust
     moves_statistics: bool = True
+    watched: Sequence[nn.Parameter] = ()
 
 
 class Trainer:
@@ -151,6 +153,7 @@ class Trainer:
             least=2 * self.group.size * chosen.accumulate,
             epochs=chosen.epochs,
             after_step=after_step,
+            watched=self.job.watched,
         )
         with global_numbers_kept(self.data.device):
             while self.epoch.epoch <= chosen.epochs:

@@ -86,6 +86,7 @@ def test_a_transfer_writes_the_weights_and_the_history_of_a_run(base: Path) -> N
     )
     history = artifacts.read_csv(made.history, ("epoch", "adversarial_accuracy", "kept"))
     assert list(history["epoch"]) == [1, 2]
+    assert (history[["weight_norm", "gradient_norm", "effective_learning_rate"]] > 0).all(axis=None)
     assert history["kept"].sum() == 1
     source = artifacts.read_facts(made.output)["provenance"]
     assert source["stage"] == "transfer"

@@ -8,6 +8,7 @@ import pytest
 from rift import config
 from rift.commands.report import Figure
 from rift.commands.transfer import Transfer
+from rift.config import TRANSFER_FIGURES
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 from tests.commands.parsing import parse_command
@@ -116,7 +117,27 @@ def test_the_grid_of_a_figure_has_the_cell_alone() -> None:
     read = parse_command("figure", "contact-sheet", "--results", "r", "--output", "a.png", *words)
     assert isinstance(read, Figure)
     assert {cell.dataset for cell in read.grid.cells} == {"digits-5-9"}
-    assert found.figures[TWINS.cell] == found.figures[Cell("digits-0-4", "resnet8", "pgd")]
+
+
+def test_figures_of_transfers_are_those_of_twins_with_a_baseline() -> None:
+    found = experiment({"methods": ["at", "trades", "twins-trades"]})
+    others = found.figures[Cell("digits-0-4", "resnet8", "pgd")]
+    assert not {*TRANSFER_FIGURES} & {*others}
+    baseline = TWINS.cell._replace(regime="trades")
+    assert found.figures[baseline] == others
+    assert {*found.figures[TWINS.cell]} == {*others, *TRANSFER_FIGURES}
+    for name in TRANSFER_FIGURES:
+        assert found.shown_by(name, TWINS.cell) == [baseline, TWINS.cell]
+    assert found.shown_by("training", TWINS.cell) == [TWINS.cell]
+    # at is the baseline of another method.
+    alone = experiment({"methods": ["at", "twins-trades"]})
+    assert not {*TRANSFER_FIGURES} & {*alone.figures[TWINS.cell]}
+    report = {"figures": ["training", "transfer-mechanism"]}
+    with pytest.raises(
+        RiftError, match=r"report\.figures: contains transfer-mechanism, but no tra"
+    ):
+        experiment({"methods": ["at", "twins-trades"]}, report=report)
+    assert experiment({"methods": ["trades", "twins-trades"]}, report=report)
 
 
 IMAGENET: dict[str, Any] = {

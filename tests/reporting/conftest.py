@@ -1,20 +1,32 @@
 """Made-up results that tests of reporting share."""
 
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rift import data, layout
+from rift import artifacts, data, layout
 from rift.config import Corrupt, CorruptionName
 from rift.layout import Cell, Run
-from tests.reporting.drawn import CORRUPTIONS, FLAT, SCOPES, SEEDS, modules
+from tests.reporting.drawn import (
+    AT,
+    CORRUPTIONS,
+    FLAT,
+    SCOPES,
+    SEEDS,
+    TRANSFER_SCOPES,
+    TWINS_AT,
+    modules,
+)
 from tests.results import (
     RunContent,
     a_grid,
     settings_of,
+    source,
+    transfer_history,
     write_benchmark,
     write_dataset,
     write_manifest,
@@ -63,7 +75,10 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def figure_results(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prepared) -> Path:
-    """Return results of three seeds and nine variants, for networks of 21 and of 104 modules."""
+    """Return results of three seeds and nine variants, for networks of 21 and of 104 modules.
+
+    There is also a transfer by TWINS and by its baseline.
+    """
     folder, rng = tmp_path_factory.mktemp("figures"), np.random.default_rng(0)
     settings = Corrupt(images=1, source="generated")
     write_dataset(folder, "digits", prepared, CORRUPTIONS, settings)
@@ -78,4 +93,9 @@ def figure_results(tmp_path_factory: pytest.TempPathFactory, prepared: data.Prep
         )
         for seed in SEEDS:
             write_run(folder, Run(Cell("digits", architecture, "pgd"), seed), content, rng)
+            for cell, gradient, gap in ((AT, 1.0, 8.0), (TWINS_AT, 1.5, 6.0)):
+                run = Run(cell._replace(architecture=architecture), seed)
+                write_run(folder, run, replace(content, scopes=TRANSFER_SCOPES), rng)
+                rows = transfer_history(30, seed, gradient=gradient, gap=gap)
+                artifacts.write_csv(folder / run.name / layout.TRAINING, rows, source())
     return folder

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from rift.config import CorruptionName, Grid, Scope
+from rift.config import TRANSFER_FIGURES, CorruptionName, Grid, Scope
 from rift.layout import Cell
 from rift.reporting.figures.style import COLOURS
 from tests.results import a_grid
@@ -31,8 +31,12 @@ CORRUPTIONS: tuple[CorruptionName, ...] = (
 )
 SEEDS = (0, 1, 2)
 RESNET18 = Cell("digits", "resnet18", "pgd")
+AT, TWINS_AT = (Cell("letters-to-digits", "resnet18", method) for method in ("at", "twins-at"))
 # The number of the module whose MRC is zero.
 FLAT = 3
+
+
+TRANSFER_SCOPES: tuple[Scope, ...] = ("rift", "last-layer")
 
 
 def modules(count: int) -> list[str]:
@@ -41,6 +45,17 @@ def modules(count: int) -> list[str]:
 
 def grid(seeds: tuple[int, ...] = SEEDS, architecture: str = "resnet18", **others: Any) -> Grid:
     return a_grid(architectures=(architecture,), seeds=seeds, **{"scopes": SCOPES, **others})
+
+
+def grid_for(
+    name: str, seeds: tuple[int, ...] = SEEDS, architecture: str = "resnet18", **others: Any
+) -> Grid:
+    """Return the grid of the one cell that a figure shows."""
+    if name in TRANSFER_FIGURES:
+        transfer, _, method = TWINS_AT
+        others |= {"datasets": (), "transfers": (transfer,), "methods": (method,)}
+        others.setdefault("scopes", TRANSFER_SCOPES)
+    return grid(seeds, architecture, **others)
 
 
 def texts(figure: Figure) -> list[tuple[Text, Bbox]]:

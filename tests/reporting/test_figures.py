@@ -1,6 +1,6 @@
 """Figures agree with their artifacts and are legible on paper."""
 
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from scipy import stats
 
 from rift import layout
-from rift.config import DATASET_FIGURES, FigureName, Scope
+from rift.config import DATASET_FIGURES, TRANSFER_FIGURES, FigureName, Scope
 from rift.errors import RiftError
 from rift.layout import Run
 from rift.reporting.figures import FIGURES
@@ -20,11 +20,14 @@ from rift.reporting.figures.interpolation import ScopeSweep, Sweeps
 from rift.reporting.figures.style import COLOURS, DOUBLE, SINGLE
 from rift.reporting.results import Results
 from tests.reporting.drawn import (
+    AT,
     RESNET18,
     SCOPES,
     SEEDS,
+    TWINS_AT,
     drawn_as,
     grid,
+    grid_for,
     hex_of,
     legend_of,
     points,
@@ -43,7 +46,7 @@ def test_every_name_has_a_figure() -> None:
 def test_everything_is_legible_at_the_size_of_a_column(
     name: FigureName, architecture: str, seeds: tuple[int, ...], figure_results: Path
 ) -> None:
-    figure = draw(name, figure_results, grid(seeds, architecture))
+    figure = draw(name, figure_results, grid_for(name, seeds, architecture))
     width, height = figure.get_size_inches()
     assert width in (SINGLE, DOUBLE)
     assert height <= 9
@@ -67,7 +70,8 @@ def test_a_figure_is_drawn_the_same_twice(
 ) -> None:
     for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
         for copy in ("a", "b"):
-            save_figure(draw(name, figure_results, grid()), tmp_path / f"{copy}{suffix}")
+            figure = draw(name, figure_results, grid_for(name))
+            save_figure(figure, tmp_path / f"{copy}{suffix}")
         content = (tmp_path / f"a{suffix}").read_bytes()
         assert content.startswith(magic)
         assert content == (tmp_path / f"b{suffix}").read_bytes()
@@ -77,16 +81,16 @@ def test_a_figure_is_drawn_the_same_twice(
 def test_a_figure_needs_no_other_files_than_it_declares(
     name: FigureName, figure_results: Path, tmp_path: Path
 ) -> None:
-    asked = grid()
+    asked = grid_for(name)
     needed = {*layout.figure_files(name, asked.scopes, asked.variants)}
     if "sweep" in layout.figure_needs(name):
         # The fine-tuned file exists before a sweep.
         needed |= {layout.finetuned(scope) for scope in asked.scopes}
-    for seed in SEEDS:
-        for file in needed:
-            link = tmp_path / Run(RESNET18, seed).name / file
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.hardlink_to(figure_results / Run(RESNET18, seed).name / file)
+    shown = (AT, TWINS_AT) if name in TRANSFER_FIGURES else (RESNET18,)
+    for cell, seed, file in product(shown, SEEDS, needed):
+        link = tmp_path / Run(cell, seed).name / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.hardlink_to(figure_results / Run(cell, seed).name / file)
     complete = render(draw(name, figure_results, asked), ".png")
     assert render(draw(name, tmp_path, asked), ".png") == complete
 
@@ -243,6 +247,21 @@ def test_results_that_do_not_exist_yet_are_omitted_and_counted(
         ),
         ("training", "runs/**/training.csv", r"seed0/training\.csv: does not exist"),
         (
+            "transfer-training",
+            "transfers/*/*/at/*/training.csv",
+            r"/at/seed0/training\.csv: does not exist",
+        ),
+        (
+            "transfer-mechanism",
+            "transfers/*/*/twins-at/*/training.csv",
+            r"/twins-at/seed0/training\.csv: does not exist",
+        ),
+        (
+            "transfer-pareto",
+            "transfers/*/*/at/*/evaluation/base/adversarial.npz",
+            r"/at/seed0/evaluation/base/adversarial\.npz: does not exist",
+        ),
+        (
             "contact-sheet",
             "data/digits/corrupted/*.npy",
             "data/digits/corrupted: contains no corrupted images",
@@ -254,7 +273,7 @@ def test_a_figure_without_its_results_is_refused(
 ) -> None:
     part = linked_copy(figure_results, tmp_path, omitted)
     with pytest.raises(RiftError, match=message):
-        draw(name, part, grid())
+        draw(name, part, grid_for(name))
 
 
 def test_a_grid_of_several_cells_and_other_formats_are_refused(

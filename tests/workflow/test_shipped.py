@@ -37,9 +37,26 @@ def test_the_demo_of_transfers_runs_every_stage_for_every_method(
 ) -> None:
     jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "transfer-demo"))
     assert (jobs["prepare"], jobs["train"], jobs["transfer"]) == (2, 1, 4)
-    for stage in ("criticality", "finetune", "interpolate", "figure"):
+    for stage in ("criticality", "finetune", "interpolate"):
         assert jobs[stage] == 5
+    assert jobs["figure"] == 5 + 2 * 3
     assert jobs["evaluate_standard"] == jobs["evaluate_ood"] == jobs["evaluate_adversarial"] == 10
+
+
+def test_figures_of_twins_wait_for_the_baseline_too(repository: Path, tmp_path: Path) -> None:
+    answer = Workflow(repository, tmp_path)(shipped(repository, "transfer-demo"), "--dry-run")
+    texts = (answer.stdout + answer.stderr).split("rule figure:")[1:]
+    jobs = [text.split("\n\n")[0].split("output:") for text in texts]
+    pair = "digits-0-4-to-digits-5-9/resnet8"
+    for method, baseline in (("twins-at", "at"), ("twins-trades", "trades")):
+        for name in ("transfer-training", "transfer-mechanism"):
+            file = f"figures/{pair}/{method}/{name}.png"
+            (inputs,) = [before for before, after in jobs if file in after]
+            for each in (method, baseline):
+                assert f"transfers/{pair}/{each}/seed0/training.csv" in inputs
+        (inputs,) = [before for before, after in jobs if f"{method}/transfer-pareto.png" in after]
+        for each in (method, baseline):
+            assert f"/{each}/seed0/evaluation/rift/adversarial.npz" in inputs
 
 
 @pytest.mark.long

@@ -42,7 +42,11 @@ rule table:
 rule figure:
     input:
         lambda wildcards: below_runs(
-            [Run(cell_of(wildcards), seed) for seed in grid.seeds],
+            [
+                Run(cell, seed)
+                for cell in experiment.shown_by(wildcards.figure, cell_of(wildcards))
+                for seed in grid.seeds
+            ],
             *layout.figure_files(wildcards.figure, grid.scopes, grid.variants),
         ),
     output:

@@ -1,8 +1,9 @@
 """Figures by name, each of one cell of a grid.
 
 To add a figure, write a file here, add a line to ``FIGURES``, and add its name to
-``rift.config.FigureName``. A figure of a data set is also named in ``DATASET_FIGURES`` there. A
-figure that does not need all results of a cell has an entry in ``rift.layout.FIGURE_NEEDS``.
+``rift.config.FigureName``. A figure of a data set is also named in ``DATASET_FIGURES`` there, and
+one that shows TWINS beside its baseline in ``TRANSFER_FIGURES``. A figure that does not need all
+results of a cell has an entry in ``rift.layout.FIGURE_NEEDS``.
 
 A figure has the width at which it is printed, ``style.SINGLE`` or ``style.DOUBLE``. Its type is at
 least 6 points high.
@@ -24,6 +25,9 @@ from rift.reporting.figures import (
     module_choice,
     pareto,
     training,
+    transfer_mechanism,
+    transfer_pareto,
+    transfer_training,
 )
 from rift.reporting.results import Results
 
@@ -50,5 +54,8 @@ FIGURES: dict[FigureName, FigureKind[Any]] = {
     "pareto": FigureKind(pareto.collect, pareto.draw),
     "training": FigureKind(training.collect, training.draw),
     "module-choice": FigureKind(module_choice.collect, module_choice.draw),
+    "transfer-training": FigureKind(transfer_training.collect, transfer_training.draw),
+    "transfer-mechanism": FigureKind(transfer_mechanism.collect, transfer_mechanism.draw),
+    "transfer-pareto": FigureKind(transfer_pareto.collect, pareto.draw),
     "contact-sheet": FigureKind(contact_sheet.collect, contact_sheet.draw),
 }

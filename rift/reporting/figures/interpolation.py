@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from rift import layout
 from rift.config import Scope
 from rift.layout import Cell
+from rift.reporting.figures.seeds import band, band_entry, draw_band
 from rift.reporting.figures.style import (
     DOUBLE,
     GREY,
@@ -27,7 +28,6 @@ from rift.reporting.figures.style import (
 )
 from rift.reporting.results import Results
 from rift.reporting.texts import seeds_text
-from rift.statistics import over_seeds
 
 STANDARD, ADVERSARIAL = "standard_change", "adversarial_change"
 STAR: dict[str, Any] = {"markersize": 8.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -66,7 +66,7 @@ class ScopeSweep:
 
         One seed has no interval: both ends are its point.
         """
-        return _band(self.chosen[[ADVERSARIAL, STANDARD]].T)
+        return band(self.chosen[[ADVERSARIAL, STANDARD]].T)
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,8 @@ def _draw_means(
     plane.plot(means[ADVERSARIAL], means[STANDARD], **look)
     for axis, column in ((above, STANDARD), (below, ADVERSARIAL)):
         axis.plot(means.index, means[column], **look)
-        if len(sweep.choices) > 1:
-            by_seed = sweep.changes.pivot_table(index="alpha", columns="seed", values=column)
-            low, high = _band(by_seed)
-            axis.fill_between(means.index, low, high, color=shade, alpha=0.16, linewidth=0)
+        by_seed = sweep.changes.pivot_table(index="alpha", columns="seed", values=column)
+        draw_band(axis, by_seed, shade)
 
 
 def _draw_choices(plane: Axes, above: Axes, below: Axes, number: int, data: Sweeps) -> None:
@@ -209,8 +207,7 @@ def _entries(data: Sweeps) -> Iterator[tuple[Any, str]]:
 
     seeds = max(len(sweep.choices) for sweep in data.sweeps)
     if seeds > 1:
-        band = "range of both seeds" if seeds == 2 else f"95% interval of the mean of {seeds} seeds"
-        yield (Patch(facecolor=GREY, alpha=0.3, linewidth=0), Line2D([], [], color=GREY)), band
+        yield band_entry(seeds)
 
 
 def _sweep(results: Results, cell: Cell, scope: Scope) -> ScopeSweep | None:
@@ -220,20 +217,6 @@ def _sweep(results: Results, cell: Cell, scope: Scope) -> ScopeSweep | None:
         return None
     table, choices = swept.sweep(cell, scope), swept.selections(cell, scope)
     return ScopeSweep(scope, table, dict(zip(swept.grid.seeds, choices, strict=True)))
-
-
-def _band(values: pd.DataFrame) -> "tuple[pd.Series[float], pd.Series[float]]":
-    """Return Student's 95% interval of the mean over seeds; with at most two seeds, their range.
-
-    An interval from two values would be too wide to be of use.
-
-    Args:
-        values: one row per point, one column per seed.
-    """
-    if values.shape[1] <= 2:
-        return values.min(axis=1), values.max(axis=1)
-    bounds = pd.DataFrame([over_seeds(row) for row in values.to_numpy()], index=values.index)
-    return bounds["low"], bounds["high"]
 
 
 def _shift(sweep: ScopeSweep, sweeps: list[ScopeSweep], alpha: float) -> float:

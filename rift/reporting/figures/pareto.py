@@ -1,7 +1,7 @@
 """Clean accuracy against robust accuracy of every variant, on test images."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -36,15 +36,18 @@ ATTACKS: dict[Metric, str] = {"pgd": "under PGD", "autoattack": "under AutoAttac
 
 @dataclass(frozen=True)
 class Point:
-    """Accuracies of a variant on test images, over the seeds that it shares with the base.
+    """Accuracies of a variant on test images, over the seeds that it shares with the reference.
+
+    The reference is the first point of a panel.
 
     Attributes:
         variant: its name.
         standard: accuracy on clean images, in percent.
         robust: accuracy under attack, in percent.
-        standard_delta: change of the first from the base, in points.
-        robust_delta: change of the second from the base, in points.
+        standard_delta: change of the first from the reference, in points.
+        robust_delta: change of the second from the reference, in points.
         images: number of attacked images.
+        method: method of its transfer, in a figure of several methods.
     """
 
     variant: Variant
@@ -53,6 +56,7 @@ class Point:
     standard_delta: Delta
     robust_delta: Delta
     images: int
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,15 @@ class Tradeoff:
     """Data of the figure.
 
     Attributes:
-        panels: the points by attack, the base first.
+        panels: the points by attack, the reference first.
         seeds: all seeds that are asked for.
+        shades: colours of methods, that of the reference first; without any, every variant has its
+            own colour.
     """
 
     panels: dict[Metric, list[Point]]
     seeds: tuple[int, ...]
+    shades: dict[str, str] = field(default_factory=dict)
 
     @property
     def variants(self) -> list[Variant]:
@@ -102,8 +109,8 @@ def draw(data: Tradeoff) -> Figure:
     axes: list[Axes] = list(figure.subplots(1, len(data.panels), squeeze=False)[0])
     for axis, (attack, points) in zip(axes, data.panels.items(), strict=True):
         for number, point in enumerate(points):
-            shade = colour(point.variant, variants)
-            if point.variant != "base":
+            shade = _shade(point, data)
+            if number > 0:
                 _draw_intervals(axis, point, shade)
             # Draw a larger hollow marker where two points coincide.
             place = (point.robust, point.standard)
@@ -122,7 +129,7 @@ def draw(data: Tradeoff) -> Figure:
         _draw_front(axis, front(points))
     axes[0].set_ylabel("accuracy on clean images (%)")
     figure.suptitle(f"test images, {seeds_text(data.seeds)}")
-    legend(figure, _entries(variants), 3 if several else 2)
+    legend(figure, _entries(data), 3 if several else 2)
     return figure
 
 
@@ -142,16 +149,32 @@ def _points(results: Results, cell: Cell, attack: Metric) -> list[Point]:
     """Return the points of all variants that were evaluated; none without the base."""
     grid = results.grid
     names = [name for name in grid.variants if attack != "autoattack" or name in grid.autoattack]
-    found = [_point(results, cell, variant, attack) for variant in names]
+    found = [point_of(results, cell, cell, variant, attack) for variant in names]
     points = [point for point in found if point is not None]
     return points if points and points[0].variant == "base" else []
 
 
-def _point(results: Results, cell: Cell, variant: Variant, attack: Metric) -> Point | None:
-    files = layout.figure_files("pareto", variants=("base", variant))
-    run = results.with_files(cell, *files)
+def point_of(
+    results: Results, reference: Cell, cell: Cell, variant: Variant, attack: Metric
+) -> Point | None:
+    """Return the point of a variant; None if no seed has it and the reference.
+
+    Args:
+        results: folder and seeds.
+        reference: cell whose base is the reference.
+        cell: cell of the variant.
+        variant: the variant.
+        attack: metric of robust accuracy.
+
+    Raises:
+        RiftError: an artifact is damaged, or both were evaluated on different images.
+    """
+    sides: list[tuple[Cell, Variant]] = [(reference, "base"), (cell, variant)]
+    run = results
+    for side, name in sides:
+        run = run.with_files(side, *layout.figure_files("pareto", variants=(name,)))
     metrics: tuple[Metric, Metric] = ("std", attack)
-    parts = [run.outcomes(cell, name, metric) for metric in metrics for name in ("base", variant)]
+    parts = [run.outcomes(side, name, metric) for metric in metrics for side, name in sides]
     known = [part for part in parts if part is not None]
     shared = [seed for seed in run.grid.seeds if all(seed in part.scores for part in known)]
     if len(known) < len(parts) or not shared:
@@ -169,13 +192,29 @@ def _point(results: Results, cell: Cell, variant: Variant, attack: Metric) -> Po
     )
 
 
-def _entries(variants: list[Variant]) -> Iterator[tuple[Any, str]]:
+def _shade(point: Point, data: Tradeoff) -> str:
+    return data.shades[point.method] if point.method else colour(point.variant, data.variants)
+
+
+def _label(point: Point) -> str:
+    if not point.method:
+        return label(point.variant)
+    return point.method if point.variant == "base" else f"{point.method} + {label(point.variant)}"
+
+
+def _entries(data: Tradeoff) -> Iterator[tuple[Any, str]]:
     """Yield the entries of the legend."""
-    for variant in variants:
-        kind = marker(variant, variants)
-        yield mark(kind, color=colour(variant, variants), markersize=5), label(variant)
+    shown: dict[str, Point] = {}
+    for panel in data.panels.values():
+        for point in panel:
+            shown.setdefault(_label(point), point)
+    for text, point in shown.items():
+        kind = marker(point.variant, data.variants)
+        yield mark(kind, color=_shade(point, data), markersize=5), text
     yield Line2D([], [], color=GREY, linestyle="--", linewidth=0.9), "Pareto front"
-    yield mark("+", color=INK, markersize=8), "95% interval of the change"
+    method = next(iter(data.shades), "")
+    change = f"difference from {method}" if method else "change"
+    yield mark("+", color=INK, markersize=8), f"95% interval of the {change}"
 
 
 def _draw_intervals(axis: Axes, point: Point, shade: str) -> None:

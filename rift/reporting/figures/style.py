@@ -69,6 +69,8 @@ OTHER_COLOURS, OTHER_MARKERS = (
     ("#332288", "#882255", "#999933", "#44AA99", "#661100", "#AA4499"),
     "Pp*Xd8",
 )
+# Colours of a transfer without and with the frozen wing, which no scope has.
+BASELINE, TWINS = "#4D4D4D", "#AA3377"
 
 SMALL = 6.5
 STYLE: dict[Any, Any] = {

@@ -107,7 +107,7 @@ def _draw_seed(upper: Axes, lower: Axes, seed: int, rows: pd.DataFrame) -> None:
         shade = HISTORIES[weights][1]
         axis.plot(*place, "o", color=shade, markersize=6, markeredgecolor="white", zorder=5)
         axis.axvline(kept["epoch"], color=INK, linewidth=0.8)
-        for epoch in _sudden_drops(rows):
+        for epoch in sudden_drops(rows):
             axis.axvline(epoch - 0.5, color=GREY, linestyle=":", linewidth=1)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
@@ -128,12 +128,12 @@ def _entries(panel: Axes, data: TrainingHistories) -> Iterator[tuple[Any, str]]:
     yield from zip(*panel.get_legend_handles_labels(), strict=True)
     yield Patch(**GAP), "gap after the kept epoch"
     yield Line2D([], [], color=INK, marker="o", linewidth=0.8), "kept epoch"
-    if any(_sudden_drops(rows) for rows in data.histories.values()):
+    if any(sudden_drops(rows) for rows in data.histories.values()):
         handle = Line2D([], [], color=GREY, linestyle=":")
         yield handle, "sudden drop of the learning rate"
 
 
-def _sudden_drops(rows: pd.DataFrame) -> list[int]:
+def sudden_drops(rows: pd.DataFrame) -> list[int]:
     """Return the epochs at which the learning rate falls by more than half.
 
     Smooth schedules have none: their learning rate is never constant before or after a drop.
