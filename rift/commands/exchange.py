@@ -11,7 +11,6 @@ from rift.commands.command import (
     Device,
     Input,
     Output,
-    PreparedSet,
     expected_spec,
     opened_device,
     say,
@@ -40,7 +39,9 @@ class Import(Command):
         " for a network of the RobustBench model zoo."
     )
     architecture: Architecture = Field(description="Architecture of the weights.")
-    data: PreparedSet | None = None
+    data: Input[Path | None] = Field(
+        None, description="Prepared data set (rift prepare) of the weights."
+    )
     source: SourceName | None = Field(
         None,
         description="Data set of the weights, instead of --data, if there are no images of it: the"
