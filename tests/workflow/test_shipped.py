@@ -125,3 +125,15 @@ def test_the_workflow_is_clean(repository: Path) -> None:
                     for directive in ("log", "benchmark", "resources", "params")
                 ), rule
             assert "run:" not in rule
+
+
+def test_the_experiment_of_twins_needs_no_images_of_its_source(
+    repository: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "models/imagenet-resnet50-linf-4.pth"
+    weights.parent.mkdir()
+    weights.touch()
+    jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "transfer"))
+    assert (jobs["import_base"], jobs["transfer"], jobs["prepare"]) == (3, 5 * 4 * 3, 5)
+    assert jobs["evaluate_standard"] == 2 * 5 * 4 * 3
+    assert "train" not in jobs
