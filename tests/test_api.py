@@ -24,6 +24,7 @@ from rift.data.images import Images
 from rift.errors import RiftError
 from rift.models.state import snapshot
 from rift.training.history import Trained
+from tests.reporting.drawn import points
 
 ATTACK = config.Attack(eps=0.05, step=0.02, steps=2)
 CRITICALITY = config.Criticality(images=64, steps=2, restarts=1, trial_images=16)
@@ -298,7 +299,7 @@ def test_saved_results_can_be_read_by_torch_and_pandas(
 def test_the_plot_shows_the_sweep_and_the_selected_point(result: rift.Result) -> None:
     plane, above, _ = result.plot().axes
     first = result.sweep.iloc[0]
-    drawn = [line.get_xydata().tolist() for line in plane.lines]  # type: ignore[union-attr]
+    drawn = [points(line).tolist() for line in plane.lines]
     changes = result.sweep.drop(columns="alpha") - first.drop("alpha")
     assert changes[["adversarial_accuracy", "standard_accuracy"]].to_numpy().tolist() in drawn
     stars = [line for line in above.lines if line.get_marker() == "*"]
@@ -438,4 +439,4 @@ def test_the_package_lists_its_functions_and_does_not_import_torch() -> None:
     )
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="module 'rift' has no attribute 'improves'"):
-        rift.improves  # noqa: B018
+        _ = rift.improves

@@ -1,7 +1,7 @@
 """Exchange of weights with other programs: ``rift import`` and ``rift export``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,7 @@ from rift.commands.command import (
 )
 from rift.config import Architecture, NormName
 from rift.config.names import ROBUSTBENCH, SourceName
-from rift.config.normalization import DESCRIPTION, Normalization
+from rift.config.normalization import FileNormalization
 from rift.config.sources import SOURCES
 from rift.errors import RiftError
 from rift.progress import display
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
     from rift.data import Prepared
     from rift.importing import Imported, ImportReport
+
+
+WeightsKey = Annotated[
+    str | None, Field(description="Key of the weights, if the file contains several sets.")
+]
 
 
 class Import(Command):
@@ -47,14 +52,8 @@ class Import(Command):
         description="Data set of the weights, instead of --data, if there are no images of it: the"
         " base is for transfers, and is not evaluated.",
     )
-    normalization: Normalization | None = Field(
-        None,
-        description="Input normalisation of the network, if the file does not contain one."
-        f" {DESCRIPTION}.",
-    )
-    key: str | None = Field(
-        None, description="Key of the weights, if the file contains several sets."
-    )
+    normalization: FileNormalization = None
+    key: WeightsKey = None
     norm: NormName = Field("linf", description="Threat model of a RobustBench network: linf or l2.")
     device: Device = "auto"
     output: Output[Path] = Field(description="Output: weights (.safetensors).")

@@ -16,9 +16,9 @@ from rift.commands.command import (
     opened_device,
     say,
 )
-from rift.commands.exchange import import_checked, say_import
+from rift.commands.exchange import WeightsKey, import_checked, say_import
 from rift.config import ROBUSTBENCH, Architecture, Dataset
-from rift.config.normalization import DESCRIPTION, Normalization
+from rift.config.normalization import FileNormalization
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -38,14 +38,8 @@ class Improve(Command):
     architecture: Architecture = Field(description="Architecture of the weights.")
     dataset: Dataset = Field(description="Data set that the network classifies.")
     data: config.Data = config.Data()
-    normalization: Normalization | None = Field(
-        None,
-        description="Input normalisation of the network, if the file does not contain one."
-        f" {DESCRIPTION}.",
-    )
-    key: str | None = Field(
-        None, description="Key of the weights, if the file contains several sets."
-    )
+    normalization: FileNormalization = None
+    key: WeightsKey = None
     attack: config.Attack = config.Attack()
     modules: config.Count = Field(
         1, description="Number of least critical modules that are fine-tuned: ≥ 1."

@@ -31,7 +31,7 @@ from rift.config.names import (
     class_range,
     whole_dataset,
 )
-from rift.config.normalization import DESCRIPTION, Normalization
+from rift.config.normalization import FileNormalization
 from rift.config.transfer import baseline_of
 from rift.config.values import Names, Section, Seed, distinct, flag, home_expanded
 from rift.layout import TO, Cell, Run
@@ -182,11 +182,7 @@ class ImportedBase(Section):
         description="Source of the weights: train, a file (.pth, .pt, .safetensors), or"
         " robustbench:NAME for a network of the RobustBench model zoo.",
     )
-    normalization: Normalization | None = Field(
-        None,
-        description="Input normalisation of the network, if the file does not contain one."
-        f" {DESCRIPTION}.",
-    )
+    normalization: FileNormalization = None
     key: str | None = Field(
         None, description="Key of the weights in the file, if it contains several sets."
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from rift.config.values import number
 from rift.errors import RiftError
@@ -82,6 +82,15 @@ Normalization = Annotated[
     str,
     BeforeValidator(_text, json_schema_input_type=str | dict[str, float | str | list[float | str]]),
 ]
+
+FileNormalization = Annotated[
+    Normalization | None,
+    Field(
+        description="Input normalisation of the network, if the file does not contain one."
+        f" {DESCRIPTION}."
+    ),
+]
+"""Setting for weights from elsewhere."""
 
 
 def mean_and_std(normalization: str, channels: int) -> tuple[Channels, Channels]:

@@ -20,7 +20,9 @@ from rift.commands.exchange import Import
 from rift.commands.finetune import Finetune
 from rift.commands.report import Table
 from rift.commands.train import Train
+from rift.config.names import SourceName
 from rift.config.normalization import mean_and_std
+from rift.config.sources import SOURCES
 from rift.criticality.scopes import SCOPES
 from rift.criticality.searches import SEARCHES
 from rift.data.corruptions import CORRUPTIONS
@@ -230,6 +232,7 @@ def test_registries_hold_exactly_the_names_that_a_file_may_use() -> None:
         (config.CorruptionListName, config.CORRUPTION_LISTS),
         (config.TableName, TABLES),
         (config.FigureName, FIGURES),
+        (SourceName, SOURCES),
     ):
         assert set(get_args(names)) == set(registry)
 

@@ -80,7 +80,7 @@ def _draw_statistic(axis: Axes, table: pd.DataFrame, column: str) -> None:
         hollow = values <= 0
         values = values.clip(lower=edge)
         axis.set_xscale("log")
-    chosen = table.index.isin(table.groupby("seed")["mrc"].idxmin())
+    chosen = set(table.groupby("seed")["mrc"].idxmin())
     for number, (_, rows) in enumerate(table.groupby("seed")):
         shade, kind = _look(number)
         for row in rows.index:
@@ -90,7 +90,7 @@ def _draw_statistic(axis: Axes, table: pd.DataFrame, column: str) -> None:
                 kind,
                 color=shade,
                 markerfacecolor="white" if hollow[row] else shade,
-                markersize=6.5 if chosen[table.index.get_loc(row)] else 3,
+                markersize=6.5 if row in chosen else 3,
                 alpha=0.8,
             )
     axis.axhline(0, color=GREY, linewidth=0.6)
