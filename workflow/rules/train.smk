@@ -57,7 +57,9 @@ rule import_base:
     params:
         **version("import"),
         settings=lambda wildcards: experiment.import_flags(run_of(wildcards)),
-        images=lambda wildcards, input: f"--data {input.data}" if input.data else f"--source {run_of(wildcards).cell.dataset}",
+        images=lambda wildcards, input: (
+            f"--data {input.data}" if input.data else f"--source {run_of(wildcards).cell.dataset}"
+        ),
         cell=lambda wildcards: run_of(wildcards).cell,
     shell:
         "rift import {params.settings} --architecture {params.cell.architecture} {params.images}"
