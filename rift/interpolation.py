@@ -3,9 +3,11 @@
 Zhu et al. (2023), section 4.3.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from statistics import NormalDist
 
 from torch import Tensor, nn
 
@@ -29,12 +31,15 @@ class Point:
         adversarial_accuracy: accuracy under PGD on the same images, in percent.
         gamma: position between the base (0) and the earned weights (1); None in a sweep without
             earned weights.
+        adversarial_error: standard error of the change of adversarial accuracy from the base, in
+            percentage points, paired by image; None if the selection does not use it.
     """
 
     alpha: float
     standard_accuracy: float
     adversarial_accuracy: float
     gamma: float | None = None
+    adversarial_error: float | None = None
 
     @property
     def is_base(self) -> bool:
@@ -118,6 +123,7 @@ def sweep(
     model = unwrapped(model)
     before, device = snapshot(model), data.device
     points: list[Point] = []
+    withstood: list[Tensor] = []
     places = list(product((None,) if earned is None else gammas, settings.alphas))
     try:
         for number, (gamma, alpha) in enumerate(places, start=1):
@@ -126,7 +132,7 @@ def sweep(
             with refuse_non_finite(model, where):
                 standard = percent(correct(model, data))
             with autocast(settings.precision, device), refuse_non_finite(model, where):
-                withstood = withstands_pgd(
+                outcomes = withstands_pgd(
                     model,
                     data,
                     attack=attack,
@@ -134,13 +140,31 @@ def sweep(
                     generator=generator(seed, "sweep", device),
                     progress=part_of(progress, number, len(places)),
                 )
-            adversarial = percent(withstood)
+            withstood.append(outcomes)
+            adversarial = percent(outcomes)
             points.append(Point(alpha, standard, adversarial, gamma))
             note = f"{where}: accuracy {standard:.2f}%, under PGD {adversarial:.2f}%"
             progress(number, len(places), note)
     finally:
         model.load_state_dict(before)
-    return points
+    if settings.confidence is None:
+        return points
+    (of_base,) = (one for point, one in zip(points, withstood, strict=True) if point.is_base)
+    return [
+        replace(point, adversarial_error=_paired_error(of_base, one))
+        for point, one in zip(points, withstood, strict=True)
+    ]
+
+
+def _paired_error(base: Tensor, variant: Tensor) -> float:
+    """Return the standard error of a change of accuracy, in percentage points.
+
+    Args:
+        base: bool, N: whether the base classifies each image correctly.
+        variant: the same of other weights, for the same images.
+    """
+    changes = variant.double() - base.double()
+    return 100 * float(changes.std(correction=0)) / math.sqrt(len(changes))
 
 
 @dataclass(frozen=True)
@@ -164,6 +188,7 @@ def choose(
     finetuned: Mapping[str, Tensor],
     *,
     tolerance: float,
+    confidence: float | None = None,
     earned: Mapping[str, Tensor] | None = None,
 ) -> Selection:
     """Return the point of a sweep that ``select`` chooses, with its weights.
@@ -173,27 +198,44 @@ def choose(
         base: state dict of the base.
         finetuned: state dict of the fine-tuned network.
         tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
+        confidence: confidence that the loss is within the tolerance, as in ``select``.
         earned: state dict from which the fine-tuning started, if that is not the base.
     """
-    found = select(points, tolerance)
+    found = select(points, tolerance, confidence)
     state = interpolate(base, finetuned, found.alpha, earned=earned, gamma=found.gamma)
     return Selection(_base_of(points), found, state)
 
 
-def select(points: Sequence[Point], tolerance: float) -> Point:
+def select(points: Sequence[Point], tolerance: float, confidence: float | None = None) -> Point:
     """Return the point of largest standard accuracy among those that are as robust as the base.
 
     Ties go to the more robust point, then to the point closer to the base.
 
+    Without a confidence, a point is as robust as the base if its loss on the images of the sweep is
+    within the tolerance, as in the paper. The best of many points then owes a part of its
+    robustness to these images. With a confidence, the upper limit of its loss must be within the
+    tolerance, so that all points that count are as robust as the base, on new images too, with this
+    probability. The limit is one-sided, from the normal distribution, and shares the error among
+    all points but the base (Bonferroni).
+
     Args:
         points: the sweep; it contains the base.
         tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
+        confidence: in 0.5 … 1, without 1; the points then have their ``adversarial_error``.
     """
-    # A point that loses exactly the tolerance must not fail by a rounding error.
-    floor = _base_of(points).adversarial_accuracy - tolerance - 1e-9
-    robust = [point for point in points if point.adversarial_accuracy >= floor]
+    base = _base_of(points)
+    times = 0.0
+    if confidence is not None and len(points) > 1:
+        times = NormalDist().inv_cdf(1 - (1 - confidence) / (len(points) - 1))
+
+    def is_robust(point: Point) -> bool:
+        error = 0.0 if confidence is None else point.adversarial_error or 0.0
+        loss = base.adversarial_accuracy - point.adversarial_accuracy + times * error
+        # A point that loses exactly the tolerance must not fail by a rounding error.
+        return point.is_base or loss <= tolerance + 1e-9
+
     return max(
-        robust,
+        filter(is_robust, points),
         key=lambda point: (
             point.standard_accuracy,
             point.adversarial_accuracy,

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +8,10 @@ from torch import nn
 from rift import models
 from rift.config import Attack, Interpolate
 from rift.data.images import Images
+from rift.evaluation.accuracy import withstands_pgd
 from rift.interpolation import Point, choose, interpolate, select, sweep
 from rift.models.state import snapshot
+from rift.seeds import generator
 
 
 def test_the_ends_are_the_base_and_the_fine_tuned_weights_exactly(
@@ -94,6 +97,42 @@ def test_a_loss_of_exactly_the_tolerance_is_allowed() -> None:
     assert (
         select([Point(0, 80, 100 * 2055 / 5000), Point(1, 82, 100 * 2047 / 5000)], 0.16).alpha == 1
     )
+
+
+def test_with_a_confidence_the_upper_limit_of_the_loss_decides() -> None:
+    base = Point(0, 80, 50, adversarial_error=0)
+    gain = Point(1, 82, 50.3, adversarial_error=0.25)
+    # One-sided: 1.645 standard errors at 95%, 1.282 at 90%; limits 0.11 and 0.02 points of loss.
+    assert select([base, gain], 0.1, 0.95) == base
+    assert select([base, gain], 0.1, 0.9) == gain
+    # Two points share the error: 1.645 standard errors at 90%.
+    other = Point(0.5, 81, 49.0, adversarial_error=0.25)
+    assert select([base, other, gain], 0.1, 0.9) == base
+    assert select([base, other, gain], 0.12, 0.9) == gain
+    # The base itself, and a point that classifies every image as the base does, always count.
+    assert select([base], 0, 0.95) == base
+    same = Point(1, 81, 50, adversarial_error=0)
+    assert select([base, same], 0, 0.95) == same
+
+
+def test_the_confidence_holds_where_the_papers_rule_is_fooled_by_chance() -> None:
+    """All points lose 0.6 points in truth, so every choice but the base's is wrong."""
+    random = np.random.default_rng(0)
+    images, points, sweeps = 5000, 10, 300
+    wrong = {None: 0, 0.95: 0}
+    for _ in range(sweeps):
+        lost, gained = random.multinomial(images, (0.018, 0.012, 0.97), size=points)[:, :2].T
+        changes = (gained - lost) / images
+        errors = np.sqrt((gained + lost) / images - changes**2) / np.sqrt(images)
+        swept = [Point(0, 80, 50, adversarial_error=0)]
+        for number, (change, error) in enumerate(zip(changes, errors, strict=True), start=1):
+            swept.append(
+                Point(number / points, 81, 50 + 100 * change, adversarial_error=100 * error)
+            )
+        for confidence in wrong:
+            wrong[confidence] += not select(swept, 0.6, confidence).is_base
+    assert wrong[0.95] <= 0.08 * sweeps
+    assert wrong[None] >= 0.9 * sweeps
 
 
 def test_a_choice_brings_the_weights_of_its_point() -> None:
@@ -199,3 +238,38 @@ def test_a_sweep_in_bfloat16_attacks_in_bfloat16_alone(
     # The accuracy on clean images is measured in float32.
     assert (False, torch.float32) in seen
     assert 0 < points[0].adversarial_accuracy < points[0].standard_accuracy
+
+
+def test_a_confidence_needs_the_paired_error_of_each_point(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    base = snapshot(prepared_model)
+    tuned = {name: theta.clone() for name, theta in base.items()}
+    tuned["linear.bias"] += torch.linspace(0, 1, 10)
+    few = digits.up_to(200)
+    attack = Attack(eps=0.1, step=0.05, steps=3)
+    points = sweep(
+        prepared_model,
+        base,
+        tuned,
+        few,
+        settings=Interpolate(alphas=(0, 1), restarts=1, confidence=0.9),
+        attack=attack,
+        seed=0,
+    )
+    withstood = []
+    for state in (base, tuned):
+        prepared_model.load_state_dict(state)
+        starts = generator(0, "sweep", few.device)
+        found = withstands_pgd(prepared_model, few, attack=attack, restarts=1, generator=starts)
+        withstood.append(found.numpy())
+    lost = int((withstood[0] & ~withstood[1]).sum())
+    gained = int((~withstood[0] & withstood[1]).sum())
+    assert lost + gained > 0
+    change = (gained - lost) / 200
+    expected = 100 * ((lost + gained) / 200 - change**2) ** 0.5 / 200**0.5
+    assert points[0].adversarial_error == 0
+    assert points[1].adversarial_error == pytest.approx(expected)
+    assert points[1].adversarial_accuracy - points[0].adversarial_accuracy == pytest.approx(
+        100 * change
+    )

@@ -108,7 +108,8 @@ def _improved(
     points = steps.sweep(
         base, tuned, selection, attack=threat, interpolate=sections.interpolate, **shared
     )
-    alpha = steps.select(points, sections.interpolate.tolerance)
+    rule = sections.interpolate
+    alpha = steps.select(points, rule.tolerance, rule.confidence)
     better = steps.interpolate(base, tuned, alpha)
 
     outcomes: dict[str, pd.DataFrame] = {}

@@ -23,6 +23,7 @@ from rift.api.given import (
 from rift.criticality import adversarial_examples, candidates_of, module_robust_criticality
 from rift.criticality.rows import Table
 from rift.criticality.scopes.least_critical import least_critical
+from rift.errors import RiftError
 from rift.evaluation.accuracy import correct, refuse_non_finite
 from rift.evaluation.autoattack import evaluate_autoattack
 from rift.evaluation.pgd import evaluate_pgd
@@ -159,7 +160,8 @@ def sweep(
         progress: whether progress is shown on standard error.
 
     Returns:
-        One row per α: ``alpha``, ``standard_accuracy`` and ``adversarial_accuracy`` in percent.
+        One row per α: ``alpha``, ``standard_accuracy`` and ``adversarial_accuracy`` in percent;
+        with ``interpolate.confidence`` also ``adversarial_error``, which ``select`` then needs.
 
     Raises:
         RiftError: network, images or settings cannot be used; the message says why.
@@ -177,10 +179,10 @@ def sweep(
             seed=seed,
             progress=tell,
         )
-    return pd.DataFrame(points).drop(columns="gamma")
+    return pd.DataFrame(points).dropna(axis=1)
 
 
-def select(points: pd.DataFrame, tolerance: float = 0.1) -> float:
+def select(points: pd.DataFrame, tolerance: float = 0.1, confidence: float | None = None) -> float:
     """Return the α of largest clean accuracy among those that are as robust as the base.
 
     Ties go to the more robust point, then to the point closer to the base.
@@ -188,10 +190,25 @@ def select(points: pd.DataFrame, tolerance: float = 0.1) -> float:
     Args:
         points: result of ``sweep``.
         tolerance: allowed loss of adversarial accuracy against the base, in percentage points.
+        confidence: confidence that the loss is within the tolerance, for all points together: in
+            [0.5, 1). Without it, the loss on the images of the sweep decides, as in the paper.
+
+    Raises:
+        RiftError: there is a confidence, and the points have no ``adversarial_error``.
     """
+    error = "adversarial_error"
+    if confidence is not None and error not in points:
+        raise RiftError(
+            f"confidence needs the column {error}; call rift.sweep with"
+            f" interpolate={{'confidence': {confidence:g}}}"
+        )
     columns = ["alpha", "standard_accuracy", "adversarial_accuracy"]
-    rows = [interpolation.Point(*values) for values in points[columns].to_numpy().tolist()]
-    return float(interpolation.select(rows, tolerance).alpha)
+    columns += [error] if confidence is not None else []
+    rows = [
+        interpolation.Point(**dict(zip(columns, values, strict=True)))
+        for values in points[columns].to_numpy().tolist()
+    ]
+    return float(interpolation.select(rows, tolerance, confidence).alpha)
 
 
 def interpolate(model: nn.Module, tuned: Trained, alpha: float) -> nn.Module:

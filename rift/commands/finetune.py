@@ -253,8 +253,14 @@ class Interpolate(Command):
                 gammas=self.spend.gammas,
                 progress=progress,
             )
-        tolerance = self.interpolate.tolerance
-        found = choose(points, base, finetuned, tolerance=tolerance, earned=earned)
+        found = choose(
+            points,
+            base,
+            finetuned,
+            tolerance=self.interpolate.tolerance,
+            confidence=self.interpolate.confidence,
+            earned=earned,
+        )
         source = self.provenance(device)
         artifacts.write_csv(self.sweep, frame(points).dropna(axis=1), source)
         self._write_selection(found, self._facts(found, len(images), device.type), spec, source)
@@ -315,6 +321,7 @@ class Interpolate(Command):
             "selection": settings.selection,
             "images": images,
             "tolerance": settings.tolerance,
+            **({} if settings.confidence is None else {"confidence": settings.confidence}),
             "restarts": settings.restarts,
             "precision": resolve_precision(settings.precision, torch.device(device)),
             "base": accuracies(found.base),

@@ -83,7 +83,10 @@ SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
 
 
 # Scopes that are fine-tuned from the weights of another scope, instead of the base.
-STARTS_FROM: dict[NamedScope, NamedScope] = {"earn-then-spend": "more-training"}
+STARTS_FROM: dict[NamedScope, NamedScope] = {
+    "earn-then-spend": "more-training",
+    "rift-then-spend": "rift",
+}
 
 
 def start_of_scope(scope: Scope) -> NamedScope | None:

@@ -37,6 +37,12 @@ class Interpolate(Section):
     tolerance: NotNegative = Field(
         0.1, description="Largest accepted loss of adversarial accuracy, in percentage points: ≥ 0."
     )
+    confidence: Annotated[Number, Field(ge=0.5, lt=1)] | None = Field(
+        None,
+        description="Confidence that the loss is within the tolerance: in [0.5, 1). It holds for"
+        " all points of a sweep together. Default: none; the loss on the images of the sweep"
+        " decides, as in the paper.",
+    )
     restarts: Count = Field(
         3,
         description="Number of random starts of PGD: ≥ 1. An image is correct if all attacks on it"
@@ -57,10 +63,10 @@ class Interpolate(Section):
 
 
 class Spend(Section):
-    """Second direction of the sweep of scope ``earn-then-spend``."""
+    """Second direction of the sweep of a scope that starts from the weights of another one."""
 
     gammas: Positions = Field(
         (0.0, 0.5, 1.0),
-        description="Increasing values of γ in [0, 1]: 0 is the base, 1 the weights of scope"
-        " more-training. Every α is measured at every γ.",
+        description="Increasing values of γ in [0, 1]: 0 is the base, 1 the weights that the"
+        " fine-tuning started from. Every α is measured at every γ.",
     )

@@ -57,6 +57,7 @@ NamedScope = Literal[
     "statistics-attacked",
     "more-training",
     "earn-then-spend",
+    "rift-then-spend",
 ]
 CorruptionName = Literal[
     "gaussian_noise",

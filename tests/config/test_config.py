@@ -648,6 +648,8 @@ def test_a_transfer_cannot_be_continued() -> None:
 def test_a_scope_that_starts_from_another_one_needs_it() -> None:
     with pytest.raises(RiftError, match=r"add more-training to scopes"):
         experiment(grid={**GRID, "scopes": ["rift", "earn-then-spend"]})
+    with pytest.raises(RiftError, match=r"add rift to scopes"):
+        experiment(grid={**GRID, "scopes": ["norms", "rift-then-spend"], "autoattack": []})
     both = experiment(grid={**GRID, "scopes": ["earn-then-spend", "more-training", "rift"]})
     cell = Cell("digits", "resnet8", "pgd")
     assert "--spend.gammas" in both.interpolate_flags(cell, "earn-then-spend")

@@ -57,4 +57,5 @@ SCOPES: dict[NamedScope, ScopeKind] = {
     "statistics-attacked": ScopeKind(no_module, no_parameter, partial(recompute, attacked=True)),
     "more-training": ScopeKind(all_layers, train=continue_training),
     "earn-then-spend": ScopeKind(all_layers),
+    "rift-then-spend": ScopeKind(all_layers),
 }

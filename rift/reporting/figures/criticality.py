@@ -41,6 +41,7 @@ OMITTED = (
     "norms",
     "more-training",
     "earn-then-spend",
+    "rift-then-spend",
 )
 
 

@@ -31,6 +31,7 @@ COLOURS: dict[Variant, str] = {
     "statistics-attacked": "#C2A5CF",
     "more-training": "#B2182B",
     "earn-then-spend": "#F4A582",
+    "rift-then-spend": "#1B9E77",
 }
 MARKERS: dict[Variant, str] = {
     "base": "o",
@@ -47,6 +48,7 @@ MARKERS: dict[Variant, str] = {
     "statistics-attacked": "8",
     "more-training": "X",
     "earn-then-spend": "*",
+    "rift-then-spend": "H",
 }
 LABELS: dict[Variant, str] = {
     "base": "base",
@@ -63,6 +65,7 @@ LABELS: dict[Variant, str] = {
     "statistics-attacked": "statistics of attacked images",
     "more-training": "more training of the base",
     "earn-then-spend": "more training, then all layers",
+    "rift-then-spend": "RiFT, then all layers",
 }
 # For scopes of single modules, in the order of the grid.
 OTHER_COLOURS, OTHER_MARKERS = (

@@ -13,6 +13,7 @@ SCOPES: dict[str, Scope] = {
     "norms and biases": "norms",
     "more training of the base": "more-training",
     "more training, then all layers": "earn-then-spend",
+    "RiFT, then all layers": "rift-then-spend",
 }
 BASELINES = Comparison(
     title="What a user would do instead",
