@@ -3,13 +3,15 @@
 The core reports by calling a ``Progress``; it prints nothing itself.
 """
 
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol, SupportsFloat
+from typing import NamedTuple, Protocol, SupportsFloat
 
 SECONDS_BETWEEN_LINES = 10.0
+_LINE = re.compile(r"(.+?): ([0-9.e+]+)/([1-9][0-9]*)  ([0-9]+) s(?:  (.*))?")
 
 
 class Progress(Protocol):
@@ -43,6 +45,35 @@ def part_of(progress: Progress, number: int, units: int) -> Progress:
         progress(number - 1 + done / total, units, note, **figures)
 
     return within
+
+
+class Line(NamedTuple):
+    """A line of progress in a log.
+
+    Attributes:
+        stage: name of the stage.
+        done: finished units of work: 0 to ``total``.
+        total: units of work in all.
+        seconds: time since the stage began, or since it continued after an interruption.
+        rest: message and figures, as they are in the line.
+    """
+
+    stage: str
+    done: float
+    total: int
+    seconds: float
+    rest: str
+
+
+def read_line(text: str) -> Line | None:
+    """Return the progress that a line of a log reports, or None if it reports none."""
+    match = _LINE.fullmatch(text.strip())
+    try:
+        stage, done, total, seconds, rest = match.groups() if match else ()
+        line = Line(stage, float(done), int(total), float(seconds), rest or "")
+    except ValueError:
+        return None
+    return line if line.done <= line.total else None
 
 
 @contextmanager
@@ -125,7 +156,9 @@ def _lines(stage: str) -> Progress:
     def progress(done: float, total: int, note: str = "", **figures: SupportsFloat) -> None:
         nonlocal last
         now = time.monotonic()
-        if note or now - last >= SECONDS_BETWEEN_LINES:
+        # The first lines follow one another sooner: short jobs show progress, too.
+        wait = min(SECONDS_BETWEEN_LINES, max(1.0, (now - start) / 2))
+        if note or now - last >= wait:
             parts = [f"{stage}: {done:.4g}/{total}", f"{now - start:.0f} s", note, _text(figures)]
             print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
             last = now

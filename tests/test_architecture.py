@@ -28,7 +28,7 @@ LAYERS = [
         "transferring",
     },
     {"reporting"},
-    {"api"},
+    {"api", "running"},
     {"__main__", "commands"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -4,17 +4,15 @@ import importlib.util
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from rift import config, layout
+from rift import config, layout, running
 from rift.commands.command import Command, say
 from rift.errors import RiftError
 
@@ -78,6 +76,12 @@ class Run(Command):
         "all", pattern="^(all|[1-9][0-9]*)$", description="CPU cores to use: a number, or all."
     )
     dry_run: bool = Field(False, description="Only list the jobs that would run.")
+    raw: bool = Field(
+        False, description="Show the whole output of Snakemake instead of a view of the jobs."
+    )
+    snakemake: str = Field(
+        "", description="More options for Snakemake, in quotes: --snakemake='--resources gpu=1'."
+    )
     unlock: bool = Field(
         False,
         description="Only remove the lock that a run left behind that ended without notice. No"
@@ -91,45 +95,88 @@ class Run(Command):
             )
         # Mistakes in the file are said at once, and without the log of Snakemake.
         experiment = config.read(self.config)
+        words, environment = self._words(), _environment()
+        report = f"results/{experiment.experiment}/report.html"
         options = ["--unlock"] if self.unlock else ["--dry-run"] if self.dry_run else []
-        self._snakemake(*options)
+        if not options and not self.raw:
+            self._watch(experiment.experiment, words, environment, report)
+            return
+        command = [sys.executable, "-m", "snakemake", *words]
+        _end_if_failed(running.supervise([*command, *options], environment))
         if not options:
-            report = f"results/{experiment.experiment}/report.html"
-            self._snakemake("--report", report)
+            _end_if_failed(running.supervise([*command, "--report", report], environment))
             say(f"report: {report}")
 
-    def _snakemake(self, *options: str) -> None:
-        """Run Snakemake, and pass signals on to it and to its jobs.
+    def _words(self) -> list[str]:
+        """Return the options of Snakemake.
 
         Raises:
+            RiftError: the options that were passed on have unbalanced quotes.
+        """
+        folder = Path() if SNAKEFILE.is_file() else layout.workflow_folder().parent
+        words = ["--snakefile", str(folder / SNAKEFILE)]
+        words += ["--configfile", str(self.config), "--cores", self.cores]
+        if (folder / PROFILE).is_dir():
+            words += ["--workflow-profile", str(folder / PROFILE)]
+        try:
+            return [*words, *shlex.split(self.snakemake)]
+        except ValueError as error:
+            raise RiftError(
+                f"--snakemake: {error} in {self.snakemake!r}; close every quotation mark"
+            ) from error
+
+    def _watch(self, name: str, words: list[str], environment: dict[str, str], report: str) -> None:
+        """Run Snakemake with a view of its jobs; its output is in a file.
+
+        Raises:
+            RiftError: the file cannot be written.
             SystemExit: with the status of Snakemake, if it is not 0.
         """
-        own = SNAKEFILE.is_file()
-        folder = Path() if own else layout.workflow_folder().parent
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / SNAKEFILE)]
-        command += ["--configfile", str(self.config), "--cores", self.cores]
-        if (folder / PROFILE).is_dir():
-            command += ["--workflow-profile", str(folder / PROFILE)]
-        # Jobs call rift by its name.
-        scripts = str(Path(sys.executable).parent)
-        environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
-        # In a session of its own, Snakemake and its jobs get a Ctrl-C exactly once: from here.
-        process = subprocess.Popen([*command, *options], env=environment, start_new_session=True)
-
-        def forward(number: int, _frame: FrameType | None) -> None:
-            if process.poll() is None:
-                os.killpg(process.pid, number)
-
-        before = {each: signal.signal(each, forward) for each in (signal.SIGINT, signal.SIGTERM)}
+        output = Path(f"results/{name}/logs/run-{datetime.now():%Y-%m-%dT%H%M%S}.log")
         try:
-            status = process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if status != 0:
-            if any(Path(".snakemake/locks").glob("*")):
-                say(
-                    "the folder is locked; wait for the other run, or, if there is none, remove the"
-                    " lock by: rift run --unlock true"
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.touch()
+        except OSError as error:
+            raise RiftError(
+                f"{output}: cannot be written: {error.strerror}; check the folder's permissions"
+            ) from error
+        with running.opened_view(name) as view:
+            ended = running.watch(words, environment, view, output, doing="reading the workflow")
+            if ended.status == 0 and not ended.ran:
+                # An option such as --list-rules asked for this output.
+                view.say(output.read_text(encoding="utf-8", errors="replace").rstrip())
+                return
+            if ended.status == 0:
+                running.say_result(view, ended)
+                writing = [*words, "--report", report]
+                ended = running.watch(
+                    writing, environment, view, output, doing="writing the report"
                 )
-            raise SystemExit(128 - status if status < 0 else status)
+            if ended.status == 0:
+                view.say(f"report: {report}")
+            else:
+                running.say_failure(view, ended, output)
+            view.say(f"full output: {output}")
+        _end_if_failed(ended.status)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of Snakemake: its jobs call rift by its name."""
+    scripts = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
+
+
+def _end_if_failed(status: int) -> None:
+    """End with the status of Snakemake, if it is not 0.
+
+    Raises:
+        SystemExit: with this status.
+    """
+    if status == 0:
+        return
+    if any(Path(".snakemake/locks").glob("*")):
+        say(
+            "the folder is locked; wait for the other run, or, if there is none, remove the"
+            " lock by: rift run --unlock true"
+        )
+    raise SystemExit(status)

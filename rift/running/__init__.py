@@ -1,0 +1,7 @@
+"""Running Snakemake: its process, the events that it reports, and the view of a run."""
+
+from rift.running.process import supervise
+from rift.running.view import opened_view
+from rift.running.watching import say_failure, say_result, watch
+
+__all__ = ["opened_view", "say_failure", "say_result", "supervise", "watch"]
