@@ -145,6 +145,7 @@ class Run(Command):
             if ended.status == 0 and not ended.ran:
                 # An option such as --list-rules asked for this output.
                 view.say(output.read_text(encoding="utf-8", errors="replace").rstrip())
+                output.unlink()
                 return
             if ended.status == 0:
                 running.say_result(view, ended)

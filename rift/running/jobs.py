@@ -53,7 +53,7 @@ class Failure:
     Attributes:
         job: the job.
         reason: why it failed, such as its exit status.
-        log: log whose lines these are; None if no log has text.
+        log: log whose lines these are; None if the job wrote no log.
         lines: last lines of the log.
     """
 
@@ -152,9 +152,9 @@ class Jobs:
         job = self._end(event)
         if job is None:
             return None
-        logs = [*job.logs, *map(Path, event["logs"])]
-        tails = ((log, last_lines(log, TAIL)) for log in logs)
-        log, lines = next(((log, lines) for log, lines in tails if lines), (None, []))
+        logs = [log for log in (*job.logs, *map(Path, event["logs"])) if log.exists()]
+        tails = [(log, last_lines(log, TAIL)) for log in logs]
+        log, lines = next((tail for tail in tails if tail[1]), tails[0] if tails else (None, []))
         self.failed[event["job"]] = failure = Failure(job, reason.strip(), log, lines)
         return failure
 

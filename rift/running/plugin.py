@@ -99,10 +99,13 @@ def _absolute(paths: Iterable[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    import sys
+
     from snakemake.cli import main
     from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
     from rift.running import plugin
 
     LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{NAME}", plugin)
+    sys.argv[0] = "snakemake"  # its messages and its log name the program
     main()

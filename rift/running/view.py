@@ -170,7 +170,7 @@ class Terminal(View):
 
         words = f"{self.title}  "
         if jobs.total is not None:
-            words += f"{jobs.done} of {counted(jobs.total)} done"
+            words += f"{jobs.done} of {jobs.total} jobs done"
         if jobs.failed:
             words += f", {len(jobs.failed)} failed"
         time_passed = clock(self.seconds)
@@ -264,7 +264,7 @@ def counted(jobs: int) -> str:
 
 def clock(seconds: float) -> str:
     """Return a time as minutes and seconds, or as hours, minutes and seconds."""
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

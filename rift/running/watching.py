@@ -115,7 +115,7 @@ def say_failure(view: View, ended: Ended, output: Path) -> None:
         output: file with the output of Snakemake.
     """
     jobs = ended.jobs
-    of_all = "" if jobs.total is None else f", {jobs.done} of {counted(jobs.total)} done"
+    of_all = "" if jobs.total is None else f", {jobs.done} of {jobs.total} jobs done"
     if ended.stopped:
         view.say(f"stopped after {clock(view.seconds)}{of_all}", "bold")
         view.say(AGAIN)
@@ -128,5 +128,8 @@ def say_failure(view: View, ended: Ended, output: Path) -> None:
         view.say(f"once the cause is mended, {AGAIN}")
     elif not jobs.errors:
         view.say(f"error: Snakemake ended with status {ended.status}; its last lines:", "red")
-        for line in last_lines(output, LAST_LINES):
+        lines = last_lines(output, LAST_LINES)
+        # The lines above are a list of all options.
+        wrong_option = bool(lines) and lines[-1].startswith("snakemake: error: ")
+        for line in lines[-1:] if wrong_option else lines:
             view.say(f"    {line}")
