@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long check format docs bench golden clean
+.PHONY: help demo test test-long check format docs bench golden archive clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"
 	@echo "make golden  compare the demo's numbers with those of another commit: make golden BEFORE=REVISION"
+	@echo "make archive pack an experiment into one file for a paper: make archive RESULTS=results/NAME"
 	@echo "make docs    install, build the documentation site"
 	@echo "make bench   install, run the benchmarks (long on a CPU)"
 	@echo "make clean   remove the environment and the demo's results"
@@ -85,6 +86,12 @@ golden: $(READY)
 	python tests/golden.py write results/golden/before/results/demo results/golden/demo.json
 	git worktree remove --force results/golden/before
 	python tests/golden.py compare results/demo results/golden/demo.json
+
+# Equal results give equal bytes; results that are incomplete or do not belong together are refused.
+RESULTS := results/demo
+ARCHIVE := $(RESULTS).zip
+archive: $(READY)
+	rift archive $(RESULTS) --output $(ARCHIVE)
 
 clean:
 	rm -rf $(VENV) results/demo site docs/generated

@@ -26,6 +26,11 @@ TRAINING = "training.csv"
 IMPORTED = "imported.json"
 CRITICALITY = "criticality.csv"
 
+# The experiment file that the results were made from, and the page with the main results.
+CONFIGURATION = "experiment.yaml"
+OVERVIEW = "overview.html"
+LINEAGE = ".lineage.json"
+
 # Glob patterns for the folders of all trained and imported runs, and for the evaluation folders of
 # a run.
 RUN_FOLDERS = "runs/*/*/*/seed*"
@@ -195,6 +200,11 @@ def figure(name: str, suffix: str, cell: Cell | None = None, dataset: str | None
     """Return the path of a figure of a cell, or of a data set."""
     folder = "/".join(cell) if cell is not None else dataset
     return f"figures/{folder}/{name}.{suffix}"
+
+
+def lineage(path: Path) -> Path:
+    """Return the path of the lineage of a table, a figure or the overview: a file beside it."""
+    return path.with_suffix(LINEAGE)
 
 
 def figure_needs(name: str) -> tuple[Need, ...]:

@@ -27,7 +27,7 @@ LAYERS = [
         "training",
         "transferring",
     },
-    {"reporting"},
+    {"lineage", "reporting"},
     {"api", "running"},
     {"__main__", "commands"},
 ]

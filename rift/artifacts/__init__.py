@@ -6,11 +6,13 @@ are npz. No file contains facts that differ between two equal runs (time, host),
 give equal bytes.
 """
 
+from rift.artifacts.checking import FORMATS, checked_provenance
 from rift.artifacts.digests import Array, digest_of_arrays, without_digests
 from rift.artifacts.files import (
     check_writable,
     locked,
     reading,
+    recording_reads,
     remove_leftovers,
     replacing,
     wait_until_unlocked,
@@ -50,6 +52,7 @@ from rift.artifacts.tensors import (
 )
 
 __all__ = [
+    "FORMATS",
     "OUTCOMES",
     "STAGE_VERSIONS",
     "Array",
@@ -57,6 +60,7 @@ __all__ = [
     "Work",
     "adopt_finished",
     "check_writable",
+    "checked_provenance",
     "commit",
     "content_digest",
     "digest_of_arrays",
@@ -76,6 +80,7 @@ __all__ = [
     "read_state",
     "read_weights",
     "reading",
+    "recording_reads",
     "remove_leftovers",
     "replacing",
     "resumable",

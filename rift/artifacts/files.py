@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,19 @@ Content = TypeVar("Content")
 
 LONGEST_NAME = 235
 """Longest name of an output: 255 bytes, less the endings of states and temporary files."""
+
+_READ: ContextVar[set[Path] | None] = ContextVar("read", default=None)
+
+
+@contextmanager
+def recording_reads() -> Iterator[set[Path]]:
+    """Yield a set that collects the path of every file that ``reading`` reads meanwhile."""
+    paths: set[Path] = set()
+    token = _READ.set(paths)
+    try:
+        yield paths
+    finally:
+        _READ.reset(token)
 
 
 @contextmanager
@@ -125,7 +139,11 @@ def reading(path: Path, load: Callable[[], Content]) -> Content:
         RiftError: ``load`` raised an exception; a RiftError passes unchanged.
     """
     try:
-        return load()
+        content = load()
+        read = _READ.get()
+        if read is not None:
+            read.add(path)
+        return content
     except RiftError:
         raise
     except FileNotFoundError as error:

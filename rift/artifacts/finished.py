@@ -9,17 +9,9 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from rift.artifacts.formats import (
-    read_csv,
-    read_json,
-    read_origin,
-    read_outcomes,
-    read_provenance,
-)
+from rift.artifacts.checking import checked_provenance
 from rift.artifacts.provenance import Provenance
-from rift.artifacts.tensors import read_facts, read_weights
 from rift.errors import RiftError
 
 _SAME = ("stage", "version", "settings", "seed", "inputs", "rift", "commit", "torch")
@@ -70,7 +62,7 @@ def adopt_finished(
     if str(now["commit"]).endswith("-dirty"):
         return False
     try:
-        before = [_checked_source(path) for path in seconds]
+        before = [checked_provenance(path) for path in seconds]
     except RiftError:
         return False
     if any(each.get(key) != now[key] for each in before for key in _SAME):
@@ -84,23 +76,3 @@ def adopt_finished(
     except OSError:
         return False
     return True
-
-
-def _checked_source(path: Path) -> dict[str, Any]:
-    """Return the provenance of an artifact after a check of its content.
-
-    Raises:
-        RiftError: it is damaged.
-    """
-    match path.suffix:
-        case ".safetensors":
-            read_weights(path)
-            return dict(read_facts(path).get("provenance", {}))
-        case ".csv":
-            read_csv(path, ())
-            return read_provenance(path)
-        case ".npz":
-            read_outcomes(path)
-            return read_origin(path)
-        case _:
-            return dict(read_json(path).get("provenance", {}))

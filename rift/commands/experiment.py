@@ -1,7 +1,6 @@
 """Experiments in folders of their own: ``rift init`` and ``rift run``."""
 
 import importlib.util
-import os
 import shlex
 import shutil
 import sys
@@ -15,10 +14,9 @@ from pydantic_settings import CliPositionalArg
 from rift import config, layout, running
 from rift.commands.command import Command, say
 from rift.errors import RiftError
+from rift.running.snakemake import PROFILE, SNAKEFILE
 
 CONFIG = Path("config/config.yaml")
-SNAKEFILE = Path("workflow/Snakefile")
-PROFILE = Path("workflow/profiles/default")
 
 
 class Init(Command):
@@ -95,7 +93,7 @@ class Run(Command):
             )
         # Mistakes in the file are said at once, and without the log of Snakemake.
         experiment = config.read(self.config)
-        words, environment = self._words(), _environment()
+        words, environment = self._words(), running.environment_of_jobs()
         report = f"results/{experiment.experiment}/report.html"
         options = ["--unlock"] if self.unlock else ["--dry-run"] if self.dry_run else []
         if not options and not self.raw:
@@ -113,11 +111,7 @@ class Run(Command):
         Raises:
             RiftError: the options that were passed on have unbalanced quotes.
         """
-        folder = Path() if SNAKEFILE.is_file() else layout.workflow_folder().parent
-        words = ["--snakefile", str(folder / SNAKEFILE)]
-        words += ["--configfile", str(self.config), "--cores", self.cores]
-        if (folder / PROFILE).is_dir():
-            words += ["--workflow-profile", str(folder / PROFILE)]
+        words = running.options_of(self.config, self.cores)
         try:
             return [*words, *shlex.split(self.snakemake)]
         except ValueError as error:
@@ -159,12 +153,6 @@ class Run(Command):
                 running.say_failure(view, ended, output)
             view.say(f"full output: {output}")
         _end_if_failed(ended.status)
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of Snakemake: its jobs call rift by its name."""
-    scripts = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
 
 
 def _end_if_failed(status: int) -> None:

@@ -32,6 +32,7 @@ from rift.commands.exchange import Export, Import
 from rift.commands.experiment import Init, Run
 from rift.commands.finetune import Finetune, Interpolate
 from rift.commands.improve import Improve
+from rift.commands.lineage import Archive, Show, Verify
 from rift.commands.parsing import parse
 from rift.commands.prepare import Corrupt, Prepare
 from rift.commands.report import Compare, Figure, Overview, Table
@@ -98,6 +99,9 @@ class Rift(BaseSettings):
     compare: CliSubCommand[Compare] = _stage(Compare)
     figure: CliSubCommand[Figure] = _stage(Figure)
     overview: CliSubCommand[Overview] = _stage(Overview)
+    show: CliSubCommand[Show] = _stage(Show)
+    verify: CliSubCommand[Verify] = _stage(Verify)
+    archive: CliSubCommand[Archive] = _stage(Archive)
     doctor: CliSubCommand[Doctor] = _stage(Doctor)
     schema_: CliSubCommand[Schema] = _stage(Schema, alias="schema")
 
@@ -187,7 +191,7 @@ def main() -> None:
     except ValidationError as error:
         words = list(_command_words(error, arguments))
         message = config.describe(error, " ".join(["rift", *words]), "--", len(words))
-        for name in ("name", "folder", "config"):  # arguments without a flag
+        for name in ("name", "folder", "config", "path"):  # arguments without a flag
             message = message.replace(f"--{name}:", f"{name.upper()}:")
         print(message, file=sys.stderr)
         raise SystemExit(2) from error

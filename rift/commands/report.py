@@ -1,16 +1,44 @@
 """Reporting: ``rift table``, ``rift compare``, ``rift figure`` and ``rift overview``."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from rift.commands.command import Command, Output
+from rift import artifacts
+from rift.commands.command import Command, Neutral, Output
 from rift.config import FigureName, Grid, TableName
 
+Folder = Annotated[Neutral[Path], Field(description="Folder of the experiment (results/NAME).")]
 
-class Table(Command):
+
+class _Report(Command):
+    """The base class of commands that show results, in files without a place for provenance."""
+
+    results: Folder
+    grid: Grid
+    lineage: Output[Path | None] = Field(
+        None,
+        description="Output: the lineage (.lineage.json): digests of the outputs, and of the"
+        " artifacts that they show. rift show reads it if it is beside the outputs and has their"
+        " name.",
+    )
+
+    @contextmanager
+    def recorded(self, outputs: Sequence[Path]) -> Iterator[None]:
+        """Write the lineage of the outputs at the end, from all artifacts read meanwhile."""
+        from rift.lineage.outputs import write_lineage
+
+        with artifacts.recording_reads() as read:
+            yield
+        if self.lineage is not None:
+            write_lineage(self.lineage, outputs, self.results, read, self.provenance())
+
+
+class Table(_Report):
     """Make a table from evaluated runs; the ending of each output selects its format."""
 
     stage = "table"
@@ -18,8 +46,6 @@ class Table(Command):
     name: CliPositionalArg[TableName] = Field(
         description=f"Name of the table: {', '.join(get_args(TableName))}."
     )
-    results: Path = Field(description="Folder of the experiment (results/NAME).")
-    grid: Grid
     output: Output[tuple[Path, ...]] = Field(
         min_length=1, description="Output files: .csv, .md, .tex or .html."
     )
@@ -28,9 +54,10 @@ class Table(Command):
         from rift.reporting.formats import write_table
         from rift.reporting.tables.making import make_table
 
-        table = make_table(self.name, self.results, self.grid)
-        for path in self.output:
-            write_table(table, path)
+        with self.recorded(self.output):
+            table = make_table(self.name, self.results, self.grid)
+            for path in self.output:
+                write_table(table, path)
 
 
 class Compare(Command):
@@ -38,7 +65,7 @@ class Compare(Command):
 
     stage = "compare"
 
-    results: Path = Field(description="Folder of the experiment (results/NAME).")
+    results: Folder
     output: Output[tuple[Path, ...]] = Field(
         (), description="Output files in addition to the terminal: .csv, .md, .tex or .html."
     )
@@ -53,7 +80,7 @@ class Compare(Command):
         print(markdown(table), end="")
 
 
-class Figure(Command):
+class Figure(_Report):
     """Draw a figure from the runs of one grid cell; the ending of an output selects its format."""
 
     stage = "figure"
@@ -61,8 +88,6 @@ class Figure(Command):
     name: CliPositionalArg[FigureName] = Field(
         description=f"Name of the figure: {', '.join(get_args(FigureName))}."
     )
-    results: Path = Field(description="Folder of the experiment (results/NAME).")
-    grid: Grid
     output: Output[tuple[Path, ...]] = Field(
         min_length=1, description="Output files: .png or .pdf."
     )
@@ -70,21 +95,21 @@ class Figure(Command):
     def run(self) -> None:
         from rift.reporting.figures.drawing import draw, save_figure
 
-        figure = draw(self.name, self.results, self.grid)
-        for path in self.output:
-            save_figure(figure, path)
+        with self.recorded(self.output):
+            figure = draw(self.name, self.results, self.grid)
+            for path in self.output:
+                save_figure(figure, path)
 
 
-class Overview(Command):
+class Overview(_Report):
     """Write the first page of a report: the runs, the result, the main table and main figure."""
 
     stage = "overview"
 
-    results: Path = Field(description="Folder of the experiment (results/NAME).")
-    grid: Grid
     output: Output[Path] = Field(description="Output: the page (.html).")
 
     def run(self) -> None:
         from rift.reporting.overview import write_overview
 
-        write_overview(self.results, self.grid, self.output)
+        with self.recorded([self.output]):
+            write_overview(self.results, self.grid, self.output)

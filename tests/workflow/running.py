@@ -31,6 +31,25 @@ TINY: Configuration = {
         "autoattack": {"images": 4},
     },
 }
+# A smaller grid, with every stage and few jobs.
+SMALL: Configuration = {
+    **TINY,
+    "experiment": "small",
+    "grid": {
+        "datasets": ["digits"],
+        "architectures": ["resnet8"],
+        "seeds": [0],
+        "scopes": ["module-linear"],
+        "autoattack": [],
+    },
+    "train": {"epochs": 2, "learning_rate": 0.05},
+    "evaluate": {
+        "standard": {"images": 50},
+        "ood": {"corruptions": ["contrast"], "images": 50},
+        "pgd": {"images": 40, "batch_size": 15},
+    },
+    "report": {"tables": ["main"], "figures": ["training"]},
+}
 RUN = Path("results/tiny/runs/digits/resnet8/pgd/seed0")
 
 

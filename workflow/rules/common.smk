@@ -10,6 +10,7 @@ from rift.config import start_of_scope
 from rift.data.raw import stale_data
 from rift.errors import RiftError
 from rift.layout import Cell, Run
+from rift.lineage.configuration import record_experiment
 
 try:
     for path in workflow.configfiles:
@@ -31,6 +32,7 @@ onstart:
     # The file stays open, and the process holds its lock, until the run ends.
     global held
     held = workflow_lock.hold(snakemake_folder, experiment.experiment)
+    record_experiment(Path(results), config)
 
 
 grid = experiment.grid
@@ -119,10 +121,13 @@ def flags(*sections):
 def version(stage):
     """Return the version of a stage for `params`, if its results have ever changed.
 
-    A new version re-runs its jobs.
+    A new version re-runs its jobs. Snakemake prints the text as the reason.
     """
     number = stage_version(stage)
-    return {"version": number} if number > 1 else {}
+    # These two were numbers when they were recorded: a text would re-run their jobs.
+    if (stage, number) in [("criticality", 2), ("transfer", 2)]:
+        return {"version": number}
+    return {"version": f"version {number} of {stage}"} if number > 1 else {}
 
 
 def code_of(wildcards):

@@ -22,6 +22,7 @@ rule table:
         csv="<results>/tables/{table}.csv",
         markdown="<results>/tables/{table}.md",
         latex="<results>/tables/{table}.tex",
+        lineage="<results>/tables/{table}.lineage.json",
     log:
         "<logs>/tables/{table}.log",
     benchmark:
@@ -34,9 +35,10 @@ rule table:
     params:
         settings=experiment.flags(None, "grid"),
         results=subpath(output.html, ancestor=2),
-        output=lambda wildcards, output: ",".join(output),
+        output=lambda wildcards, output: ",".join(output[:-1]),
     shell:
-        "rift table {wildcards.table} --results {params.results} {params.settings} --output {params.output} > {log} 2>&1"
+        "rift table {wildcards.table} --results {params.results} {params.settings} --output {params.output}"
+        " --lineage {output.lineage} > {log} 2>&1"
 
 
 rule figure:
@@ -58,6 +60,7 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         pdf="<results>/figures/{dataset}/{architecture}/{regime}/{figure}.pdf",
+        lineage="<results>/figures/{dataset}/{architecture}/{regime}/{figure}.lineage.json",
     log:
         "<logs>/figures/{dataset}/{architecture}/{regime}/{figure}.log",
     benchmark:
@@ -70,9 +73,10 @@ rule figure:
     params:
         settings=lambda wildcards: experiment.flags(cell_of(wildcards), "grid"),
         results=subpath(output.png, ancestor=5),
-        output=lambda wildcards, output: ",".join(output),
+        output=lambda wildcards, output: ",".join(output[:-1]),
     shell:
-        "rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output} > {log} 2>&1"
+        "rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output}"
+        " --lineage {output.lineage} > {log} 2>&1"
 
 
 # Figures of a data set.
@@ -92,6 +96,7 @@ use rule figure as dataset_figure with:
             labels={"figure": "{figure}"},
         ),
         pdf="<results>/figures/{dataset}/{figure}.pdf",
+        lineage="<results>/figures/{dataset}/{figure}.lineage.json",
     log:
         "<logs>/figures/{dataset}/{figure}.log",
     benchmark:
@@ -99,7 +104,7 @@ use rule figure as dataset_figure with:
     params:
         settings=lambda wildcards: experiment.flags(None, "grid", dataset=wildcards.dataset),
         results=subpath(output.png, ancestor=3),
-        output=lambda wildcards, output: ",".join(output),
+        output=lambda wildcards, output: ",".join(output[:-1]),
 
 
 # The first page of the report.
@@ -113,6 +118,7 @@ rule overview:
             category="0. Overview",
             labels={"page": "overview"},
         ),
+        lineage="<results>/overview.lineage.json",
     log:
         "<logs>/overview.log",
     benchmark:
@@ -126,7 +132,8 @@ rule overview:
         settings=experiment.flags(None, "grid"),
         results=subpath(output.html, parent=True),
     shell:
-        "rift overview --results {params.results} {params.settings} --output {output.html} > {log} 2>&1"
+        "rift overview --results {params.results} {params.settings} --output {output.html}"
+        " --lineage {output.lineage} > {log} 2>&1"
 
 
 rule tables:
