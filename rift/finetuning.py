@@ -12,6 +12,7 @@ from rift.artifacts.resume import Work
 from rift.config import (
     Augment,
     Finetune,
+    MethodName,
     RegimeName,
     RunSettings,
     Train,
@@ -41,6 +42,7 @@ class Tuning:
         validation: selection split, likewise.
         settings: settings of the run; a scope reads the sections that it needs.
         regime: regime that trained the base.
+        method: method of the transfer that made the base; None if a regime trained it.
         seed: seed of data order, augmentation and attacks.
         work: source of the state of an interrupted run, and target of this run's states.
         after_epoch: called with the result so far after every epoch.
@@ -51,6 +53,7 @@ class Tuning:
     validation: Images
     settings: RunSettings
     regime: RegimeName = "pgd"
+    method: MethodName | None = None
     seed: int = 0
     work: Work = field(default_factory=Work)
     after_epoch: Callable[[Trained], None] = lambda trained: None

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from rift import artifacts, config
-from rift.config import Architecture, RegimeName
+from rift.config import Architecture, MethodName, RegimeName
 from rift.config.outside import code_digest, is_outside
 from rift.config.values import flag, flag_text, leaves
 from rift.errors import RiftError
@@ -226,6 +226,29 @@ def following_recipe(given: dict[str, Any]) -> dict[str, Any]:
         return given
     refuse_sections(given, config.sections_of_other_regimes(regime), f"regime {regime}")
     return config.fill_from_recipe(regime, given)
+
+
+def following_target(given: dict[str, Any]) -> dict[str, Any]:
+    """Complete the settings of a transfer with the authors' recipe for its target.
+
+    Args:
+        given: fields of a command that were given: ``method``, and ``data`` of the target.
+
+    Raises:
+        ValueError: a setting belongs to another method.
+    """
+    method: Any = given.get("method")
+    if method not in get_args(MethodName) or "data" not in given:
+        # The fields report the error.
+        return given
+    refuse_sections(given, config.sections_of_other_methods(method), f"method {method}")
+    try:
+        facts = artifacts.read_facts(config.home_expanded(Path(given["data"])))
+        target = facts["facts"]["dataset"]
+    except (RiftError, KeyError, TypeError):
+        # The run reports what is wrong with the data set.
+        return given
+    return config.fill_from_target(method, str(target), given)
 
 
 def refuse_sections(given: dict[str, Any], names: Iterable[str], owner: str) -> None:

@@ -16,6 +16,7 @@ from rift.commands.command import (
     PreparedSet,
     Seed,
     following_recipe,
+    following_target,
     frame,
     history,
     opened_device,
@@ -23,7 +24,7 @@ from rift.commands.command import (
     refuse_sections,
     say,
 )
-from rift.config import NamedScope, RegimeName, Scope
+from rift.config import MethodName, NamedScope, RegimeName, Scope
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
 
 OPTIONAL = (
     "regime",
+    "method",
     "continuation",
     "attack",
+    "transfer",
     *(name for name in config.RegimeSettings.model_fields if name != "augment"),
 )
 """Fields of ``rift finetune`` that only some scopes read."""
@@ -48,19 +51,30 @@ OPTIONAL = (
 SPEED = ["images_per_second", "seconds"]
 
 
-def _read_by(scope: str, regime: str) -> tuple[str, ...]:
-    """Return the fields in ``OPTIONAL`` that a scope reads for a base of a regime."""
-    read = config.sections_of_scope(scope)
-    if "regime" not in read or regime not in get_args(RegimeName):
+def _read_by(scope: str, regime: str, method: str | None) -> tuple[str, ...]:
+    """Return the fields in ``OPTIONAL`` that a scope reads for a base of a regime or method."""
+    read = config.sections_of_scope(scope, transfer=method is not None)
+    if "regime" not in read:
+        return read
+    if method is not None:
+        own = config.SECTIONS_OF_METHODS.get(cast("MethodName", method), ())
+        return (*("method" if name == "regime" else name for name in read), *own)
+    if regime not in get_args(RegimeName):
         return read
     return (*read, *config.recipe_of(cast("RegimeName", regime)).sections)
 
 
+def _read_with(given: dict[str, Any]) -> tuple[str, ...]:
+    """Return the fields in ``OPTIONAL`` that are read with the given fields of a command."""
+    return _read_by(given.get("scope", ""), given.get("regime", "pgd"), given.get("method"))
+
+
 def _owner(given: dict[str, Any]) -> str:
-    """Return what a setting does not belong to: the scope, and its regime if that matters."""
-    scope = given.get("scope", "")
-    regime = given.get("regime", "pgd")
-    return f"scope {scope}" + (f", regime {regime}" if "regime" in _read_by(scope, regime) else "")
+    """Return what a setting does not belong to: the scope, and its training if that matters."""
+    scope, read = given.get("scope", ""), _read_with(given)
+    if "method" in read:
+        return f"scope {scope}, method {given['method']}"
+    return f"scope {scope}" + (f", regime {given.get('regime', 'pgd')}" if "regime" in read else "")
 
 
 class Finetune(Command):
@@ -84,8 +98,14 @@ class Finetune(Command):
     regime: RegimeName = Field(
         "pgd", description="Training regime of the base, for the scope more-training."
     )
+    method: MethodName | None = Field(
+        None,
+        description="Method of the transfer that made the base, instead of a regime, for the scope"
+        " more-training.",
+    )
     continuation: config.Continuation = config.Continuation()
     train: config.Train = config.Train()
+    transfer: config.Transfer = config.Transfer()
     attack: config.Attack = config.Attack()
     inner: config.Inner = config.Inner()
     trades: config.Trades = config.Trades()
@@ -104,8 +124,11 @@ class Finetune(Command):
     @model_validator(mode="before")
     @classmethod
     def _settings_are_of_the_scope(cls, given: dict[str, Any]) -> dict[str, Any]:
-        read = _read_by(given.get("scope", ""), given.get("regime", "pgd"))
+        read = _read_with(given)
         refuse_sections(given, (name for name in OPTIONAL if name not in read), _owner(given))
+        if "method" in read:
+            config.check_continuation(given["method"], given["scope"])
+            return following_target(given)
         return following_recipe(given) if "regime" in read else given
 
     @model_validator(mode="after")
@@ -115,7 +138,7 @@ class Finetune(Command):
 
     def settings_for_provenance(self) -> dict[str, Any]:
         """Return all settings that affect the result, without those of other scopes."""
-        read = _read_by(self.scope, self.regime)
+        read = _read_by(self.scope, self.regime, self.method)
         settings = super().settings_for_provenance()
         return {
             name: value for name, value in settings.items() if name in read or name not in OPTIONAL
@@ -158,7 +181,11 @@ class Finetune(Command):
         from rift.criticality import train_scope
         from rift.finetuning import Tuning
 
-        sections = ("finetune", "augment", *(name for name in OPTIONAL if name != "regime"))
+        sections = (
+            "finetune",
+            "augment",
+            *(name for name in OPTIONAL if name in config.RunSettings.model_fields),
+        )
         settings = config.RunSettings(**{name: getattr(self, name) for name in sections})
         with display("finetune") as progress:
             tuning = Tuning(
@@ -166,6 +193,7 @@ class Finetune(Command):
                 validation,
                 settings,
                 regime=self.regime,
+                method=self.method,
                 seed=self.seed,
                 work=work,
                 progress=progress,

@@ -1,12 +1,20 @@
 """Transfer of a base to another data set: ``rift transfer``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from rift import artifacts, config
-from rift.commands.command import Command, Device, Input, Output, PreparedSet, Seed, refuse_sections
+from rift import config
+from rift.commands.command import (
+    Command,
+    Device,
+    Input,
+    Output,
+    PreparedSet,
+    Seed,
+    following_target,
+)
 from rift.commands.training import MEMORY, run_training
 from rift.config import MethodName
 from rift.errors import RiftError
@@ -54,19 +62,7 @@ class Transfer(Command):
     @model_validator(mode="before")
     @classmethod
     def _follow_the_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
-        method: Any = given.get("method")
-        if method not in get_args(MethodName) or "data" not in given:
-            # The fields report the error.
-            return given
-        foreign = config.sections_of_other_methods(method)
-        refuse_sections(given, foreign, f"method {method}")
-        try:
-            facts = artifacts.read_facts(config.home_expanded(Path(given["data"])))
-            target = facts["facts"]["dataset"]
-        except (RiftError, KeyError, TypeError):
-            # The run reports what is wrong with the data set.
-            return given
-        return config.fill_from_target(method, str(target), given)
+        return following_target(given)
 
     @model_validator(mode="after")
     def _attack_fits(self) -> "Transfer":

@@ -88,6 +88,7 @@ from rift.config.transfer import (
     Transfer,
     Twins,
     baseline_of,
+    check_continuation,
     fill_from_target,
     sections_of_other_methods,
 )
@@ -200,6 +201,7 @@ __all__ = [
     "Twins",
     "Variant",
     "baseline_of",
+    "check_continuation",
     "check_inner",
     "class_range",
     "data_root",

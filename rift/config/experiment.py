@@ -372,9 +372,12 @@ class Experiment(Settings):
 
         A change of other settings does not re-run the scope.
         """
-        read = sections_of_scope(scope)
-        flags = self.flags(run, "finetune", "augment", *read)
-        return f"--regime {_cell_of(run).regime} {flags}" if "regime" in read else flags
+        cell = _cell_of(run)
+        transfer = cell.kind == "transfers"
+        read = sections_of_scope(scope, transfer=transfer)
+        flags = self.flags(cell, "finetune", "augment", *read)
+        trained_by = "method" if transfer else "regime"
+        return f"--{trained_by} {cell.regime} {flags}" if "regime" in read else flags
 
     def interpolate_flags(self, run: Run | Cell | str, scope: Scope) -> str:
         """Return the settings of interpolation that a scope reads as flags, for the shell."""

@@ -58,7 +58,7 @@ class Finetune(Section):
 
 
 class Continuation(Section):
-    """Continued training of the base (scope ``more-training``)."""
+    """Continued training or transfer of the base (scope ``more-training``)."""
 
     epochs: Count | Literal["matched"] = Field(
         "matched",
@@ -75,7 +75,8 @@ class Continuation(Section):
 
 
 # Sections beside finetune and augment that a scope reads. ``regime`` stands for the regime of the
-# base, and for the sections that only this regime uses.
+# base, and for the sections that only this regime uses. For a transfer, it stands for the method,
+# and ``train`` for ``transfer``.
 SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
     "statistics-attacked": ("attack",),
     "more-training": ("continuation", "train", "attack", "inner", "regime"),
@@ -94,6 +95,12 @@ def start_of_scope(scope: Scope) -> NamedScope | None:
     return next((start for name, start in STARTS_FROM.items() if name == scope), None)
 
 
-def sections_of_scope(scope: Scope) -> tuple[str, ...]:
-    """Return the sections beside ``finetune`` and ``augment`` that a scope reads."""
-    return next((found for name, found in SECTIONS_OF_SCOPES.items() if name == scope), ())
+def sections_of_scope(scope: Scope, *, transfer: bool = False) -> tuple[str, ...]:
+    """Return the sections beside ``finetune`` and ``augment`` that a scope reads.
+
+    Args:
+        scope: name of the scope.
+        transfer: whether the base is a transfer.
+    """
+    found = next((found for name, found in SECTIONS_OF_SCOPES.items() if name == scope), ())
+    return tuple("transfer" if transfer and name == "train" else name for name in found)

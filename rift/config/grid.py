@@ -32,7 +32,7 @@ from rift.config.names import (
     whole_dataset,
 )
 from rift.config.normalization import FileNormalization
-from rift.config.transfer import baseline_of
+from rift.config.transfer import baseline_of, check_continuation
 from rift.config.values import Names, Section, Seed, distinct, flag, home_expanded
 from rift.layout import TO, Cell, Run
 
@@ -109,13 +109,9 @@ class Grid(Section):
 
     @model_validator(mode="after")
     def _scopes_fit_transfers(self) -> "Grid":
-        # The continuation knows the regimes of training, not yet the methods of a transfer.
-        unfit = [scope for scope in self.scopes if "regime" in sections_of_scope(scope)]
-        if self.transfers and unfit:
-            raise ValueError(
-                f"scopes contains {', '.join(unfit)}, which continues the training of a base; a"
-                " transfer cannot be continued yet: put runs and transfers into two experiments"
-            )
+        continuing = [scope for scope in self.scopes if "regime" in sections_of_scope(scope)]
+        for scope, method in product(continuing, self.methods if self.transfers else ()):
+            check_continuation(method, scope)
         return self
 
     @property

@@ -75,6 +75,12 @@ class RunSettings(TrainingSettings):
     spend: Spend = Spend()
     evaluate: Evaluate = Evaluate()
 
+    def of_transfer(self) -> TransferSettings:
+        """Return the sections that a transfer depends on."""
+        return TransferSettings(
+            **{name: getattr(self, name) for name in TransferSettings.model_fields}
+        )
+
 
 class Settings(RunSettings):
     """Sections that all stages depend on, for one data set, architecture and regime."""

@@ -94,6 +94,24 @@ TARGETS: dict[DatasetName, Recipe] = {
 }
 
 
+def check_continuation(method: str, scope: str) -> None:
+    """Check that the transfers of a method can be continued.
+
+    Args:
+        method: method of the transfer.
+        scope: scope that continues it, for the message.
+
+    Raises:
+        ValueError: the method is one of TWINS.
+    """
+    if method in BASELINES_OF_METHODS:
+        raise ValueError(
+            f"{method} cannot be continued by the scope {scope}: the weights of a transfer contain"
+            " the adaptive wing only, and TWINS needs the frozen wing, too; choose another scope,"
+            f" or the method {BASELINES_OF_METHODS[method]}"
+        )
+
+
 def sections_of_other_methods(method: MethodName) -> list[str]:
     """Return the names of the sections that only other methods use, sorted."""
     every = {name for sections in SECTIONS_OF_METHODS.values() for name in sections}

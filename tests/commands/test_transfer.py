@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from rift import artifacts, config, data, models
+from rift.commands.finetune import Finetune
 from rift.commands.transfer import Transfer
 from rift.config import Data
 from rift.models import checkpoint
@@ -56,6 +57,13 @@ def test_the_recipe_is_that_of_the_target_in_the_prepared_set(base: Path) -> Non
     plain = command(base, cifar, method="at")
     assert plain.transfer.weight_decay == 1e-5
     assert not any("twins" in word for word in plain.arguments())
+
+
+def test_the_continuation_of_a_transfer_follows_the_same_recipe(base: Path) -> None:
+    cifar = prepared(base.parent, "cifar10")
+    files = {"base": base, "criticality": base, "data": cifar, "output": base, "history": base}
+    found = Finetune.model_validate({**files, "scope": "more-training", "method": "at"})
+    assert found.transfer.weight_decay == 1e-5
 
 
 def test_settings_of_another_method_are_refused(base: Path) -> None:

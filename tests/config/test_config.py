@@ -639,12 +639,6 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
             assert set(settings) == {"scope", "finetune", "augment", *own}
 
 
-def test_a_transfer_cannot_be_continued() -> None:
-    grid = {**GRID, "transfers": ["digits-0-4-to-digits-5-9"], "methods": ["at"]}
-    with pytest.raises(RiftError, match="scopes contains more-training, which continues"):
-        experiment(grid={**grid, "scopes": ["rift", "more-training"]})
-
-
 def test_a_scope_that_starts_from_another_one_needs_it() -> None:
     with pytest.raises(RiftError, match=r"add more-training to scopes"):
         experiment(grid={**GRID, "scopes": ["rift", "earn-then-spend"]})
@@ -665,6 +659,17 @@ def test_a_scope_that_starts_from_another_one_needs_it() -> None:
             "more-training",
             ["--regime", "pgd", "--mart.beta", "3"],
             "--mart.beta: not a setting of scope more-training, regime pgd",
+        ),
+        ("rift", ["--method", "at"], "--method: not a setting of scope rift"),
+        (
+            "more-training",
+            ["--method", "at", "--train.epochs", "3"],
+            "--train.epochs: not a setting of scope more-training, method at",
+        ),
+        (
+            "more-training",
+            ["--method", "twins-at"],
+            "twins-at cannot be continued by the scope more-training: .* or the method at",
         ),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rift import config
+from rift.commands.finetune import Finetune
 from rift.commands.report import Figure
 from rift.commands.transfer import Transfer
 from rift.config import TRANSFER_FIGURES
@@ -46,6 +47,31 @@ def test_a_transfer_is_a_run_whose_base_comes_from_the_run_of_the_source() -> No
     other = experiment({"source_regime": "trades"})
     assert {source.name for source in other.transferred.values()} == {names[0]}
     assert found.datasets == ["digits-0-4", "digits-5-9"]
+
+
+def test_a_transfer_is_continued_by_its_method_with_the_settings_of_the_transfer() -> None:
+    grid = {"methods": ["at", "trades"], "scopes": ["more-training", "earn-then-spend"]}
+    found = experiment(grid | {"autoattack": []}, trades={"beta": 3}, transfer={"batch_size": 7})
+    files = "--base b --criticality c --data d --output o.safetensors --history h.csv"
+    for method, own in (("at", set[str]()), ("trades", {"trades"})):
+        cell = Cell(PAIR, "resnet8", method)
+        flags = shlex.split(found.finetune_flags(cell, "more-training"))
+        command = parse_command("finetune", *files.split(), "--scope", "more-training", *flags)
+        assert isinstance(command, Finetune)
+        settings = command.settings_for_provenance()
+        read = {"continuation", "transfer", "attack", "inner", "method"} | own
+        assert set(settings) == {"scope", "finetune", "augment"} | read
+        assert (command.method, command.transfer.batch_size) == (method, 7)
+        assert command.trades.beta == (3 if own else 6)
+        # What follows needs to know nothing of the method.
+        assert "--method" not in found.finetune_flags(cell, "earn-then-spend")
+    run = Cell("digits-0-4", "resnet8", "trades")
+    assert "--method" not in found.finetune_flags(run, "more-training")
+
+
+def test_twins_cannot_be_continued_because_the_frozen_wing_is_gone() -> None:
+    with pytest.raises(RiftError, match="twins-trades cannot be continued by the scope more-train"):
+        experiment({"scopes": ["rift", "more-training"]})
 
 
 def test_the_table_of_transfers_belongs_to_experiments_with_transfers() -> None:

@@ -14,10 +14,13 @@ from rift.config import (
     Continuation,
     Finetune,
     Inner,
+    MethodName,
     RegimeName,
     RunSettings,
     Scope,
+    Trades,
     Train,
+    Transfer,
 )
 from rift.criticality import ModuleCriticality, modules_of, train_scope
 from rift.data.images import Images
@@ -255,6 +258,40 @@ def test_a_step_of_more_training_is_sgd_on_the_loss_of_the_regime(digits: Images
     weight = model.get_submodule("1").get_parameter("weight")
     logits = model(few.floats())
     loss = nn.functional.cross_entropy(logits, few.labels, label_smoothing=0.2)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    expected = weight - 0.5 * (gradient + 0.1 * weight)
+    torch.testing.assert_close(result.state["1.weight"], expected.detach())
+
+
+@pytest.mark.parametrize("method", ["at", "trades"])
+def test_a_step_of_the_continuation_of_a_transfer_is_sgd_on_the_loss_of_its_method(
+    digits: Images, method: MethodName
+) -> None:
+    """Of two classes, PGD on cross-entropy moves every pixel in one direction at a linear layer."""
+    two = digits.take(digits.labels < 2)
+    few, eps = two.up_to(30), 0.1
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    settings = RunSettings(
+        continuation=Continuation(epochs=1, learning_rate=0.5),
+        transfer=Transfer(images=30, batch_size=30, weight_decay=0.1, averaging=0),
+        attack=Attack(eps=eps, step=2 * eps, steps=1),
+        augment=PLAIN,
+        trades=Trades(beta=3),
+    )
+    tuning = Tuning(two.up_to(50), two, settings, method=method)
+    result = train_scope("more-training", model, [""], tuning)
+
+    weight = model.get_submodule("1").get_parameter("weight")
+    true, other = weight[few.labels], weight[1 - few.labels]
+    moves = (other - true).sign().view(-1, 1, 8, 8)
+    clean = model(few.floats())
+    attacked = model((few.floats() + eps * moves).clamp(0, 1))
+    if method == "at":
+        loss = nn.functional.cross_entropy(attacked, few.labels)
+    else:
+        before, after = clean.softmax(1), attacked.log_softmax(1)
+        divergence = (before * (clean.log_softmax(1) - after)).sum(1).mean()
+        loss = nn.functional.cross_entropy(clean, few.labels) + 3 * divergence
     (gradient,) = torch.autograd.grad(loss, weight)
     expected = weight - 0.5 * (gradient + 0.1 * weight)
     torch.testing.assert_close(result.state["1.weight"], expected.detach())
