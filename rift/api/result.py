@@ -48,6 +48,7 @@ class Result:
         validation_images: number of images on which α was selected.
         settings: all settings, as JSON values.
         seed: seed of all random numbers.
+        budget: the numbers of images and epochs that a time budget chose, and why; empty without.
     """
 
     model: nn.Module
@@ -61,6 +62,7 @@ class Result:
     validation_images: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    budget: str = ""
 
     @property
     def gained(self) -> bool:
@@ -83,7 +85,7 @@ class Result:
             if rows[0]["split"] == SELECTION
             else f"on {count} test images, with 95% paired-bootstrap intervals and exact tests"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *([self.budget] if self.budget else [])])
 
     def plot(self) -> Figure:
         """Draw clean accuracy against accuracy under PGD, and both against α, as the report does.
@@ -139,7 +141,7 @@ class Result:
         tables = (self.mrc, self.history, self.sweep, self.accuracy)
         for name, table in zip((*TABLES, TABLE), tables, strict=True):
             artifacts.write_csv(folder / name, table, source)
-        write_table(as_table(self.accuracy, self._finding()), folder / READABLE)
+        write_table(as_table(self.accuracy, self._caption()), folder / READABLE)
         figure = self.plot()
         for name in FIGURES:
             save_figure(figure, folder / name)
@@ -160,8 +162,12 @@ class Result:
             " base and as robust. The model is the base."
         )
 
+    def _caption(self) -> str:
+        """Return what was found, and what a time budget chose, for readers."""
+        return f"{self._finding()} With the {self.budget}." if self.budget else self._finding()
+
     def _page(self, whole: bool) -> str:
-        table = as_table(self.accuracy, self._finding())
+        table = as_table(self.accuracy, self._caption())
         return pages.render(
             "improvement.html",
             whole=whole,

@@ -20,14 +20,14 @@ from rift.api.given import (
     settings_of,
     shown,
 )
+from rift.artifacts import Work
 from rift.criticality import adversarial_examples, candidates_of, module_robust_criticality
 from rift.criticality.rows import Table
 from rift.criticality.scopes.least_critical import least_critical
 from rift.errors import RiftError
 from rift.evaluation.accuracy import correct, refuse_non_finite
-from rift.evaluation.autoattack import evaluate_autoattack
-from rift.evaluation.pgd import evaluate_pgd
-from rift.evaluation.stages import stages
+from rift.evaluation.adversarial import evaluate_adversarial
+from rift.evaluation.stages import AttackKind, stages
 from rift.models.requirements import PROBED, check_network
 from rift.models.state import copied, snapshot
 from rift.training.history import Trained
@@ -100,6 +100,7 @@ def fine_tune(
     augment: Given[config.Augment] = None,
     seed: int = 0,
     progress: bool = True,
+    work: Work | None = None,
 ) -> Trained:
     """Fine-tune some modules on clean images, and return the weights of the best epoch.
 
@@ -112,6 +113,8 @@ def fine_tune(
         augment: augmentation of the training images.
         seed: seed of data order and augmentation.
         progress: whether progress is shown on standard error.
+        work: from ``rift.artifacts.resumable``: source of the state of an interrupted call, and
+            target of the states of this one.
 
     Returns:
         ``state`` is the state dict of the best epoch, ``kept`` its number, and ``history`` has one
@@ -134,6 +137,7 @@ def fine_tune(
             settings=settings.finetune,
             augmentation=settings.augment,
             seed=seed,
+            work=work,
             progress=tell,
         )
 
@@ -237,6 +241,7 @@ def evaluate(
     autoattack: bool = False,
     seed: int = 0,
     progress: bool = True,
+    work: Work | None = None,
 ) -> pd.DataFrame:
     """Return whether the network classifies each image correctly, clean and attacked.
 
@@ -251,6 +256,8 @@ def evaluate(
             and takes much longer.
         seed: seed of the attacks.
         progress: whether progress is shown on standard error.
+        work: from ``rift.artifacts.resumable``: source of the state of an interrupted call, and
+            target of the states of this one.
 
     Returns:
         One row per image; bool columns ``clean``, ``pgd`` and, if asked for, ``autoattack``.
@@ -259,28 +266,24 @@ def evaluate(
         RiftError: network, images or settings cannot be used; the message says why.
     """
     settings = settings_of(attack=attack, pgd=pgd)
-    threat = settings.attack
-    with network_of(model) as (network, device), shown("evaluation", progress) as tell:
+    work = work or Work()
+    attacks: tuple[AttackKind, ...] = ("pgd", "autoattack") if autoattack else ("pgd",)
+    with network_of(model) as (network, device):
         images = images_of(test, device, "test")
         check_network(network, images.take(slice(0, PROBED)).floats(), images.labels)
         with refuse_non_finite(network, "evaluation"):
-            outcomes = {
-                "clean": correct(network, images),
-                "pgd": evaluate_pgd(
-                    network, images, settings=settings.pgd, attack=threat, seed=seed, progress=tell
-                )
-                == 1,
-            }
-            if autoattack:
-                whole = config.AutoAttack()
-                broken_at = evaluate_autoattack(
-                    network,
-                    images,
-                    settings=whole,
-                    eps=threat.eps,
-                    norm=threat.norm,
-                    seed=seed,
-                    progress=tell,
-                )
-                outcomes["autoattack"] = broken_at == len(stages("autoattack", whole))
+            outcomes = {"clean": correct(network, images)}
+            broken_at = evaluate_adversarial(
+                network,
+                images,
+                attacks=attacks,
+                settings=config.Evaluate(pgd=settings.pgd),
+                attack=settings.attack,
+                seed=seed,
+                kept=work.state,
+                keep=work.save,
+                show=lambda kind: shown(kind, progress),
+            )
+    for kind, stage in broken_at.items():
+        outcomes[kind] = stage == len(stages(kind, config.AutoAttack()))
     return pd.DataFrame({name: np.asarray(hits.cpu()) for name, hits in outcomes.items()})

@@ -41,7 +41,7 @@ from rift.artifacts.provenance import (
     provenance,
     stage_version,
 )
-from rift.artifacts.resume import Work, resumable
+from rift.artifacts.resume import Work, differing_flags, resumable
 from rift.artifacts.states import read_state, write_state
 from rift.artifacts.tensors import (
     read_arrays,
@@ -63,6 +63,7 @@ __all__ = [
     "checked_provenance",
     "commit",
     "content_digest",
+    "differing_flags",
     "digest_of_arrays",
     "finished_name",
     "forget_finished",

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -89,6 +89,68 @@ class Work:
         self._signal = number
         if repeated or self._at_once:
             raise Stopped(number)
+
+    def saving_often(self) -> AbstractContextManager[None]:
+        """Return a context in which a signal stops the stage at the next save, and not at once."""
+        return self._stopping_at_saves()
+
+    @contextmanager
+    def _stopping_at_saves(self) -> Iterator[None]:
+        before, self._at_once = self._at_once, False
+        try:
+            yield
+        finally:
+            self._at_once = before
+        self.stop_if_asked()
+
+    def step(self, name: str, compute: Callable[["Work"], Any]) -> Any:
+        """Return the result of one step of the stage, and compute it only once.
+
+        The state of a stage of several steps contains the results of the finished ones.
+
+        Args:
+            name: name of the step, different from those of the other steps.
+            compute: function that computes the result: tensors, numbers, strings, lists and dicts.
+                Its argument is the work of this step alone, with a state of its own.
+
+        Raises:
+            Stopped: a signal asked the process to stop.
+            RiftError: the state cannot be written.
+        """
+        steps = self.state = dict(self.state or {})
+        if _RESULT not in steps.get(name, {}):
+            steps[name] = {_RESULT: compute(_Step(self, name))}
+            self.save(steps)
+        return steps[name][_RESULT]
+
+
+_RESULT, _RUNNING = "result", "running"
+
+
+class _Step(Work):
+    """One step of a stage; its states lie next to the results of the steps before."""
+
+    def __init__(self, whole: Work, name: str) -> None:
+        super().__init__()
+        self._whole, self._name = whole, name
+        self.state = (whole.state or {}).get(name, {}).get(_RUNNING)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return self._whole.asked_to_stop
+
+    @property
+    def is_due(self) -> bool:
+        return self._whole.is_due
+
+    def save(self, state: State) -> None:
+        self._whole.save({**(self._whole.state or {}), self._name: {_RUNNING: state}})
+
+    def stop_if_asked(self) -> None:
+        self._whole.stop_if_asked()
+
+    def saving_often(self) -> AbstractContextManager[None]:
+        return self._whole.saving_often()
 
 
 @contextmanager
@@ -180,19 +242,28 @@ def _of_same_settings(file: Path, content: State, begun_with: Mapping[str, Any])
     """
     if not all(isinstance(content[key], dict) for key in ("begun_with", "run")):
         raise RiftError(f"{file}: is no state of a stage; delete the file to start again")
-    before, now = (leaves(settings) for settings in (content["begun_with"], begun_with))
-    differing = [
-        f"{_flag(key)} (was {_shown(key, before)}, now {_shown(key, now)})"
-        for key in dict.fromkeys((*before, *now))
-        if before.get(key) != now.get(key)
-    ]
-    if differing:
+    if differing := differing_flags(content["begun_with"], begun_with):
         raise RiftError(
             f"{file}: was saved with other settings: {', '.join(differing)}; restore them to"
             " continue, or delete the file to start again"
         )
     state: State = content["run"]
     return state
+
+
+def differing_flags(begun_with: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the flags whose values differ, with both values.
+
+    Args:
+        begun_with: facts that earlier work began with.
+        wanted: facts of the present command.
+    """
+    before, now = leaves(begun_with), leaves(wanted)
+    return [
+        f"{_flag(key)} (was {_shown(key, before)}, now {_shown(key, now)})"
+        for key in dict.fromkeys((*before, *now))
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _flag(key: str) -> str:

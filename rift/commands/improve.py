@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from rift import artifacts, config
+from rift.artifacts import resumable
 from rift.commands.command import (
     OUTPUT,
     Command,
@@ -22,11 +23,14 @@ from rift.config.normalization import FileNormalization
 from rift.errors import RiftError
 from rift.progress import display
 
+if TYPE_CHECKING:
+    import torch
+
 PLAIN = "improved.pth"
 
 
 class Improve(Command):
-    """Improve a robust checkpoint: import, RiFT, evaluation, tables, figure and a page."""
+    """Improve a robust checkpoint: import, RiFT, tables, a page; an interrupted run continues."""
 
     stage = "improve"
     memory = "--finetune.batch_size or --criticality.batch_size"
@@ -57,10 +61,17 @@ class Improve(Command):
     test_images: config.ImageCount = Field(
         "all", description="Number of test images, from the first: ≥ 1, or all."
     )
+    budget: config.Duration | None = Field(
+        None,
+        description="Time for the computation, such as 90s, 30m or 2h. The network is measured for"
+        " a few seconds, and numbers of images and epochs are chosen that fit; those of the other"
+        " flags are the largest ones. Reading the data and the import come before.",
+    )
     seed: Seed = 0
     device: Device = "auto"
     output: Neutral[Path] = Field(
-        description="Output: folder for the weights, tables, figures and summary.html."
+        description="Output: folder for the weights, tables, figures and summary.html. While the"
+        " command runs, summary.html.state contains its state."
     )
 
     @property
@@ -92,6 +103,8 @@ class Improve(Command):
         settings = super().settings_for_provenance()
         if not self.checkpoint.startswith(ROBUSTBENCH):
             del settings["checkpoint"]
+        if self.budget is None:
+            del settings["budget"]
         return settings
 
     def inputs(self) -> dict[str, str]:
@@ -104,15 +117,30 @@ class Improve(Command):
         return {**super().inputs(), **({"checkpoint": digests[0]} if digests else {})}
 
     def run(self) -> None:
+        from rift.api.result import SUMMARY
+
+        device = opened_device(self.device)
+        source = self.provenance(device)
+        # Most steps take long and save at their end alone, so waiting for it would save nothing.
+        with resumable(
+            self.output / SUMMARY, self.begun_with(source), at_once=True, tell=say
+        ) as work:
+            if self._is_finished(source):
+                say(f"{self.output}: is finished, with the same settings and checkpoint")
+                return
+            if work.state:
+                say(f"continuing with what is finished: {', '.join(work.state)}")
+            self._improve(device, source, work)
+        say(f"{self.output / SUMMARY} shows it; {PLAIN} has the names of your checkpoint")
+
+    def _improve(
+        self, device: "torch.device", source: artifacts.Provenance, work: artifacts.Work
+    ) -> None:
+        """Import and improve the network, and write the result."""
         from rift.api import improve
         from rift.data import prepare
         from rift.models import checkpoint, export
 
-        device = opened_device(self.device)
-        source = self.provenance(device)
-        if self._is_finished(source):
-            say(f"{self.output}: is finished, with the same settings and checkpoint")
-            return
         with display("download") as progress:
             prepared = prepare(self.dataset, self.data, progress)
         found, report = import_checked(
@@ -128,13 +156,16 @@ class Improve(Command):
             test=test,
             modules=self.modules,
             autoattack=self.autoattack,
+            budget=self.budget,
             seed=self.seed,
+            work=work,
             **{name: getattr(self, name) for name in sections},
         )
+        if self.budget is not None:
+            source = {**source, "budget": result.settings["budget"]}
         artifacts.write_bytes(self.output / PLAIN, export.state_content(result.model, safe=False))
         result.save(self.output, source, **checkpoint.facts_of(found.spec))
         say(result.summary())
-        say(f"{self.output / 'summary.html'} shows it; {PLAIN} has the names of your checkpoint")
 
     def _is_finished(self, source: artifacts.Provenance) -> bool:
         """Return whether the folder contains the whole result of the same settings and inputs.
@@ -147,11 +178,12 @@ class Improve(Command):
         table = self.output / TABLE
         if not table.exists():
             return False
-        begun, wanted = artifacts.read_provenance(table), self.begun_with(source)
-        differing = [name for name, value in wanted.items() if begun.get(name) != value]
-        if differing:
+        wanted = self.begun_with(source)
+        found = artifacts.read_provenance(table)
+        begun = {name: found.get(name) for name in wanted}
+        if differing := artifacts.differing_flags(begun, wanted):
             raise RiftError(
-                f"{self.output}: contains a result with other {' and '.join(differing)}; choose"
-                " another folder, or delete this one"
+                f"{self.output}: contains a result with other settings: {', '.join(differing)};"
+                " choose another folder, or delete this one"
             )
         return all(path.exists() for _, path in self.paths(OUTPUT))

@@ -95,6 +95,7 @@ from rift.config.transfer import (
 from rift.config.values import (
     Corruptions,
     Count,
+    Duration,
     ImageCount,
     Names,
     NotNegative,
@@ -107,6 +108,7 @@ from rift.config.values import (
     Share,
     home_expanded,
     merge,
+    seconds_of,
 )
 
 __all__ = [
@@ -148,6 +150,7 @@ __all__ = [
     "Data",
     "Dataset",
     "DatasetName",
+    "Duration",
     "Evaluate",
     "Experiment",
     "FigureName",
@@ -216,6 +219,7 @@ __all__ = [
     "read",
     "recipe_of",
     "schema",
+    "seconds_of",
     "sections_of_other_methods",
     "sections_of_other_regimes",
     "sections_of_scope",

@@ -1,6 +1,7 @@
 """Value types of settings with their bounds, and the base class of all sections."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -88,6 +89,23 @@ def number(value: object) -> object:
     return value
 
 
+def seconds_of(duration: str) -> float:
+    """Return the seconds of a duration such as ``90s``, ``30m`` or ``2h``.
+
+    Raises:
+        ValueError: it is no positive number with one of these units.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if found is None or float(found[1]) == 0:
+        raise ValueError("must be a number with its unit, such as 90s, 30m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _duration(text: str) -> str:
+    seconds_of(text)
+    return text
+
+
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """Return the values unchanged.
 
@@ -134,6 +152,7 @@ NotNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 ImageCount = Annotated[int, Field(ge=1)] | Literal["all"]
 Share = Annotated[Number, Field(gt=0, lt=0.5)]
+Duration = Annotated[str, AfterValidator(_duration)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Severity = Annotated[int, Field(ge=1, le=5)]
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -1,5 +1,9 @@
 """``rift improve``: from a checkpoint to a better one, with tables, figures and a page."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +109,7 @@ def test_a_checkpoint_gets_better_and_everything_is_written(
     written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     improve(weights)
     assert "better: is finished, with the same settings" in capsys.readouterr().err
-    with pytest.raises(RiftError, match="contains a result with other seed; choose another folder"):
+    with pytest.raises(RiftError, match=r"other settings: --seed \(was 0, now 1\); choose another"):
         improve(weights, seed="1")
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
 
@@ -137,6 +141,78 @@ def test_a_network_of_your_own_is_built_by_your_file(
     loaded, _ = checkpoint.load(folder / "model.safetensors")
     table = pd.read_csv(folder / "accuracy.csv", comment="#").set_index("metric")
     assert table.loc["clean", "after"] == pytest.approx(accuracy(loaded, prepared))
+
+
+def started(arguments: list[str], state: Path) -> "subprocess.Popen[str]":
+    """Start the command, and return when it has saved another state than it began with."""
+    before = state.stat().st_mtime_ns if state.exists() else None
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rift", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if state.exists() and state.stat().st_mtime_ns != before:
+            break
+        time.sleep(0.01)
+    return process
+
+
+def test_killed_and_stopped_it_ends_in_the_same_bytes(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    state = killed / "summary.html.state"
+    run(parse_command(*words(str(weights), whole)))
+
+    process = started(words(str(weights), killed), state)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert state.exists() or state.with_name(f"{state.name}.previous").exists()
+    with pytest.raises(
+        RiftError, match=r"was saved with other settings: --finetune\.epochs \(was 2, now 3\)"
+    ):
+        run(parse_command(*words(str(weights), killed, **{"finetune.epochs": "3"})))
+
+    process = started(words(str(weights), killed), state)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "continuing with what is finished: criticality" in said
+    assert "run the same command again to continue" in said
+    assert not (killed / "summary.html").exists()
+
+    capsys.readouterr()
+    run(parse_command(*words(str(weights), killed)))
+    assert "continuing with what is finished: criticality, " in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+
+
+def test_a_budget_chooses_numbers_and_keeps_them(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = improve(weights, budget="2h")
+    said = capsys.readouterr().err
+    # Everything fits.
+    expected = "64 images for criticality, 2 epochs on 1,151 images, 287 images for the selection"
+    assert f"budget 2h: {expected}, 120 test images" in said
+    assert "ms per image forward" in said
+    assert expected in (folder / "summary.html").read_text()
+    source = artifacts.read_provenance(folder / "mrc.csv")
+    assert source["budget"] == {
+        "time": "2h",
+        "criticality": 64,
+        "finetune": 1151,
+        "epochs": 2,
+        "selection": 287,
+        "test": 120,
+    }
+    with pytest.raises(RiftError, match=r"other settings: --budget \(was 2h, now 1h\)"):
+        improve(weights, budget="1h")
+    with pytest.raises(ValidationError, match="number with its unit, such as 90s, 30m or 2h"):
+        parse_command(*words(str(weights), folder, budget="30"))
 
 
 def test_wrong_flags_and_files_are_refused(weights: Path, tmp_path: Path) -> None:
