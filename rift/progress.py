@@ -6,6 +6,7 @@ The core reports by calling a ``Progress``; it prints nothing itself.
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple, Protocol, SupportsFloat
@@ -136,8 +137,10 @@ def _bar(stage: str) -> Iterator[Progress]:
 
 @contextmanager
 def _notebook_bar(stage: str) -> Iterator[Progress]:
-    # Without ipywidgets, rich shows nothing in a notebook, and tqdm a bar of text.
-    from tqdm.auto import tqdm
+    # Without ipywidgets, rich shows nothing in a notebook, and tqdm a bar of text and a warning.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
 
     look = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=1, desc=stage, bar_format=look) as bar:

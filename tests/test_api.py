@@ -302,6 +302,9 @@ def test_the_plot_shows_the_sweep_and_the_selected_point(result: rift.Result) ->
     drawn = [points(line).tolist() for line in plane.lines]
     changes = result.sweep.drop(columns="alpha") - first.drop("alpha")
     assert changes[["adversarial_accuracy", "standard_accuracy"]].to_numpy().tolist() in drawn
+    # A notebook shows the picture, also if the program does not use pyplot.
+    figure: Any = result.plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
     stars = [line for line in above.lines if line.get_marker() == "*"]
     assert [line.get_xdata() for line in stars] == [[result.alpha]]
 

@@ -282,7 +282,7 @@ def evaluate(
                 seed=seed,
                 kept=work.state,
                 keep=work.save,
-                show=lambda kind: shown(kind, progress),
+                show=lambda kind: shown(f"evaluation, {kind}", progress),
             )
     for kind, stage in broken_at.items():
         outcomes[kind] = stage == len(stages(kind, config.AutoAttack()))

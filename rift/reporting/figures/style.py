@@ -3,15 +3,18 @@
 Figures have the width at which they are printed: sizes of type here are sizes on paper.
 """
 
+import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rift.config import Scope, Variant
 
 SINGLE, DOUBLE = 3.3, 6.8  # inches: one column of a page, and two
+ON_SCREEN = 150  # dots per inch in a notebook
 
 INK, GREY, PALE = "#222222", "#757575", "#e6e6e6"
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
@@ -113,9 +116,19 @@ STYLE: dict[Any, Any] = {
 }
 
 
+class _Sheet(Figure):
+    """A figure that a notebook shows as a picture, whether or not it uses pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        with mpl.rc_context(STYLE):
+            self.savefig(content, format="png", dpi=ON_SCREEN)
+        return content.getvalue()
+
+
 def sheet(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches. Its contents are laid out automatically."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return _Sheet(figsize=(width, height), layout="constrained")
 
 
 def label(variant: Variant) -> str:
