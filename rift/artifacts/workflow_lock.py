@@ -70,6 +70,25 @@ def release_of_ended(folder: Path, name: str, tell: Callable[[str], None]) -> No
             )
 
 
+def wait_for_running(folder: Path, name: str, tell: Callable[[str], None]) -> None:
+    """Wait until no process runs this experiment.
+
+    Args:
+        folder: folder ``.snakemake`` of the workflow.
+        name: name of the experiment.
+        tell: called with a line of text if there is such a process.
+    """
+    with suppress(OSError), _record(folder, name).open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(
+                "another run of this experiment is working in this folder; waiting for its end"
+                " (Ctrl-C ends the waiting, not that run)"
+            )
+            fcntl.flock(file, fcntl.LOCK_SH)
+
+
 def _record(folder: Path, name: str) -> Path:
     return folder / f"rift-{name}.json"
 

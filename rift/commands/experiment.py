@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from rift import config, layout, running
+from rift.artifacts import workflow_lock
 from rift.commands.command import Command, say
 from rift.errors import RiftError
 from rift.running.snakemake import PROFILE, SNAKEFILE
@@ -93,6 +94,9 @@ class Run(Command):
             )
         # Mistakes in the file are said at once, and without the log of Snakemake.
         experiment = config.read(self.config)
+        if not (self.unlock or self.dry_run):
+            # Snakemake and its jobs outlive a killed `rift run`. The same command must go on.
+            workflow_lock.wait_for_running(Path(".snakemake"), experiment.experiment, say)
         words, environment = self._words(), running.environment_of_jobs()
         report = f"results/{experiment.experiment}/report.html"
         options = ["--unlock"] if self.unlock else ["--dry-run"] if self.dry_run else []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,86 @@ def test_a_signal_reaches_the_jobs_once(folder: Path, repository: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
     assert Path("got").read_text() == "1"
+
+
+def started(repository: Path, *words: str) -> subprocess.Popen[str]:
+    """Start ``rift run`` in the working directory."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "rift", "run", *words],
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_after_rift_run_alone_was_killed_the_same_command_goes_on(
+    folder: Path, repository: Path
+) -> None:
+    """Its Snakemake and its jobs live on. The same command waits for them, and runs the rest."""
+    job = (
+        "import time; from pathlib import Path\n"
+        "with open('begun', 'a') as file: file.write('x')\n"
+        "while not Path('go').exists(): time.sleep(0.05)\n"
+        "Path('results/demo').mkdir(parents=True); Path('made').touch()\n"
+    )
+    Path("job.py").write_text(job)
+    template = Path("workflow/Snakefile").read_text()
+    rules, onstart = re.split(r"(?=^# Snakemake runs no onstart)", template, flags=re.M)
+    own = f"rule all:\n    output: 'made'\n    shell: '{sys.executable} job.py'\n"
+    before = rules.partition("module installed:")[0]
+    Path("workflow/Snakefile").write_text(before + own + onstart)
+    killed = started(repository)
+    wait_until(Path("begun").exists, killed)
+    killed.kill()
+    killed.wait()
+    again = started(repository)
+    assert again.stderr is not None
+    said = ""
+    while "waiting for its end" not in said:
+        line = again.stderr.readline()
+        assert line, said
+        said += line
+    assert Path("begun").read_text() == "x"
+    assert not Path("made").exists()
+    Path("go").touch()
+    rest = again.communicate(timeout=120)[1]
+    assert again.returncode == 0, said + rest
+    assert Path("begun").read_text() == "x"
+    assert Path("results/demo/report.html").exists()
+
+
+def test_after_rift_run_and_snakemake_were_killed_the_same_command_goes_on(
+    folder: Path, repository: Path
+) -> None:
+    killed = started(repository)
+    record = Path(".snakemake/rift-demo.json")
+    wait_until(lambda: record.exists() and record.read_text(), killed)
+    found = subprocess.run(
+        ["pgrep", "-P", str(killed.pid)], capture_output=True, text=True, check=True
+    )
+    killed.kill()
+    for pid in found.stdout.split():
+        os.killpg(int(pid), signal.SIGKILL)
+    killed.wait()
+    assert list(Path(".snakemake/locks").iterdir())
+    made = Path("results/demo/data/digits/prepared.safetensors")
+    assert not made.exists()
+    again = started(repository)
+    try:
+        wait_until(made.exists, again)
+    finally:
+        again.terminate()
+        again.communicate(timeout=120)
 
 
 def test_an_installed_package_contains_all_that_an_experiment_needs(
