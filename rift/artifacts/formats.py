@@ -97,7 +97,8 @@ def read_csv(
     """
     import pandas as pd
 
-    table = reading(path, lambda: pd.read_csv(path, comment="#"))
+    # A module of a Sequential may be named 0 or 1.10, which are no numbers.
+    table = reading(path, lambda: pd.read_csv(path, comment="#", dtype={"module": "str"}))
     missing = [column for column in (*columns, *may_lack) if column not in table]
     source = read_provenance(path)
     rows = source.get("rows")

@@ -203,6 +203,12 @@ def test_artifacts_give_back_what_was_written_with_its_provenance(tmp_path: Path
     assert described(result) == SOURCE
 
 
+def test_names_of_modules_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    names = ["0", "1.10", "2.0"]
+    artifacts.write_csv(tmp_path / "a.csv", pd.DataFrame({"module": names}), SOURCE)
+    assert list(artifacts.read_csv(tmp_path / "a.csv", ("module",))["module"]) == names
+
+
 def test_provenance_says_where_an_artifact_comes_from() -> None:
     assert SOURCE["seed"] == 4
     assert SOURCE["device"] == "cpu"
