@@ -37,10 +37,19 @@ for scope in (least_critical, largest):
         augment=AUGMENT,
         **shared,
     )
-    points = rift.sweep(model, tuned, validation, attack=ATTACK, **shared)
+    points = rift.sweep(
+        model,
+        tuned,
+        validation,
+        attack=ATTACK,
+        interpolate={"alphas": (0, 0.5, 1), "restarts": 1},
+        **shared,
+    )
     alpha = rift.select(points)
     better = rift.interpolate(model, tuned, alpha)
-    accuracy = 100 * rift.evaluate(better, test, attack=ATTACK, **shared).mean()
+    accuracy = (
+        100 * rift.evaluate(better, test, attack=ATTACK, pgd={"restarts": 1}, **shared).mean()
+    )
     print(
         f"{scope.__name__:<15} {names[0]:<20} alpha {alpha:.1f}"
         f"   clean {accuracy['clean']:5.1f}%   PGD {accuracy['pgd']:5.1f}%"

@@ -1,7 +1,8 @@
 """Configuration of the documentation site (Sphinx), which ``make docs`` builds.
 
 The sources are the Markdown pages of the repository, where they lie. The list in docs/index.md is
-the navigation. Two pages are generated: every key of an experiment file, and the Python reference.
+the navigation. Three pages are generated: every key of an experiment file, the Python reference, and
+the notebook.
 """
 
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
+from notebook import notebook_page
 from reference import configuration_page, python_page
 
 from rift import __version__
@@ -25,6 +27,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "config/README.md",
+    "examples/README.md",
     "docs/**.md",
 ]
 myst_heading_anchors = 4
@@ -37,7 +40,8 @@ html_title = f"rift {version}"
 html_extra_path = ["front"]
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 
-GENERATED = {"configuration": configuration_page, "reference": python_page}
+REFERENCE = {"configuration": configuration_page, "reference": python_page}
+GENERATED = {**REFERENCE, "notebook": notebook_page}
 
 
 def write_generated_pages(app: Sphinx) -> None:
@@ -55,7 +59,7 @@ def add_navigation(app: Sphinx, docname: str, source: list[str]) -> None:
     pages = {"Start": ["../README"]}
     for caption, items in re.findall(r"^\*\*(.+?)\*\*\n\n((?:[- ] .+\n?)+)", source[0], re.M):
         pages[caption] = re.findall(r"\]\(([^)#]+)\.md\)", items)
-    pages["Reference"] = [f"generated/{name}" for name in GENERATED]
+    pages["Reference"] = [f"generated/{name}" for name in REFERENCE]
     for caption, names in pages.items():
         listed = "\n".join(names)
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n"
