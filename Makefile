@@ -27,8 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	snakemake $(DEMO)
-	snakemake $(DEMO) --report results/demo/report.html
+	rift run config/demo.yaml
 	@echo
 	@cat results/demo/tables/main.md
 	@echo
