@@ -13,7 +13,16 @@ import pytest
 from rift import Result
 
 LAYERS = [
-    {"layout", "device", "statistics", "progress", "seeds", "thirdparty", "errors"},
+    {
+        "cluster",
+        "layout",
+        "device",
+        "statistics",
+        "progress",
+        "seeds",
+        "thirdparty",
+        "errors",
+    },
     {"config"},
     {"artifacts"},
     {"data", "models"},

@@ -14,7 +14,45 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from rift import cluster
+from rift.errors import RiftError
+
 _LOCKS = "locks"
+
+
+def begin(folder: Path, name: str, *, submits: bool, tell: Callable[[str], None]) -> IO[str] | None:
+    """Check that the jobs of a run can start, and hold the lock of the run.
+
+    Args:
+        folder: folder ``.snakemake`` of the workflow.
+        name: name of the experiment. Several experiments may run in a folder.
+        submits: whether jobs are submitted to a cluster.
+        tell: called with a line of text if jobs in the queue may be those of another run.
+
+    Returns:
+        A file that must stay open as long as the run lasts, or None, as from ``hold``.
+
+    Raises:
+        RiftError: jobs would not find rift, or jobs of a run that has ended are in the queue.
+    """
+    cluster.check_command()
+    jobs = cluster.queued_jobs(folder.resolve().parent) if submits else []
+    if jobs:
+        others = [each for each in folder.glob("rift-*.json") if each != _record(folder, name)]
+        if not any(_is_held(each) for each in others):
+            raise RiftError(cluster.left_behind(jobs))
+        tell(f"If they are not those of the other run: {cluster.left_behind(jobs)}")
+    return hold(folder, name)
+
+
+def _is_held(record: Path) -> bool:
+    """Return whether the process that wrote a record is alive."""
+    with suppress(OSError), record.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def hold(folder: Path, name: str) -> IO[str] | None:

@@ -84,6 +84,7 @@ def _packages() -> Iterator[Finding]:
 
 _EXTRAS = {
     "workflow": "whole experiments",
+    "slurm": "experiments on a cluster with Slurm",
     "robustbench": "the models and benchmarks of RobustBench",
     "tensorboard": "training logs for TensorBoard",
     "benchmarks": "the speed comparisons with other packages",

@@ -15,7 +15,7 @@ from rift import config, layout, running
 from rift.artifacts import workflow_lock
 from rift.commands.command import Command, say
 from rift.errors import RiftError
-from rift.running.snakemake import PROFILE, SNAKEFILE
+from rift.running.snakemake import PROFILES, SNAKEFILE
 
 CONFIG = Path("config/config.yaml")
 
@@ -49,12 +49,12 @@ class Init(Command):
             # A folder that is written halfway would look like an experiment.
             with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".rift-") as temporary:
                 written = Path(temporary) / "experiment"
-                for path in (CONFIG, PROFILE):
+                for path in (CONFIG, PROFILES):
                     (written / path).parent.mkdir(parents=True)
                 shutil.copyfile(source, written / CONFIG)
                 shutil.copyfile(shipped / "schema.json", written / CONFIG.with_name("schema.json"))
                 shutil.copyfile(workflow / "template/Snakefile", written / SNAKEFILE)
-                shutil.copytree(workflow / "profiles/default", written / PROFILE)
+                shutil.copytree(workflow / "profiles", written / PROFILES)
                 # The target may be an empty folder, which a rename replaces.
                 written.replace(self.folder)
         except OSError as error:
@@ -71,8 +71,16 @@ class Run(Command):
     stage = "run"
 
     config: CliPositionalArg[Path] = Field(CONFIG, description="Experiment file.")
-    cores: str = Field(
-        "all", pattern="^(all|[1-9][0-9]*)$", description="CPU cores to use: a number, or all."
+    profile: str = Field(
+        "default",
+        pattern=r"^\w[\w.-]*$",
+        description="Folder in workflow/profiles with the settings of Snakemake, such as slurm.",
+    )
+    cores: str | None = Field(
+        None,
+        pattern="^(all|[1-9][0-9]*)$",
+        description="CPU cores to use: a number, or all. The profile says how many if it is"
+        " omitted.",
     )
     dry_run: bool = Field(False, description="Only list the jobs that would run.")
     raw: bool = Field(
@@ -113,9 +121,10 @@ class Run(Command):
         """Return the options of Snakemake.
 
         Raises:
-            RiftError: the options that were passed on have unbalanced quotes.
+            RiftError: there is no such profile, the package of its executor is not installed, or
+                the options that were passed on have unbalanced quotes.
         """
-        words = running.options_of(self.config, self.cores)
+        words = running.options_of(self.config, self.cores, profile=self.profile)
         try:
             return [*words, *shlex.split(self.snakemake)]
         except ValueError as error:

@@ -46,6 +46,28 @@ def test_init_writes_an_experiment_that_a_dry_run_accepts(
     assert not Path("results").exists()
 
 
+def test_run_chooses_a_profile(
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    with pytest.raises(RiftError, match=r"profiles/pbs does not exist; choose default, .*slurm"):
+        Run(profile="pbs", dry_run=True).run()
+    profile = Path("workflow/profiles/mine/profile.yaml")
+    profile.parent.mkdir()
+    profile.write_text("executor: of-my-own\n")
+    with pytest.raises(
+        RiftError, match=r"snakemake-executor-plugin-of-my-own, which is not installed"
+    ):
+        Run(profile="mine", dry_run=True).run()
+    profile.write_text("cores: 3\nset-threads: {prepare: 2}\n")
+    Run(profile="mine", dry_run=True).run()
+    said = "".join(capfd.readouterr())
+    assert re.search(r"rule prepare:[\s\S]*?threads: 2", said), said
+
+
 def test_init_keeps_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     Init(folder=tmp_path / "empty", example="regimes").run()

@@ -54,10 +54,17 @@ RUN = Path("results/tiny/runs/digits/resnet8/pgd/seed0")
 
 
 class Workflow:
-    """A separate folder in which the workflow of the repository runs."""
+    """A separate folder in which the workflow of the repository runs.
 
-    def __init__(self, repository: Path, folder: Path) -> None:
+    Attributes:
+        environment: environment of Snakemake; None for that of the tests.
+    """
+
+    def __init__(
+        self, repository: Path, folder: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.repository, self.folder = repository, folder
+        self.environment = environment
 
     def __call__(
         self, configuration: Configuration, *words: str
@@ -91,6 +98,7 @@ class Workflow:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
+            env=self.environment,
         )
 
     def jobs(self, configuration: Configuration) -> dict[str, int]:

@@ -31,7 +31,12 @@ if workflow.is_main_process and not workflow.dryrun:
 onstart:
     # The file stays open, and the process holds its lock, until the run ends.
     global held
-    held = workflow_lock.hold(snakemake_folder, experiment.experiment)
+    try:
+        held = workflow_lock.begin(
+            snakemake_folder, experiment.experiment, submits=not workflow.local_exec, tell=logger.warning
+        )
+    except RiftError as error:
+        raise WorkflowError(str(error)) from None
     record_experiment(Path(results), config)
 
 
@@ -90,6 +95,17 @@ def raw_data(wildcards):
     return []
 
 
+# Jobs of seconds, which would wait in a cluster's queue for longer.
+localrules:
+    criticality,
+    dataset_figure,
+    evaluate_adversarial,
+    evaluate_standard,
+    figure,
+    overview,
+    table,
+
+
 def names(values):
     """Constrain a wildcard to these values; to nothing if there are none."""
     return "|".join(re.escape(str(value)) for value in values) or "(?!)"
@@ -116,6 +132,14 @@ def flags(*sections):
     A changed setting re-runs the job.
     """
     return lambda wildcards: experiment.flags(wildcards.run, *sections)
+
+
+def memory(mb):
+    """Return a function for `mem_mb`: a second attempt gets twice as much, and later ones no more.
+
+    Without this limit, a job that fails for another reason soon asks for more than any node has.
+    """
+    return lambda wildcards, attempt: (mb(wildcards) if callable(mb) else mb) * min(attempt, 2)
 
 
 def version(stage):

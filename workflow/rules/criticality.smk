@@ -12,14 +12,14 @@ rule examples:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="2h",
     params:
         **version("examples"),
         settings=flags("criticality", "attack"),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
-        "rift examples --base {input.base} --data {input.data} --seed {params.seed} {params.settings} --output {output}"
+        "exec rift examples --base {input.base} --data {input.data} --seed {params.seed} {params.settings} --output {output}"
         " > {log} 2>&1"
 
 
@@ -37,7 +37,7 @@ rule criticality_shard:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=lambda wildcards: 6000 + settings_of(wildcards).criticality.cache_mib,
+        mem_mb=memory(lambda wildcards: 6000 + settings_of(wildcards).criticality.cache_mib),
         runtime="6h",
         cache_mib=lambda wildcards: settings_of(wildcards).criticality.cache_mib,
     params:
@@ -46,7 +46,7 @@ rule criticality_shard:
         seed=lambda wildcards: run_of(wildcards).seed,
         adversarial=lambda wildcards, input: f"--adversarial {input.adversarial}" if input.adversarial else "",
     shell:
-        "rift criticality --base {input.base} --data {input.data} --seed {params.seed} --shard {wildcards.shard}/{wildcards.shards}"
+        "exec rift criticality --base {input.base} --data {input.data} --seed {params.seed} --shard {wildcards.shard}/{wildcards.shards}"
         " {params.settings} {params.adversarial} --criticality.cache_mib {resources.cache_mib} --output {output} > {log} 2>&1"
 
 
@@ -67,9 +67,9 @@ rule criticality:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime="10m",
     params:
         shards=lambda wildcards, input: ",".join(input),
     shell:
-        "rift merge criticality --shards {params.shards} --output {output} > {log} 2>&1"
+        "exec rift merge criticality --shards {params.shards} --output {output} > {log} 2>&1"

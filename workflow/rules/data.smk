@@ -11,13 +11,13 @@ rule prepare:
     threads: workflow.cores
     resources:
         gpu=0,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="30m",
     params:
         **version("prepare"),
         settings=lambda wildcards: experiment.flags(None, "data", dataset=wildcards.dataset),
     shell:
-        "rift prepare --dataset {wildcards.dataset} {params.settings} --output {output.data} --manifest {output.manifest} > {log} 2>&1"
+        "exec rift prepare --dataset {wildcards.dataset} {params.settings} --output {output.data} --manifest {output.manifest} > {log} 2>&1"
 
 
 rule corrupt:
@@ -34,10 +34,10 @@ rule corrupt:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="1h",
     params:
         **version("corrupt"),
         settings=lambda wildcards: experiment.flags(None, "corrupt", dataset=wildcards.dataset),
     shell:
-        "rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output.images} > {log} 2>&1"
+        "exec rift corrupt --data {input.data} --corruption {wildcards.corruption} {params.settings} --output {output.images} > {log} 2>&1"

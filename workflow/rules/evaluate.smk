@@ -12,13 +12,13 @@ rule evaluate_standard:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="30m",
     params:
         **version("evaluate standard"),
         settings=flags("evaluate.standard"),
     shell:
-        "rift evaluate standard --weights {input.weights} --data {input.data} {params.settings}"
+        "exec rift evaluate standard --weights {input.weights} --data {input.data} {params.settings}"
         " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
 
 
@@ -41,14 +41,14 @@ rule evaluate_ood:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="1h",
     params:
         **version("evaluate ood"),
         settings=flags("evaluate.ood"),
         corrupted=lambda wildcards, input: ",".join(input.corrupted),
     shell:
-        "rift evaluate ood --weights {input.weights} --data {input.data} --corrupted {params.corrupted} {params.settings}"
+        "exec rift evaluate ood --weights {input.weights} --data {input.data} --corrupted {params.corrupted} {params.settings}"
         " --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
 
 
@@ -66,7 +66,7 @@ rule evaluate_adversarial_shard:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="12h",
     params:
         **version("evaluate adversarial"),
@@ -74,7 +74,7 @@ rule evaluate_adversarial_shard:
         seed=lambda wildcards: run_of(wildcards).seed,
         attacks=branch(lambda wildcards: wildcards.variant in grid.autoattack, then="pgd,autoattack", otherwise="pgd"),
     shell:
-        "rift evaluate adversarial --weights {input.weights} --data {input.data} --attacks {params.attacks} --seed {params.seed}"
+        "exec rift evaluate adversarial --weights {input.weights} --data {input.data} --attacks {params.attacks} --seed {params.seed}"
         " --shard {wildcards.shard}/{wildcards.shards} {params.settings} --output {output} > {log} 2>&1"
 
 
@@ -96,9 +96,9 @@ rule evaluate_adversarial:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime="10m",
     params:
         shards=lambda wildcards, input: ",".join(input),
     shell:
-        "rift merge adversarial --shards {params.shards} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"
+        "exec rift merge adversarial --shards {params.shards} --output {output.result} --outcomes {output.outcomes} > {log} 2>&1"

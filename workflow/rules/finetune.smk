@@ -13,12 +13,12 @@ rule finetune:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="2h",
     params:
         **version("finetune"),
         settings=lambda wildcards: experiment.finetune_flags(wildcards.run, wildcards.scope),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
-        "rift finetune --base {input.base} --criticality {input.criticality} --data {input.data} --scope {wildcards.scope}"
+        "exec rift finetune --base {input.base} --criticality {input.criticality} --data {input.data} --scope {wildcards.scope}"
         " --seed {params.seed} {params.settings} --output {output.weights} --history {output.history} > {log} 2>&1"

@@ -15,7 +15,7 @@ rule interpolate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="2h",
     params:
         **version("interpolate"),
@@ -23,5 +23,5 @@ rule interpolate:
         earned=lambda wildcards, input: f"--earned {input.earned}" if input.earned else "",
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
-        "rift interpolate --base {input.base} --finetuned {input.finetuned} {params.earned} --data {input.data} --seed {params.seed}"
+        "exec rift interpolate --base {input.base} --finetuned {input.finetuned} {params.earned} --data {input.data} --seed {params.seed}"
         " {params.settings} --sweep {output.sweep} --output {output.weights} --choice {output.selection} > {log} 2>&1"

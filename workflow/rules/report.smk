@@ -30,14 +30,14 @@ rule table:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime="30m",
     params:
         settings=experiment.flags(None, "grid"),
         results=subpath(output.html, ancestor=2),
         output=lambda wildcards, output: ",".join(output[:-1]),
     shell:
-        "rift table {wildcards.table} --results {params.results} {params.settings} --output {params.output}"
+        "exec rift table {wildcards.table} --results {params.results} {params.settings} --output {params.output}"
         " --lineage {output.lineage} > {log} 2>&1"
 
 
@@ -68,14 +68,14 @@ rule figure:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime="30m",
     params:
         settings=lambda wildcards: experiment.flags(cell_of(wildcards), "grid"),
         results=subpath(output.png, ancestor=5),
         output=lambda wildcards, output: ",".join(output[:-1]),
     shell:
-        "rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output}"
+        "exec rift figure {wildcards.figure} --results {params.results} {params.settings} --output {params.output}"
         " --lineage {output.lineage} > {log} 2>&1"
 
 
@@ -126,13 +126,13 @@ rule overview:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime="30m",
     params:
         settings=experiment.flags(None, "grid"),
         results=subpath(output.html, parent=True),
     shell:
-        "rift overview --results {params.results} {params.settings} --output {output.html}"
+        "exec rift overview --results {params.results} {params.settings} --output {output.html}"
         " --lineage {output.lineage} > {log} 2>&1"
 
 

@@ -13,12 +13,12 @@ rule train:
         "<benchmarks>/{run}/train.tsv"
     wildcard_constraints:
         run=names(run.name for run in experiment.trained),
-    threads: 1
-    # The job occupies `gpu`. The settings below it change no result. They are resources, so that a
-    # change of them does not re-run the job.
+    threads: lambda wildcards: settings_of(wildcards).train.processes
+    # The job occupies `gpu`, which a cluster without GPUs sets to 0. The settings below it change no
+    # result. They are resources, so that a change of them does not re-run the job.
     resources:
         gpu=lambda wildcards: settings_of(wildcards).train.processes,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="24h",
         processes=lambda wildcards: settings_of(wildcards).train.processes,
         save_minutes=lambda wildcards: str(settings_of(wildcards).train.save_minutes),
@@ -30,7 +30,7 @@ rule train:
         seed=lambda wildcards: run_of(wildcards).seed,
     # An interrupted job continues where it stopped.
     shell:
-        "rift train --data {input.data} --architecture {params.cell.architecture} --regime {params.cell.regime}"
+        "exec rift train --data {input.data} --architecture {params.cell.architecture} --regime {params.cell.regime}"
         " --seed {params.seed} {params.settings} --train.processes {resources.processes} --train.save_minutes {resources.save_minutes}"
         " --train.tensorboard {resources.tensorboard} --output {output.weights} --history {output.history} > {log} 2>&1"
 
@@ -52,7 +52,7 @@ rule import_base:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="30m",
     params:
         **version("import"),
@@ -62,7 +62,7 @@ rule import_base:
         ),
         cell=lambda wildcards: run_of(wildcards).cell,
     shell:
-        "rift import {params.settings} --architecture {params.cell.architecture} {params.images}"
+        "exec rift import {params.settings} --architecture {params.cell.architecture} {params.images}"
         " --output {output.weights} --manifest {output.manifest} > {log} 2>&1"
 
 
@@ -79,10 +79,10 @@ rule transfer:
         "<benchmarks>/{run}/transfer.tsv"
     wildcard_constraints:
         run=names(run.name for run in experiment.transferred),
-    threads: 1
+    threads: lambda wildcards: settings_of(wildcards).transfer.processes
     resources:
         gpu=lambda wildcards: settings_of(wildcards).transfer.processes,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime="24h",
         processes=lambda wildcards: settings_of(wildcards).transfer.processes,
         save_minutes=lambda wildcards: str(settings_of(wildcards).transfer.save_minutes),
@@ -94,6 +94,6 @@ rule transfer:
         seed=lambda wildcards: run_of(wildcards).seed,
     # An interrupted job continues where it stopped.
     shell:
-        "rift transfer --base {input.base} --data {input.data} --method {params.cell.regime} --seed {params.seed} {params.settings}"
+        "exec rift transfer --base {input.base} --data {input.data} --method {params.cell.regime} --seed {params.seed} {params.settings}"
         " --transfer.processes {resources.processes} --transfer.save_minutes {resources.save_minutes}"
         " --transfer.tensorboard {resources.tensorboard} --output {output.weights} --history {output.history} > {log} 2>&1"
