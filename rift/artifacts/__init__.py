@@ -9,6 +9,7 @@ give equal bytes.
 from rift.artifacts.checking import FORMATS, checked_provenance
 from rift.artifacts.digests import Array, digest_of_arrays, without_digests
 from rift.artifacts.files import (
+    LockedError,
     check_writable,
     locked,
     reading,
@@ -56,6 +57,7 @@ __all__ = [
     "OUTCOMES",
     "STAGE_VERSIONS",
     "Array",
+    "LockedError",
     "Provenance",
     "Work",
     "adopt_finished",

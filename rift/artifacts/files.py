@@ -13,6 +13,11 @@ from rift.errors import RiftError, first_line, is_out_of_memory
 
 Content = TypeVar("Content")
 
+
+class LockedError(RiftError):
+    """Another process is working on the same output."""
+
+
 LONGEST_NAME = 235
 """Longest name of an output: 255 bytes, less the endings of states and temporary files."""
 
@@ -174,7 +179,8 @@ def locked(path: Path) -> Iterator[None]:
         path: lock file; it is created, and removed at the end.
 
     Raises:
-        RiftError: another process holds the lock, or the file cannot be created.
+        LockedError: another process holds the lock.
+        RiftError: the file cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +190,7 @@ def locked(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
-                raise RiftError(
+                raise LockedError(
                     f"{path}: another process is working on the same output; wait for it or stop it"
                 ) from None
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:

@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from rift import artifacts, config
+from rift.commands.attempts import continue_log
 from rift.commands.command import OUTPUT, Command, say
 from rift.commands.criticality import Criticality, Examples, MergeCriticality
 from rift.commands.evaluate import (
@@ -128,23 +129,63 @@ def run(command: Command) -> None:
     command.check_outputs()
     artifacts.commit()
     outputs = [path for _, path in command.paths(OUTPUT)]
+    if os.environ.get(KEEP_FINISHED) and "RANK" not in os.environ:
+        continue_log()
     # Processes that train together must not decide this one by one.
     in_workflow = bool(os.environ.get(KEEP_FINISHED))
     keeps = (command.adoptable or command.rescues) and in_workflow
     alone = command.adoptable and in_workflow and "RANK" not in os.environ
-    # A job of a workflow that was killed may still be working on these outputs.
-    waited = alone and any(_wait_for_other_process(path) for path in outputs)
-    if alone and artifacts.adopt_finished(
-        outputs, lambda: _as_json(command.provenance()), just_made=waited
-    ):
-        names = " and ".join(str(artifacts.finished_name(path)) for path in outputs)
-        say(
-            f"already finished with the same settings and inputs: adopted {names}; delete them and"
-            " the outputs to compute them again"
-        )
+    if not alone:
+        _compute(command, outputs)
+    elif not _compute_or_adopt(command, outputs):
         return
+    if keeps and os.environ.get("RANK", "0") == "0":
+        artifacts.keep_finished(outputs)
+
+
+def _compute_or_adopt(command: Command, outputs: list[Path]) -> bool:
+    """Run a command unless its outputs are finished, and return whether it ran.
+
+    A job of a workflow that was killed may still be working on them, and several jobs may have
+    waited for it: one of them goes on, and the others wait again.
+    """
+    waited = False
+    while True:
+        waited |= any(_wait_for_other_process(path) for path in outputs)
+        if _adopts(command, outputs, just_made=waited):
+            return False
+        try:
+            _compute(command, outputs)
+        except artifacts.LockedError:
+            waited = True
+        else:
+            return True
+
+
+def _adopts(command: Command, outputs: list[Path], *, just_made: bool) -> bool:
+    """Adopt finished outputs if there are any, and return whether there were."""
+    if not artifacts.adopt_finished(
+        outputs, lambda: _as_json(command.provenance()), just_made=just_made
+    ):
+        return False
+    names = " and ".join(str(artifacts.finished_name(path)) for path in outputs)
+    say(
+        f"already finished with the same settings and inputs: adopted {names}; delete them and"
+        " the outputs to compute them again"
+    )
+    return True
+
+
+def _compute(command: Command, outputs: list[Path]) -> None:
+    """Run a command, and complete its messages about damaged inputs and too little memory.
+
+    Raises:
+        RiftError: the user can solve the problem.
+    """
     try:
         command.run()
+    except artifacts.LockedError:
+        raise
     except RiftError as error:
         kept = [path for path in map(artifacts.finished_name, outputs) if path.exists()]
         if not command.rescues or not kept:
@@ -158,8 +199,6 @@ def run(command: Command) -> None:
             raise
         reason = "" if isinstance(error, MemoryError) else f" ({first_line(error)})"
         raise RiftError(f"out of memory; lower {command.memory}{reason}") from error
-    if keeps and os.environ.get("RANK", "0") == "0":
-        artifacts.keep_finished(outputs)
 
 
 def _wait_for_other_process(output: Path) -> bool:

@@ -176,3 +176,26 @@ def test_a_process_that_waited_in_vain_computes(tmp_path: Path) -> None:
             assert not (tmp_path / "count").exists()
         waiting.result()
     assert (tmp_path / "count").read_text() == "x"
+
+
+class Overtaken(Long):
+    """A stage that another process overtakes between the wait for the lock and its own lock."""
+
+    def run(self) -> None:
+        if not self.output.exists():
+            super().run()
+            raise artifacts.LockedError("a.safetensors.lock: another process is working")
+        super().run()
+
+
+def test_a_process_that_is_overtaken_waits_again_and_adopts(tmp_path: Path) -> None:
+    main.run(Overtaken(**long(tmp_path).model_dump()))
+    assert (tmp_path / "count").read_text() == "x"
+
+
+def test_outside_of_a_workflow_a_lock_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RIFT_KEEP_FINISHED")
+    with pytest.raises(RiftError, match="another process is working"):
+        main.run(Overtaken(**long(tmp_path).model_dump()))
