@@ -8,11 +8,12 @@ DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long check format docs bench golden archive clean
+.PHONY: help demo test test-long test-slurm check format docs bench golden archive clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
 	@echo "make test    install, run the tests"
+	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node"
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"
 	@echo "make golden  compare the demo's numbers with those of another commit: make golden BEFORE=REVISION"
@@ -23,7 +24,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,slurm,dev]'
 	@touch $@
 
 demo: $(READY)
@@ -35,10 +36,20 @@ demo: $(READY)
 
 # Two processes, one file of tests at a time: tests of a file share fixtures that take long, and compute with one thread.
 test: $(READY)
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long and not slurm"
 
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m long
+
+# Slurm needs the distribution's packages, root and Linux. RUNLEVEL keeps apt from starting daemons. Where there is no Slurm, the
+# tests are skipped, and say why.
+test-slurm: $(READY)
+	@if ! command -v slurmctld > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing slurm-wlm and munge"; \
+		{ apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge; } \
+		> /dev/null 2>&1 < /dev/null || echo "they could not be installed"; \
+	fi
+	pytest -m slurm -rs tests/slurm
 
 check: $(READY)
 	ruff format --check .
