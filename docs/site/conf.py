@@ -1,8 +1,8 @@
 """Configuration of the documentation site (Sphinx), which ``make docs`` builds.
 
 The sources are the Markdown pages of the repository, where they lie. The list in docs/index.md is
-the navigation. Three pages are generated: every key of an experiment file, the Python reference, and
-the notebook.
+the navigation. Three pages are generated: every key of an experiment file, the Python reference,
+and the notebook.
 """
 
 import re
