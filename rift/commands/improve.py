@@ -129,7 +129,7 @@ class Improve(Command):
                 say(f"{self.output}: is finished, with the same settings and checkpoint")
                 return
             if work.state:
-                say(f"continuing with what is finished: {', '.join(work.state)}")
+                say(f"continuing: the interrupted run had reached {list(work.state)[-1]}")
             self._improve(device, source, work)
         say(f"{self.output / SUMMARY} shows it; {PLAIN} has the names of your checkpoint")
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from rift.errors import RiftError
 
@@ -285,11 +285,12 @@ def _of_dataset(
     first, _ = _pair(dataset[0])
     pixels = _checked_pixels(_one_image(first)[None])
     if count * pixels.nbytes > memory_mib * 2**20:
-        labels = [_pair(dataset[place])[1] for place in range(count)]
+        places = _places(source) if isinstance(source, DataLoader) else range(count)
+        labels = [_pair(dataset[place])[1] for place in places]
         return StreamedImages(
             lambda place: _pair(dataset[place]),
-            range(count),
-            _checked_labels(labels, count).to(device),
+            places,
+            _checked_labels(labels, len(places)).to(device),
             cast("tuple[int, int, int]", tuple(pixels.shape[1:])),
         )
     if isinstance(source, DataLoader):
@@ -303,6 +304,22 @@ def _of_dataset(
     return Images(
         _checked_pixels(images).to(device), _checked_labels(labels, len(images)).to(device)
     )
+
+
+def _places(loader: "DataLoader[Any]") -> list[int]:
+    """Return the positions that a DataLoader reads from its data set, in order.
+
+    Raises:
+        RiftError: it changes images when it joins them, which streaming would skip.
+    """
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise RiftError(
+            "images: a DataLoader with a collate_fn of its own does not fit into memory and cannot"
+            " be streamed; pass a Dataset that returns the images as they should be"
+        )
+    if loader.batch_sampler is None:
+        return list(loader.sampler)
+    return [place for batch in loader.batch_sampler for place in batch]
 
 
 def _pair(item: object) -> tuple[Any, Any]:

@@ -178,13 +178,13 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert "continuing with what is finished: criticality" in said
+    assert "continuing: the interrupted run had reached criticality" in said
     assert "run the same command again to continue" in said
     assert not (killed / "summary.html").exists()
 
     capsys.readouterr()
     run(parse_command(*words(str(weights), killed)))
-    assert "continuing with what is finished: criticality, " in capsys.readouterr().err
+    assert "continuing: the interrupted run had reached " in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
         path.name: path.read_bytes() for path in whole.iterdir()
     }

@@ -107,3 +107,23 @@ def test_labels_that_do_not_belong_to_the_images_are_refused(labels: object, mes
 def test_a_data_set_brings_its_own_labels() -> None:
     with pytest.raises(RiftError, match="contains its own labels; omit labels"):
         Images.of(Pairs(), LABELS)
+
+
+@pytest.mark.parametrize("memory_mib", [0, 1])
+def test_a_loader_decides_which_images_it_reads(memory_mib: int) -> None:
+    places = [7, 2, 20, 11]
+    for options in ({"sampler": places, "batch_size": 3}, {"batch_sampler": [[7, 2], [20, 11]]}):
+        given = Images.of(DataLoader(Pairs(), **options), memory_mib=memory_mib)
+        assert torch.equal(given.labels, LABELS[places])
+        assert torch.equal(given.floats(), PIXELS[places].float() / 255)
+
+
+def test_a_loader_that_changes_images_is_not_streamed() -> None:
+    def brighter(pairs: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+        images = torch.stack([image.clamp(min=100) for image, _ in pairs])
+        return images, torch.tensor([label for _, label in pairs])
+
+    loader = DataLoader(Pairs(), collate_fn=brighter, batch_size=10)
+    assert torch.equal(Images.of(loader).floats(), PIXELS.clamp(min=100).float() / 255)
+    with pytest.raises(RiftError, match="collate_fn of its own does not fit into memory"):
+        Images.of(loader, memory_mib=0)
