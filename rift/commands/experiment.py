@@ -84,15 +84,19 @@ class Run(Command):
     )
     dry_run: bool = Field(False, description="Only list the jobs that would run.")
     raw: bool = Field(
-        False, description="Show the whole output of Snakemake instead of a view of the jobs."
+        False,
+        description="Show the whole output of Snakemake. Otherwise it is in a file, and a view"
+        " shows the jobs.",
     )
     snakemake: str = Field(
-        "", description="More options for Snakemake, in quotes: --snakemake='--resources gpu=1'."
+        "",
+        description="Further options for Snakemake, in quotes and after an equals sign:"
+        " --snakemake='--resources gpu=1'.",
     )
     unlock: bool = Field(
         False,
-        description="Only remove the lock that a run left behind that ended without notice. No"
-        " other run may be working in this folder.",
+        description="Only remove the lock of a run that was killed. No other run may be working in"
+        " this folder.",
     )
 
     def run(self) -> None:

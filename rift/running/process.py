@@ -17,7 +17,10 @@ def supervise(
     output: BinaryIO | None = None,
     watch: Callable[[bool], None] = lambda stopping: None,
 ) -> int:
-    """Run Snakemake, pass SIGINT and SIGTERM on to it and to its jobs, and return its exit status.
+    """Run Snakemake, pass signals on to it and to its jobs, and return its exit status.
+
+    SIGINT and SIGTERM are passed on. A closed terminal (SIGHUP) is passed on as SIGTERM, unless it
+    is ignored, as ``nohup`` asks for.
 
     Args:
         command: words of its command line.
@@ -40,9 +43,13 @@ def supervise(
         nonlocal stopping
         stopping = True
         if process.poll() is None:
-            os.killpg(process.pid, number)
+            # Jobs save their state on SIGTERM. A hang-up would end them without it.
+            os.killpg(process.pid, signal.SIGTERM if number == signal.SIGHUP else number)
 
-    before = {each: signal.signal(each, forward) for each in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {each: signal.signal(each, forward) for each in numbers}
     try:
         while process.poll() is None:
             watch(stopping)

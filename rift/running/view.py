@@ -71,7 +71,7 @@ class View(ABC):
 
     def warn(self, text: str) -> None:
         """Say a warning of Snakemake."""
-        self.say(f"warning: {shortened(plain(text))}", "yellow")
+        self.say(f"warning: {shortened(plain(' '.join(text.split())))}", "yellow")
 
     def failed(self, failure: Failure) -> None:
         """Say that a job has failed, and what its log says."""
@@ -168,9 +168,9 @@ class Terminal(View):
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        words = f"{self.title}  "
+        words = self.title
         if jobs.total is not None:
-            words += f"{jobs.done} of {jobs.total} jobs done"
+            words += f"  {jobs.done} of {jobs.total} jobs done"
         if jobs.failed:
             words += f", {len(jobs.failed)} failed"
         time_passed = clock(self.seconds)

@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from rift.running.jobs import Failure, Job, Jobs
 from rift.running.logs import last_lines, plain
 from rift.running.process import supervise
 from rift.running.view import View, clock, counted
+
+SECONDS_BETWEEN_READS = 1.0
+"""Time between two looks at the logs of all running jobs, which may be many on a slow disk."""
 
 LAST_LINES = 10
 """Lines of Snakemake's output that are shown if it ends without a word."""
@@ -72,14 +76,14 @@ def watch(
         output: file that all output is appended to, also that of the jobs.
         doing: work that Snakemake does while no job is running.
     """
-    jobs, stopped = Jobs(), False
+    jobs, stopped, read = Jobs(), False, 0.0
 
     with tempfile.TemporaryDirectory(prefix="rift-run-") as temporary, output.open("ab") as file:
         path = Path(temporary) / "events"
         events = _Events(path)
 
         def look(stopping: bool) -> None:
-            nonlocal stopped
+            nonlocal stopped, read
             stopped = stopping
             for line in events.new():
                 news = jobs.take(line)
@@ -89,7 +93,9 @@ def watch(
                     view.failed(news)
                 elif isinstance(news, str):
                     view.warn(news)
-            jobs.read_logs()
+            if time.monotonic() - read > SECONDS_BETWEEN_READS:
+                jobs.read_logs()
+                read = time.monotonic()
             view.show(jobs, stopping=stopping, doing="" if jobs.total else doing)
 
         plugin = ["--logger", "rift-events", "--logger-rift-events-file", str(path)]

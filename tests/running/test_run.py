@@ -190,7 +190,7 @@ def test_errors_of_snakemake_are_said(folder: Path, environment: dict[str, str])
     assert "full output" not in raw.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(
     number: signal.Signals, folder: Path, environment: dict[str, str]
 ) -> None:
