@@ -11,7 +11,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results/demo")
 # Tables are there as CSV, too: one row per variant and metric, means over seeds, changes to the
 # base.
 table = pd.read_csv(folder / "tables/main.csv", comment="#")
-print(table[["variant", "metric", "mean", "delta", "delta_low", "delta_high"]].round(2), "\n")
+print(table[["variant", "metric", "mean", "delta_mean", "delta_low", "delta_high"]].round(2), "\n")
 
 # Every run has a folder: runs/DATASET/ARCHITECTURE/REGIME/seedN.
 run = sorted(folder.glob("runs/*/*/*/seed*"))[0]

@@ -38,6 +38,8 @@ autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = f"rift {version}"
 html_extra_path = ["front"]
+html_static_path = ["static"]
+html_css_files = ["rift.css"]
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 
 REFERENCE = {"configuration": configuration_page, "reference": python_page}
@@ -59,6 +61,7 @@ def add_navigation(app: Sphinx, docname: str, source: list[str]) -> None:
     pages = {"Start": ["../README"]}
     for caption, items in re.findall(r"^\*\*(.+?)\*\*\n\n((?:[- ] .+\n?)+)", source[0], re.M):
         pages[caption] = re.findall(r"\]\(([^)#]+)\.md\)", items)
+    pages["Begin"].append("generated/notebook")
     pages["Reference"] = [f"generated/{name}" for name in REFERENCE]
     for caption, names in pages.items():
         listed = "\n".join(names)

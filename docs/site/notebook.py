@@ -30,7 +30,8 @@ def _parts(cell: dict[str, Any]) -> Iterator[str]:
         elif "text/html" in data:
             # Blank lines would end the HTML, and its own style would overrule that of the site.
             html = "".join(data["text/html"]).partition("</style>")
-            lines = (html[2] or html[0]).splitlines()
+            own = (html[2] or html[0]).replace('border="1" class="dataframe"', 'class="docutils"')
+            lines = own.splitlines()
             yield "<div>\n" + "\n".join(line for line in lines if line.strip())
         else:
             plain = "".join(data.get("text/plain", output.get("text", "")))
