@@ -13,7 +13,7 @@ import yaml
 from rift import artifacts, config, layout
 from rift.lineage.completeness import reported_files
 from rift.lineage.configuration import record_experiment
-from tests.lineage.conftest import rift
+from tests.experiment import rift
 from tests.lineage.test_show import OUTCOMES, OWN, SCOPE, flip
 from tests.workflow.running import SMALL
 

@@ -12,7 +12,7 @@ import pytest
 
 from rift import artifacts, layout
 from rift.layout import Cell, Run
-from tests.lineage.conftest import rift
+from tests.experiment import rift
 
 OWN = Run(Cell("digits", "resnet8", "pgd"), 0).name
 SCOPE = "module-linear"

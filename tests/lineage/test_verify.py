@@ -11,7 +11,7 @@ import torch
 from rift import artifacts, layout
 from rift.commands import lineage as commands
 from rift.lineage.comparing import Difference, compare
-from tests.lineage.conftest import rift
+from tests.experiment import rift
 from tests.lineage.test_show import OUTCOMES, OWN, SCOPE, flip
 
 

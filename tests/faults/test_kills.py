@@ -1,0 +1,108 @@
+"""Jobs and Snakemake are killed in a real workflow.
+
+It then ends in the bytes of a workflow that nobody disturbed.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import ONE_CORE, contents, differing
+from tests.workflow.running import RUN, SMALL, Workflow
+
+pytestmark = pytest.mark.long
+
+STAGES = ("train", "criticality", "finetune", "interpolate", "evaluate ood", "evaluate adversarial")
+BASE = Path("results/small") / RUN.relative_to("results/tiny") / "base.safetensors"
+# States are saved after every batch, so that there is always one to continue from.
+SAVING = {**SMALL, "train": {**SMALL["train"], "save_minutes": 0.0001}}
+
+
+def jobs(folder: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbers of the processes of rift that work in a folder, each with its stage."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # A process may end at any moment.
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            program = next((i for i, word in enumerate(words[:3]) if word.endswith("/rift")), None)
+            if program is not None and (process / "cwd").readlink() == folder:
+                yield int(process.name), " ".join(words[program + 1 : program + 3])
+
+
+def wait_for_job(
+    folder: Path, stages: Iterable[str], snakemake: "subprocess.Popen[str]"
+) -> tuple[int, str]:
+    """Return the number of the process of the first job of one of these stages, and its stage."""
+    while snakemake.poll() is None:
+        for process, words in jobs(folder):
+            for stage in stages:
+                if words.startswith(stage):
+                    return process, stage
+        time.sleep(0.02)
+    raise AssertionError(f"none of {stages} ran: {snakemake.communicate()}")
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_a_job_of_every_long_stage_is_killed_and_the_tables_are_the_same(
+    undisturbed: dict[str, bytes], repository: Path, tmp_path: Path
+) -> None:
+    workflow = Workflow(repository, tmp_path)
+    snakemake = workflow.start(SAVING, *ONE_CORE, "--retries", "2", "--quiet", "all")
+    remaining = set(STAGES)
+    while remaining:
+        process, stage = wait_for_job(tmp_path, remaining, snakemake)
+        if stage == "train":
+            wait_for(tmp_path / f"{BASE}.state", snakemake)
+        else:
+            # Somewhere between its first import and its last output.
+            time.sleep(1)
+        os.kill(process, signal.SIGKILL)
+        remaining.remove(stage)
+    output = snakemake.communicate()
+    assert snakemake.returncode == 0, output
+    assert differing(undisturbed, contents(tmp_path)) == []
+    log = (tmp_path / "results/small/logs" / BASE.parent.relative_to("results/small")) / "train.log"
+    assert "continuing in epoch" in log.read_text()
+
+
+def test_snakemake_is_killed_hung_up_and_stopped_and_the_tables_are_the_same(
+    undisturbed: dict[str, bytes], repository: Path, tmp_path: Path
+) -> None:
+    """SIGKILL leaves an orphan, whose work is taken over; SIGTERM saves within an epoch."""
+    workflow = Workflow(repository, tmp_path)
+    snakemake = workflow.start(SAVING, *ONE_CORE, "--quiet", "all")
+    orphan, _ = wait_for_job(tmp_path, ["train"], snakemake)
+    wait_for(tmp_path / f"{BASE}.state", snakemake)
+    snakemake.kill()
+    # Its pipes stay open as long as the orphan lives.
+    snakemake.wait()
+    assert orphan in dict(jobs(tmp_path))
+
+    snakemake = workflow.start(SAVING, *ONE_CORE, "--quiet", "all")
+    wait_for_job(tmp_path, ["criticality"], snakemake)
+    # The base was trained once: the orphan ended, and a second process waited for it.
+    assert orphan not in dict(jobs(tmp_path))
+    snakemake.send_signal(signal.SIGHUP)
+    snakemake.wait()
+
+    snakemake = workflow.start(SAVING, *ONE_CORE, "--quiet", "all")
+    job, _ = wait_for_job(tmp_path, ["evaluate adversarial"], snakemake)
+    time.sleep(1)
+    os.kill(job, signal.SIGTERM)
+    snakemake.communicate()
+    assert snakemake.returncode == 1
+
+    answer = workflow(SAVING, *ONE_CORE)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert differing(undisturbed, contents(tmp_path)) == []
