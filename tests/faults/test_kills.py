@@ -79,7 +79,7 @@ def test_a_job_of_every_long_stage_is_killed_and_the_tables_are_the_same(
 def test_snakemake_is_killed_hung_up_and_stopped_and_the_tables_are_the_same(
     undisturbed: dict[str, bytes], repository: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL leaves an orphan, whose work is taken over; SIGTERM saves within an epoch."""
+    """SIGKILL leaves an orphan, which the next run waits for."""
     workflow = Workflow(repository, tmp_path)
     snakemake = workflow.start(SAVING, *ONE_CORE, "--quiet", "all")
     orphan, _ = wait_for_job(tmp_path, ["train"], snakemake)
@@ -91,7 +91,7 @@ def test_snakemake_is_killed_hung_up_and_stopped_and_the_tables_are_the_same(
 
     snakemake = workflow.start(SAVING, *ONE_CORE, "--quiet", "all")
     wait_for_job(tmp_path, ["criticality"], snakemake)
-    # The base was trained once: the orphan ended, and a second process waited for it.
+    # The new run waited for the orphan's end.
     assert orphan not in dict(jobs(tmp_path))
     snakemake.send_signal(signal.SIGHUP)
     snakemake.wait()
