@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,20 @@ class Workflow:
 
     Attributes:
         environment: environment of Snakemake; None for that of the tests.
+        output: file that all runs append their output to; None for pipes, which fill up if a run
+            says more than 64 KB before somebody reads them.
     """
 
     def __init__(
-        self, repository: Path, folder: Path, environment: dict[str, str] | None = None
+        self,
+        repository: Path,
+        folder: Path,
+        environment: dict[str, str] | None = None,
+        output: Path | None = None,
     ) -> None:
         self.repository, self.folder = repository, folder
         self.environment = environment
+        self.output = output
 
     def __call__(
         self, configuration: Configuration, *words: str
@@ -82,24 +90,25 @@ class Workflow:
             "--directory",
             str(self.folder),
         ]
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "snakemake",
-                *where,
-                "--configfile",
-                self.folder / "config.yaml",
-                "--cores",
-                "2",
-                *words,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env=self.environment,
-        )
+        with nullcontext(subprocess.PIPE) if self.output is None else self.output.open("a") as out:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "snakemake",
+                    *where,
+                    "--configfile",
+                    self.folder / "config.yaml",
+                    "--cores",
+                    "2",
+                    *words,
+                ],
+                stdout=out,
+                stderr=out,
+                text=True,
+                cwd=self.folder,
+                env=self.environment,
+            )
 
     def jobs(self, configuration: Configuration) -> dict[str, int]:
         """Return the jobs that a dry run lists."""
