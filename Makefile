@@ -8,12 +8,13 @@ DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long test-slurm check format docs bench golden archive clean
+.PHONY: help demo test test-long test-slurm soak slurm check format docs bench golden archive clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
 	@echo "make test    install, run the tests"
 	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node"
+	@echo "make soak    install, and Slurm if root; kill jobs of a grid at random: SOAK_MINUTES=10 SOAK_CELLS=24"
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"
 	@echo "make golden  compare the demo's numbers with those of another commit: make golden BEFORE=REVISION"
@@ -41,15 +42,23 @@ test: $(READY)
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m long
 
-# Slurm needs the distribution's packages, root and Linux. RUNLEVEL keeps apt from starting daemons. Where there is no Slurm, the
-# tests are skipped, and say why.
-test-slurm: $(READY)
+# Tests of minutes are left out: make test-long has them. Where there is no Slurm, the tests are skipped, and say why.
+test-slurm: $(READY) slurm
+	pytest -m "slurm and not long" -rs tests/slurm
+
+# Ends by itself after SOAK_MINUTES with kills and the rest of the run, and after 100 minutes whatever happens.
+SOAK_MINUTES ?= 10
+SOAK_CELLS ?= 24
+soak: $(READY) slurm
+	python -m tests.slurm.soak --minutes $(SOAK_MINUTES) --cells $(SOAK_CELLS)
+
+# Slurm needs the distribution's packages, root and Linux. RUNLEVEL keeps apt from starting daemons.
+slurm:
 	@if ! command -v slurmctld > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
 		echo "installing slurm-wlm and munge"; \
 		{ apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge; } \
 		> /dev/null 2>&1 < /dev/null || echo "they could not be installed"; \
 	fi
-	pytest -m slurm -rs tests/slurm
 
 check: $(READY)
 	ruff format --check .

@@ -61,6 +61,8 @@ def free_ports(count: int) -> list[int]:
 class Cluster:
     """A Slurm whose only node claims to have some CPUs, memory and GPUs.
 
+    It looks at the memory of jobs every second, and cancels those that use more than theirs.
+
     Attributes:
         folder: folder of everything that belongs to it, which is removed at the end.
         environment: environment of programs that use it.
@@ -137,6 +139,11 @@ class Cluster:
         lines = self.says("squeue", "--noheader", "--format", "%i %k", *chosen).splitlines()
         pairs = (line.strip().partition(" ") for line in lines)
         return {number: comment for number, _, comment in pairs}
+
+    def breaks(self) -> None:
+        """Break the node for a moment: its jobs are killed, and go back into the queue."""
+        self.says("scontrol", "update", f"NodeName={self._node}", "State=DOWN", "Reason=test")
+        until(self.takes_jobs, 60, "the node")
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""
@@ -248,7 +255,9 @@ SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherParams=OverMemoryKill
+JobAcctGatherFrequency=task=1
 AccountingStorageType=accounting_storage/none
 MinJobAge=86400
 MpiDefault=none

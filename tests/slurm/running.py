@@ -1,19 +1,23 @@
 """Run the workflow through a Slurm for tests, look for its jobs, and compare its results."""
 
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.golden import digests
 from tests.slurm.cluster import Cluster
 from tests.workflow.running import TINY, Configuration, Workflow
 
-# Every kind of job that the paper's grid has, except for AutoAttack. The training takes long enough
-# to be killed within an epoch.
+# Every kind of job that the paper's grid has, except for AutoAttack. Training and fine-tuning take
+# long enough to be killed within an epoch.
 GRID: Configuration = {
     **TINY,
     "grid": {**TINY["grid"], "scopes": ["rift"], "autoattack": []},
     "train": {"epochs": 12, "learning_rate": 0.05},
+    "finetune": {"epochs": 12},
     "criticality": {"images": 64, "passes": 2, "shards": 2},
     "evaluate": {**TINY["evaluate"], "ood": {"corruptions": ["contrast"], "images": 50}},
     "report": {"tables": ["main", "criticality", "cost"], "figures": ["interpolation"]},
@@ -22,10 +26,24 @@ LIMIT = 600
 
 
 class OnSlurm(Workflow):
-    """The workflow with the shipped profile; it looks at its jobs every second."""
+    """The workflow with the shipped profile; it looks at its jobs every second.
+
+    Attributes:
+        resources: resources of rules that differ from the profile's.
+    """
+
+    resources: Mapping[str, Mapping[str, Any]] = {}
 
     def start(self, configuration: Configuration, *words: str) -> subprocess.Popen[str]:
         profile = self.repository / "workflow/profiles/slurm"
+        if self.resources:
+            # On the command line, they would replace all of the profile's.
+            content = yaml.safe_load((profile / "profile.yaml").read_text())
+            for rule, values in self.resources.items():
+                content["set-resources"].setdefault(rule, {}).update(values)
+            profile = self.folder / "profile"
+            profile.mkdir(exist_ok=True)
+            (profile / "profile.yaml").write_text(yaml.safe_dump(content))
         flags = ["--workflow-profile", str(profile), "--latency-wait", "10"]
         flags += ["--slurm-init-seconds-before-status-checks", "1"]
         return super().start(configuration, *words, *flags)

@@ -1,0 +1,235 @@
+"""Faults of a cluster, on a real Slurm: each hits one run, which must end as if it had not."""
+
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from rift import artifacts
+from tests.slurm.cluster import Cluster, until
+from tests.slurm.running import GRID, LIMIT, OnSlurm, differing, running_job
+from tests.workflow.running import RUN
+
+pytestmark = pytest.mark.slurm
+
+LOGS = Path("results/tiny/logs") / RUN.relative_to("results/tiny")
+FINETUNED = RUN / "rift/finetuned.safetensors"
+FINETUNE = "/bin/rift\0finetune\0"
+CRITICALITY_MB = [350, 5600]
+"""Memory of the first and second attempt. Importing torch takes more than the first has."""
+
+
+class Job(NamedTuple):
+    """A job as squeue remembers it; memory in MB, and ``rule`` without wildcards."""
+
+    number: str
+    state: str
+    memory: str
+    rule: str
+
+
+@dataclass
+class Disturbed:
+    """A folder in which the grid went through Slurm with one fault of every kind.
+
+    Attributes:
+        cancelled: number of the training that was cancelled.
+        broken: number of the training whose node broke.
+        limited: number of the fine-tuning whose time ran out.
+        orphans: jobs that a killed Snakemake left behind.
+        refused: the same command while they were in the queue.
+        submitted: numbers of the jobs that this command submitted.
+        jobs: all jobs.
+    """
+
+    workflow: OnSlurm
+    cancelled: str
+    broken: str
+    limited: str
+    orphans: dict[str, str]
+    refused: subprocess.CompletedProcess[str]
+    submitted: set[str]
+    jobs: list[Job]
+
+    def log(self, name: str) -> str:
+        return (self.workflow.folder / LOGS / name).read_text()
+
+
+def remembered(cluster: Cluster) -> list[Job]:
+    lines = cluster.says("squeue", "--noheader", "--states=all", "--format=%i %T %m %k")
+    jobs = [Job(*line.split(None, 3)) for line in lines.splitlines()]
+    rules = (job.rule.removeprefix("rule_").partition("_wildcards_")[0] for job in jobs)
+    return [job._replace(rule=rule) for job, rule in zip(jobs, rules, strict=True)]
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def was_asked_to_stop(program: int) -> bool:
+    """Return whether SIGTERM waits for a stopped process."""
+    status = Path(f"/proc/{program}/status").read_text()
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", status, re.MULTILINE)
+    return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
+
+
+def cancel_training(cluster: Cluster, folder: Path, before: set[str]) -> str:
+    until((folder / RUN / "training.csv").exists, LIMIT, "the first epoch")
+    job = running_job(cluster, "train", after=before)
+    cluster.says("scancel", job)
+    until(lambda: not cluster.processes("/bin/rift\0train\0"), 60, "the end of its program")
+    return job
+
+
+def break_node(cluster: Cluster, folder: Path, before: set[str]) -> str:
+    until(lambda: running_job(cluster, "train", after=before), LIMIT, "the second attempt")
+    job = running_job(cluster, "train", after=before)
+    until(lambda: "continuing" in text_of(folder / LOGS / "train.log"), LIMIT, "its continuation")
+    cluster.breaks()
+    # Slurm would wait for two minutes.
+    for each in cluster.jobs("PENDING"):
+        cluster.says("scontrol", "update", f"JobId={each}", "StartTime=now")
+    return job
+
+
+def run_out_of_time(cluster: Cluster, folder: Path, before: set[str]) -> str:
+    """Let Slurm warn a fine-tuning of its time limit, and let the fine-tuning go on only then."""
+    until((folder / f"{FINETUNED}.lock").exists, LIMIT, "the fine-tuning")
+    (program,) = cluster.processes(FINETUNE)
+    # It is stopped for the time that a longer fine-tuning would compute.
+    os.kill(program, signal.SIGSTOP)
+    job = running_job(cluster, "finetune", after=before)
+    cluster.says("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    until(lambda: was_asked_to_stop(program), 90, "the warning")
+    os.kill(program, signal.SIGCONT)
+    return job
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    cluster: Cluster, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Disturbed:
+    workflow = OnSlurm(repository, tmp_path_factory.mktemp("faults"), cluster.environment)
+    first, second = CRITICALITY_MB
+    assert second == first * 2**4
+    workflow.resources = {
+        "criticality_shard": {"mem_mb": f"min({first} * attempt**4, {second})"},
+    }
+    folder, before = workflow.folder, set(cluster.jobs("all"))
+    process = workflow.start(GRID)
+    try:
+        cancelled = cancel_training(cluster, folder, before)
+        broken = break_node(cluster, folder, before | {cancelled})
+        limited = run_out_of_time(cluster, folder, before)
+        until(lambda: running_job(cluster, "interpolate", after=before), LIMIT, "the next stage")
+        process.kill()
+        process.communicate()
+        orphans = cluster.jobs()
+        refused = workflow(GRID)
+        submitted = set(cluster.jobs()) - set(orphans)
+        until(lambda: not cluster.jobs(), LIMIT, "the end of the orphans")
+        answer = workflow(GRID)
+    finally:
+        process.kill()
+    assert answer.returncode == 0, answer.stdout + answer.stderr + cluster.logs()
+    jobs = [job for job in remembered(cluster) if job.number not in before]
+    return Disturbed(workflow, cancelled, broken, limited, orphans, refused, submitted, jobs)
+
+
+def jobs_of(log: str) -> list[str]:
+    """Return the jobs that wrote a log."""
+    return re.findall(r"^-- \S+ on \S+, job (\d+)$", log, re.MULTILINE)
+
+
+def test_after_all_faults_the_results_are_those_of_an_undisturbed_run(
+    disturbed: Disturbed, local: Path
+) -> None:
+    assert differing(disturbed.workflow.folder / "results/tiny", local) == []
+
+
+def test_a_cancelled_training_saves_its_state_and_another_job_goes_on(
+    disturbed: Disturbed,
+) -> None:
+    log = disturbed.log("train.log")
+    assert jobs_of(log)[:2] == [disturbed.cancelled, disturbed.broken]
+    before, after = re.split(rf"^-- .* job {disturbed.broken}$", log, flags=re.MULTILINE)[:2]
+    assert "stopped by SIGTERM; run the same command again to continue" in before
+    assert re.search(r"continuing in epoch \d+, after batch [1-9]", after)
+
+
+def test_slurm_starts_a_job_again_whose_node_broke(disturbed: Disturbed, cluster: Cluster) -> None:
+    assert jobs_of(disturbed.log("train.log"))[1:] == [disturbed.broken] * 2
+    assert "Restarts=1" in cluster.says("scontrol", "show", "job", disturbed.broken)
+    assert "continuing" in disturbed.log("train.log").rpartition("\n-- ")[2]
+    trainings = [job.number for job in disturbed.jobs if job.rule == "train"]
+    assert sorted(trainings) == sorted([disturbed.cancelled, disturbed.broken])
+
+
+def test_a_job_that_is_out_of_memory_gets_more_in_its_second_attempt(disturbed: Disturbed) -> None:
+    shards = sorted(
+        (job for job in disturbed.jobs if job.rule == "criticality_shard"),
+        key=lambda job: int(job.number),
+    )
+    first, second = (f"{mb}M" for mb in CRITICALITY_MB)
+    assert [job.memory for job in shards] == [first, first, second, second]
+    assert all(job.state != "COMPLETED" for job in shards[:2])
+    assert all(job.state == "COMPLETED" for job in shards[2:])
+
+
+def test_a_job_whose_time_runs_out_saves_its_state_and_another_job_goes_on(
+    disturbed: Disturbed,
+) -> None:
+    log = disturbed.log("rift/finetune.log")
+    assert len(jobs_of(log)) == 2
+    assert jobs_of(log)[0] == disturbed.limited
+    before, after = log[1:].split("\n-- ")
+    assert "stopped by SIGTERM; run the same command again to continue" in before
+    assert "continuing" in after
+
+
+def test_orphans_of_a_killed_snakemake_are_named_and_none_of_their_work_is_done_again(
+    disturbed: Disturbed,
+) -> None:
+    assert disturbed.refused.returncode == 1
+    assert disturbed.orphans
+    for number in disturbed.orphans:
+        assert re.search(rf"scancel [\d ]*\b{number}\b", disturbed.refused.stderr)
+    assert "Traceback" not in disturbed.refused.stderr
+    assert disturbed.submitted == set()
+    # Nothing is adopted from a checkout with changes.
+    if not str(artifacts.commit()).endswith("-dirty"):
+        log = disturbed.log("rift/interpolate.log")
+        assert "already finished with the same settings and inputs: adopted" in log
+
+
+@pytest.mark.long
+def test_at_the_time_limit_itself_a_job_saves_its_state_within_the_grace_period(
+    disturbed: Disturbed, cluster: Cluster, local: Path
+) -> None:
+    """No warning comes before the limit. This must be the last test that uses the folder."""
+    workflow, before = disturbed.workflow, set(cluster.jobs("all"))
+    workflow.resources = {"finetune": {"slurm_extra": "", "runtime": "1m"}}
+    scope = (workflow.folder / FINETUNED).parent
+    for path in scope.iterdir():
+        path.unlink()
+    process = workflow.start(GRID)
+    try:
+        until((workflow.folder / f"{FINETUNED}.lock").exists, LIMIT, "the fine-tuning")
+        (program,) = cluster.processes(FINETUNE)
+        # Slurm wakes it up when it asks it to stop.
+        os.kill(program, signal.SIGSTOP)
+        job = running_job(cluster, "finetune", after=before)
+        until(lambda: job not in cluster.jobs("RUNNING"), 180, "the limit")
+        output = "".join(process.communicate(timeout=LIMIT))
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    attempts = disturbed.log("rift/finetune.log").split("\n-- ")[-2:]
+    assert "stopped by SIGTERM" in attempts[0]
+    assert "continuing" in attempts[1]
+    assert differing(workflow.folder / "results/tiny", local) == []
