@@ -226,7 +226,8 @@ def _selections(results: Results, cell: Cell) -> Iterator[str]:
         for choice in results.selected_points(cell, scope):
             warning = f" {ON_TEST}" if choice["selection"] == "test" else ""
             points = "point" if choice["tolerance"] == 1 else "points"
-            sure = f", with {100 * choice['confidence']:g}% confidence," * ("confidence" in choice)
+            confidence = choice.get("confidence")
+            sure = f", with {100 * confidence:g}% confidence," if confidence is not None else ""
             yield (
                 f"{cell.dataset}: α is the most accurate point that loses at most"
                 f" {choice['tolerance']:g} {points}{sure} under PGD (worst of {choice['restarts']},"
