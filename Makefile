@@ -13,7 +13,7 @@ DEMO := --configfile config/demo.yaml
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
 	@echo "make test    install, run the tests"
-	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node"
+	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node (not its long tests)"
 	@echo "make soak    install, and Slurm if root; kill jobs of a grid at random: SOAK_MINUTES=10 SOAK_CELLS=24"
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"

@@ -35,7 +35,7 @@ REGIMES = ("pgd", "trades", "mart", "awp")
 TRANSFERS = ("digits-0-4-to-digits-5-9", "digits-5-9-to-digits-0-4")
 METHODS = ("at", "twins-at", "trades", "twins-trades")
 # Cells by the numbers of data sets, regimes, transfers and methods.
-SIZES = {4: (1, 2, 1, 2), 24: (4, 4, 2, 4)}
+SIZES = {2: (1, 1, 1, 1), 4: (1, 2, 1, 2), 24: (4, 4, 2, 4)}
 # Snakemake is killed less often: afterwards all of its jobs have to end first.
 KILLS = {"SIGKILL": 6, "SIGTERM": 6, "scancel": 6, "Snakemake": 1}
 PAUSE = 2.0, 8.0
@@ -220,37 +220,52 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _give_up)
     signal.alarm(60 * LIMIT_MINUTES)
     os.environ["OMP_NUM_THREADS"] = "1"
-    repository = Path(__file__).parents[2]
     folder = Path(tempfile.mkdtemp(prefix="rift-soak-"))
-    places = {name: folder / name for name in ("local", "slurm")}
-    for place in places.values():
+    try:
+        equal = compare(folder, arguments.cells, 60 * arguments.minutes, arguments.seed)
+    except TimeoutError as error:
+        sys.exit(f"{error}; files: {folder}")
+    if not equal:
+        sys.exit(f"files: {folder}")
+    shutil.rmtree(folder)
+
+
+def compare(folder: Path, cells: int, kill_seconds: float, seed: int) -> bool:
+    """Run the grid locally, and through Slurm with kills; print a summary.
+
+    Returns:
+        Whether tables and weights of both are equal.
+
+    Raises:
+        TimeoutError: this process was asked to stop, or the run did not end in time.
+    """
+    repository, log = Path(__file__).parents[2], folder / "snakemake.log"
+    local, slurm = folder / "local", folder / "slurm"
+    for place in (local, slurm):
         place.mkdir()
-    configuration = grid(arguments.cells)
-    log = folder / "snakemake.log"
     print(f"undisturbed local run in {folder}", flush=True)
     begun = time.monotonic()
-    local = Workflow(repository, places["local"], output=log).start(configuration)
+    process = Workflow(repository, local, output=log).start(grid(cells))
     try:
-        if local.wait():
-            sys.exit(f"the undisturbed run failed: {log}")
+        if process.wait():
+            print(f"the undisturbed run failed: {log}")
+            return False
     finally:
-        local.terminate()
+        process.terminate()
     undisturbed = time.monotonic() - begun
     print(f"{undisturbed:.0f} s; now through Slurm, with kills", flush=True)
     with Cluster(gpus=2) as cluster:
-        workflow = OnSlurm(repository, places["slurm"], cluster.environment, log)
-        soak = Soak(cluster, workflow, configuration, arguments.seed)
+        workflow = OnSlurm(repository, slurm, cluster.environment, log)
+        soak = Soak(cluster, workflow, grid(cells), seed)
+        wrong, beyond = ["the run did not end"], list[str]()
         try:
-            soak.run(60 * arguments.minutes, 60 * LIMIT_MINUTES)
-        except TimeoutError as error:
-            sys.exit(f"{error}\n{summary(soak, undisturbed, ['the run'], [])}\nfiles: {folder}")
-        one, other = (place / "results/soak" for place in (places["slurm"], places["local"]))
-        wrong = differing(one, other)
-        beyond = sorted({*digests(one)} - {*digests(other)})
-        print(summary(soak, undisturbed, wrong, beyond), flush=True)
-    if wrong:
-        sys.exit(f"files: {folder}")
-    shutil.rmtree(folder)
+            soak.run(kill_seconds, 60 * LIMIT_MINUTES)
+            one, other = slurm / "results/soak", local / "results/soak"
+            wrong = differing(one, other)
+            beyond = sorted({*digests(one)} - {*digests(other)})
+        finally:
+            print(summary(soak, undisturbed, wrong, beyond), flush=True)
+    return not wrong
 
 
 def _give_up(number: int, _frame: object) -> NoReturn:
