@@ -309,11 +309,6 @@ def test_the_plot_shows_the_sweep_and_the_selected_point(result: rift.Result) ->
     assert [line.get_xdata() for line in stars] == [[result.alpha]]
 
 
-def test_a_notebook_shows_the_plot(result: rift.Result) -> None:
-    """IPython asks an object for its picture by this method."""
-    assert result.plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
-
-
 class Tied(nn.Module):
     """A network with a shared weight, and one that an old hook computes."""
 

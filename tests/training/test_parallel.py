@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -51,6 +51,15 @@ class Numbered(Work):
         if self.writes:
             artifacts.write_state(self.folder / f"{self.number}.state", state)
         self.number += 1
+
+
+class Trains(Protocol):
+    """A training that writes its result to ``end`` in its folder."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def train(self, group: ProcessGroup) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class Case:
             artifacts.write_state(self.folder / "end", end)
 
 
-def in_a_group(rank: int, size: int, port: int, case: Case) -> None:
+def in_a_group(rank: int, size: int, port: int, case: Trains) -> None:
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),
@@ -116,7 +125,7 @@ def in_a_group(rank: int, size: int, port: int, case: Case) -> None:
         case.train(group)
 
 
-def ended(case: Case, processes: int) -> dict[str, Any]:
+def ended(case: Trains, processes: int) -> dict[str, Any]:
     if processes == 1:
         case.train(ALONE)
     else:
