@@ -6,7 +6,7 @@ of a data set is read without the others.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from rift.artifacts.digests import (
     digest_of_json,
     sealed,
 )
-from rift.artifacts.files import reading, write_bytes
+from rift.artifacts.files import reading, replacing, write_bytes
 from rift.artifacts.provenance import Provenance
 from rift.errors import RiftError
 
@@ -37,14 +37,19 @@ def write_arrays(
     Raises:
         RiftError: the file cannot be written.
     """
-    from safetensors.numpy import save
-
-    metadata = _metadata({name: bytes_of(array) for name, array in arrays.items()}, source, facts)
-    write_bytes(path, save(dict(arrays), metadata=metadata))
+    contents = {name: bytes_of(array) for name, array in arrays.items()}
+    # safetensors would copy all arrays into memory first.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_header(arrays, _metadata(contents, source, facts)))
+        for name in _ordered(arrays):
+            file.write(contents[name])
 
 
 def read_arrays(
-    path: Path, names: tuple[str, ...], facts: tuple[str, ...] = ()
+    path: Path,
+    names: tuple[str, ...],
+    facts: tuple[str, ...] = (),
+    mapped_above: int | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return the named arrays and all facts of a safetensors file.
 
@@ -52,11 +57,13 @@ def read_arrays(
         path: file to read.
         names: arrays to read; an empty tuple reads all.
         facts: facts that must exist.
+        mapped_above: size in bytes above which an array is a memory map, which cannot be written
+            to; None reads all arrays into memory.
 
     Raises:
         RiftError: the file cannot be read, is damaged, or lacks a named array or fact.
     """
-    return _read_safetensors(path, "numpy", names, facts)
+    return _read_safetensors(path, "numpy", names, facts, mapped_above)
 
 
 def write_weights(
@@ -102,6 +109,63 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _checked(path, reading(path, load))
 
 
+TYPES = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""Names of types in safetensors, in the order of their arrays in a file."""
+
+
+def _ordered(arrays: Mapping[str, Array]) -> list[str]:
+    """Return the names of arrays in the order in which safetensors writes them."""
+    order = list(TYPES)
+    return sorted(arrays, key=lambda name: (order.index(arrays[name].dtype.name), name))
+
+
+def _header(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """Return the begin of a safetensors file, with the bytes that safetensors itself writes."""
+    described: dict[str, object] = {"__metadata__": metadata}
+    end = 0
+    for name in _ordered(arrays):
+        array = arrays[name]
+        start, end = end, end + array.nbytes
+        described[name] = {
+            "dtype": TYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _mapped(path: Path, names: Collection[str], above: int) -> dict[str, Array]:
+    """Return the named arrays of a safetensors file with more bytes than ``above``, as maps."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        described = json.loads(file.read(length))
+    long_names = {short: long for long, short in TYPES.items()}
+    found: dict[str, Array] = {}
+    for name in names:
+        start, end = described[name]["data_offsets"]
+        if end - start > above:
+            kind, shape = long_names[described[name]["dtype"]], tuple(described[name]["shape"])
+            found[name] = np.memmap(path, kind, mode="r", offset=8 + length + start, shape=shape)
+    return found
+
+
 def _metadata(
     contents: Mapping[str, memoryview], source: Provenance, facts: Mapping[str, object]
 ) -> dict[str, str]:
@@ -129,7 +193,11 @@ def _facts_in(metadata: Mapping[str, str] | None) -> dict[str, Any]:
 
 
 def _read_safetensors(
-    path: Path, framework: str, names: tuple[str, ...], needed: tuple[str, ...]
+    path: Path,
+    framework: str,
+    names: tuple[str, ...],
+    needed: tuple[str, ...],
+    mapped_above: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import safe_open
 
@@ -149,7 +217,10 @@ def _read_safetensors(
                     f"{path}: contains no {', '.join(missing)}; check that it is the right file,"
                     " and that this version of rift wrote it"
                 )
-            return {name: content.get_tensor(name) for name in names or content.keys()}, facts
+            chosen = names or tuple(content.keys())
+            maps = {} if mapped_above is None else _mapped(path, chosen, mapped_above)
+            others = {name: content.get_tensor(name) for name in chosen if name not in maps}
+            return {name: maps[name] if name in maps else others[name] for name in chosen}, facts
 
     arrays, facts = reading(path, load)
     sums = _checked(path, facts).get(SUMS, {})

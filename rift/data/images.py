@@ -76,6 +76,24 @@ class Images:
         pixels = _checked_pixels(images)
         return cls(pixels.to(device), _checked_labels(labels, len(pixels)).to(device))
 
+    @classmethod
+    def mapped(
+        cls, images: np.ndarray, labels: object, *, device: str | torch.device = "cpu"
+    ) -> "Images":
+        """Return images that are read from a file whenever they are needed.
+
+        Args:
+            images: memory map, uint8, N×C×H×W.
+            labels: integers ≥ 0, N.
+            device: device of the labels, and of images when they are read.
+
+        Raises:
+            RiftError: the labels are not N integers ≥ 0.
+        """
+        return MappedImages(
+            images, range(len(images)), _checked_labels(labels, len(images)).to(device)
+        )
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -176,7 +194,7 @@ class StreamedImages(Images):
     def take(self, index: Tensor | slice) -> Images:
         """Return some of the images: still streamed for a slice, else in memory."""
         if isinstance(index, slice):
-            return StreamedImages(self._read, self._places[index], self.labels[index], self._shape)
+            return self._with(self._places[index], self.labels[index])
         places = index.tolist() if index.dtype != torch.bool else index.nonzero()[:, 0].tolist()
         return self._loaded([self._places[place] for place in places], self.labels[index])
 
@@ -196,12 +214,41 @@ class StreamedImages(Images):
 
     def to(self, device: str | torch.device) -> Images:
         """Return the labels on a device, and images that move to it when they are read."""
-        return StreamedImages(self._read, self._places, self.labels.to(device), self._shape)
+        return self._with(self._places, self.labels.to(device))
+
+    def _with(self, places: Sequence[int], labels: Tensor) -> Images:
+        return StreamedImages(self._read, places, labels, self._shape)
 
     def _loaded(self, places: Sequence[int], labels: Tensor) -> Images:
         with ThreadPoolExecutor() as pool:
             loaded = list(pool.map(lambda place: _one_image(self._read(place)[0]), places))
         return Images(_checked_pixels(torch.stack(loaded)).to(self.device), labels)
+
+
+class MappedImages(StreamedImages):
+    """Images that are read from a memory map whenever they are needed.
+
+    Args:
+        pixels: memory map, uint8, with one image per position.
+        places: position of each image, N.
+        labels: int64, N, on the device of the result.
+    """
+
+    def __init__(self, pixels: np.ndarray, places: Sequence[int], labels: Tensor) -> None:
+        super().__init__(
+            lambda place: (pixels[place], None),
+            places,
+            labels,
+            cast("tuple[int, int, int]", pixels.shape[1:]),
+        )
+        self._map = pixels
+
+    def _with(self, places: Sequence[int], labels: Tensor) -> Images:
+        return MappedImages(self._map, places, labels)
+
+    def _loaded(self, places: Sequence[int], labels: Tensor) -> Images:
+        # One copy of all: many small ones by several threads would fragment the memory.
+        return Images(torch.from_numpy(self._map[np.asarray(places)]).to(self.device), labels)
 
 
 def _checked_pixels(images: object) -> Tensor:

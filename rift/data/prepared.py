@@ -11,6 +11,7 @@ import numpy as np
 
 from rift.artifacts import Array, Provenance, read_arrays, read_facts, write_arrays
 from rift.config import Data, Dataset
+from rift.data.memory import chosen_images, is_mapped, limit, parts_of
 from rift.data.sources.download import obtain
 from rift.data.sources.named import dataset_named
 from rift.data.sources.ranges import only_named_classes
@@ -52,10 +53,14 @@ class Prepared:
         return int(next(iter(self.images.values())).shape[-1])
 
     def split(self, name: str, device: "str | torch.device" = "cpu") -> "Images":
-        """Return the images and labels of a split, on a device."""
+        """Return the images and labels of a split, on a device.
+
+        Images of a memory map are read from their file whenever they are needed.
+        """
         from rift.data.images import Images
 
-        return Images.of(self.images[name], self.labels[name], device=device)
+        kind = Images.mapped if is_mapped(self.images[name]) else Images.of
+        return kind(self.images[name], self.labels[name], device=device)
 
 
 def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> Prepared:
@@ -127,9 +132,9 @@ def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> 
 
 def _histogram(channel: Array) -> Array:
     """Return the share of each of the 256 levels in a channel (uint8, N×H×W)."""
-    # A thousand images at a time, because bincount converts every pixel to 64 bits.
-    parts = (channel[start : start + 1000] for start in range(0, len(channel), 1000))
-    counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
+    # Some images at a time, because bincount converts every pixel to 64 bits.
+    parts = (channel[part].ravel() for part in parts_of(channel))
+    counts = sum(np.bincount(part, minlength=256) for part in parts)
     return np.asarray(counts / channel.size)
 
 
@@ -155,8 +160,9 @@ def _last(count: int, share: float) -> Array:
 
 def _move(images: dict[str, Array], labels: dict[str, Array], split: str, taken: Array) -> None:
     """Move the images that ``taken`` selects from the training split to ``split``, in order."""
-    images[split], labels[split] = images["train"][taken], labels["train"][taken]
-    images["train"], labels["train"] = images["train"][~taken], labels["train"][~taken]
+    images[split], labels[split] = chosen_images(images["train"], taken), labels["train"][taken]
+    images["train"] = chosen_images(images["train"], ~taken)
+    labels["train"] = labels["train"][~taken]
 
 
 def save(path: Path, prepared: Prepared, source: Provenance) -> None:
@@ -177,17 +183,17 @@ def save(path: Path, prepared: Prepared, source: Provenance) -> None:
 
 
 def load(path: Path, splits: tuple[str, ...] = SPLITS) -> Prepared:
-    """Read splits of a prepared set.
+    """Read splits of a prepared set; images above ``rift.data.memory.limit`` are memory maps.
 
     Raises:
         RiftError: the file cannot be read, or is not a prepared set.
     """
     names = tuple(f"{split}_{kind}" for split in splits for kind in ("images", "labels"))
-    arrays, facts = read_arrays(path, names, ("classes", "mean", "std", "facts"))
+    arrays, facts = read_arrays(path, names, ("classes", "mean", "std", "facts"), limit())
     _check_types(path, arrays, facts)
     return Prepared(
         {split: arrays[f"{split}_images"] for split in splits},
-        {split: arrays[f"{split}_labels"] for split in splits},
+        {split: np.array(arrays[f"{split}_labels"]) for split in splits},
         tuple(facts["classes"]),
         tuple(facts["mean"]),
         tuple(facts["std"]),

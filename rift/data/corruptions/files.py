@@ -28,6 +28,7 @@ from rift.data.corruptions.corrupting import CHUNK, corrupt
 from rift.data.corruptions.digital import jpeg_compression
 from rift.data.corruptions.pixels import to_uint8
 from rift.data.corruptions.published import SEVERITIES
+from rift.data.memory import is_mapped, limit
 from rift.data.prepared import Prepared
 from rift.data.sources.download import obtain
 from rift.data.sources.named import dataset_named
@@ -271,8 +272,12 @@ def severities_of(
     labels = torch.from_numpy(prepared.labels["test"][: split.images.shape[1]])
     severities = {}
     for level in settings.severities:
-        pixels = torch.from_numpy(np.moveaxis(np.array(split.images[level - 1]), -1, 1))
-        images = Images.of(pixels, labels).first(settings.images, f"{path}: evaluate.ood.images")
+        pixels = np.moveaxis(split.images[level - 1], -1, 1)
+        if is_mapped(split.images) and len(settings.severities) * pixels.nbytes > limit():
+            images = Images.mapped(pixels, labels)
+        else:
+            images = Images.of(torch.from_numpy(pixels.copy()), labels)
+        images = images.first(settings.images, f"{path}: evaluate.ood.images")
         severities[level] = images.to(device)
     return CorruptedImages(split.corruption, split.source, severities)
 

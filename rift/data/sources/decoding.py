@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rift.artifacts import Array
+from rift.data.memory import empty_images
 from rift.errors import RiftError
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def decode(paths: Sequence[Path], side: int, *, any_size: bool = False) -> tuple
             as they are. Otherwise the files must be JPEG images of this size.
 
     Returns:
-        Images, uint8, N×3×side×side, and one sha256 over all files in order.
+        Images, uint8, N×3×side×side, and one sha256 over all files in order. Many images are in a
+        temporary file (``empty_images``).
 
     Raises:
         RiftError: a file cannot be read, is damaged, or has another size.
@@ -54,7 +56,7 @@ def decode(paths: Sequence[Path], side: int, *, any_size: bool = False) -> tuple
 
     formats = ["JPEG", "PNG"] if any_size else ["JPEG"]
     again = "replace or remove the file" if any_size else "unpack the data set again"
-    images = np.empty((len(paths), 3, side, side), dtype=np.uint8)
+    images = empty_images((len(paths), 3, side, side))
 
     def read(index: int) -> bytes:
         path = paths[index]

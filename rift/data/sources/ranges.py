@@ -6,6 +6,7 @@ import numpy as np
 
 from rift.artifacts import Array
 from rift.config import class_range
+from rift.data.memory import chosen_images
 from rift.data.sources.source import Source
 from rift.errors import RiftError
 
@@ -33,7 +34,7 @@ def only_named_classes(source: Source, name: str) -> Source:
     inside = in_range(source.labels, limits)
     part = replace(
         source,
-        images=source.images[inside],
+        images=chosen_images(source.images, inside),
         labels=source.labels[inside] - first,
         classes=source.classes[first : last + 1],
     )
@@ -42,7 +43,7 @@ def only_named_classes(source: Source, name: str) -> Source:
     inside = in_range(source.test_labels, limits)
     return replace(
         part,
-        test_images=source.test_images[inside],
+        test_images=chosen_images(source.test_images, inside),
         test_labels=source.test_labels[inside] - first,
     )
 
