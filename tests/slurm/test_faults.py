@@ -25,11 +25,12 @@ CRITICALITY_MB = [350, 5600]
 
 
 class Job(NamedTuple):
-    """A job as squeue remembers it; memory in MB, and ``rule`` without wildcards."""
+    """A job as squeue remembers it; ``rule`` is without wildcards, and ``spent`` is M:SS."""
 
     number: str
     state: str
     memory: str
+    spent: str
     rule: str
 
 
@@ -61,21 +62,14 @@ class Disturbed:
 
 
 def remembered(cluster: Cluster) -> list[Job]:
-    lines = cluster.says("squeue", "--noheader", "--states=all", "--format=%i %T %m %k")
-    jobs = [Job(*line.split(None, 3)) for line in lines.splitlines()]
+    lines = cluster.says("squeue", "--noheader", "--states=all", "--format=%i %T %m %M %k")
+    jobs = [Job(*line.split(None, 4)) for line in lines.splitlines()]
     rules = (job.rule.removeprefix("rule_").partition("_wildcards_")[0] for job in jobs)
     return [job._replace(rule=rule) for job, rule in zip(jobs, rules, strict=True)]
 
 
 def text_of(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def was_asked_to_stop(program: int) -> bool:
-    """Return whether SIGTERM waits for a stopped process."""
-    status = Path(f"/proc/{program}/status").read_text()
-    masks = re.findall(r"^(?:SigPnd|ShdPnd):\t([0-9a-f]+)$", status, re.MULTILINE)
-    return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
 
 
 def cancel_training(cluster: Cluster, folder: Path, before: set[str]) -> str:
@@ -100,15 +94,14 @@ def break_node(cluster: Cluster, folder: Path, before: set[str]) -> str:
 
 
 def run_out_of_time(cluster: Cluster, folder: Path, before: set[str]) -> str:
-    """Let Slurm warn a fine-tuning of its time limit, and let the fine-tuning go on only then."""
+    """Let Slurm warn a fine-tuning of its time limit. Slurm wakes it up for that."""
     until((folder / f"{FINETUNED}.lock").exists, LIMIT, "the fine-tuning")
     (program,) = cluster.processes(FINETUNE)
     # It is stopped for the time that a longer fine-tuning would compute.
     os.kill(program, signal.SIGSTOP)
     job = running_job(cluster, "finetune", after=before)
     cluster.says("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    until(lambda: was_asked_to_stop(program), 90, "the warning")
-    os.kill(program, signal.SIGCONT)
+    until(lambda: job not in cluster.jobs("RUNNING"), 180, "its end")
     return job
 
 
@@ -123,14 +116,17 @@ def disturbed(
         "criticality_shard": {"mem_mb": f"min({first} * attempt**4, {second})"},
     }
     folder, before = workflow.folder, set(cluster.jobs("all"))
+    # The logs of failed jobs would fill a pipe.
+    workflow.output = folder / "snakemake.log"
     process = workflow.start(GRID)
+    workflow.output = None
     try:
         cancelled = cancel_training(cluster, folder, before)
         broken = break_node(cluster, folder, before | {cancelled})
         limited = run_out_of_time(cluster, folder, before)
         until(lambda: running_job(cluster, "interpolate", after=before), LIMIT, "the next stage")
         process.kill()
-        process.communicate()
+        process.wait()
         orphans = cluster.jobs()
         refused = workflow(GRID)
         submitted = set(cluster.jobs()) - set(orphans)
@@ -189,6 +185,9 @@ def test_a_job_whose_time_runs_out_saves_its_state_and_another_job_goes_on(
     log = disturbed.log("rift/finetune.log")
     assert len(jobs_of(log)) == 2
     assert jobs_of(log)[0] == disturbed.limited
+    # It ended before its limit of a minute: the warning came first.
+    (spent,) = (job.spent for job in disturbed.jobs if job.number == disturbed.limited)
+    assert spent.startswith("0:")
     before, after = log[1:].split("\n-- ")
     assert "stopped by SIGTERM; run the same command again to continue" in before
     assert "continuing" in after
