@@ -141,9 +141,17 @@ class Cluster:
         return {number: comment for number, _, comment in pairs}
 
     def breaks(self) -> None:
-        """Break the node for a moment: its jobs are killed, and go back into the queue."""
+        """Break the node for a moment: its jobs are killed, and go back into the queue.
+
+        Slurm would wait for two minutes until it starts them again. A job that starts while its
+        old steps have sockets would drain the node as a duplicate.
+        """
         self.says("scontrol", "update", f"NodeName={self._node}", "State=DOWN", "Reason=test")
         until(self.takes_jobs, 60, "the node")
+        steps = f"spool/{self._node}_[0-9]*.*"
+        until(lambda: not list(self.folder.glob(steps)), 60, "the end of its jobs")
+        for job in self.jobs("PENDING"):
+            self.says("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""

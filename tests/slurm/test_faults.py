@@ -85,11 +85,6 @@ def break_node(cluster: Cluster, folder: Path, before: set[str]) -> str:
     job = running_job(cluster, "train", after=before)
     until(lambda: "continuing" in text_of(folder / LOGS / "train.log"), LIMIT, "its continuation")
     cluster.breaks()
-    # Slurm would wait for two minutes. A job that starts while its old processes are still ending
-    # drains the node as a duplicate.
-    until(lambda: not cluster.processes("slurmstepd"), 60, "the end of its jobs")
-    for each in cluster.jobs("PENDING"):
-        cluster.says("scontrol", "update", f"JobId={each}", "StartTime=now")
     return job
 
 
