@@ -40,7 +40,7 @@ test: $(READY)
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long and not slurm"
 
 test-long: $(READY)
-	pytest --numprocesses 2 --dist loadfile -m long
+	pytest --numprocesses 2 --dist loadfile -m "long and not slurm"
 
 # Tests of minutes are left out: make test-long has them. Where there is no Slurm, the tests are skipped, and say why.
 test-slurm: $(READY) slurm

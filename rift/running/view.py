@@ -66,6 +66,10 @@ class View(ABC):
         """
 
     @abstractmethod
+    def planned(self, jobs: Jobs) -> None:
+        """Say how many jobs there are, unless that was said or the state of the run shows it."""
+
+    @abstractmethod
     def finished(self, job: Job, jobs: Jobs) -> None:
         """Say that a job has finished, unless the state of the run shows it."""
 
@@ -102,11 +106,14 @@ class Lines(View):
         with suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
 
-    def show(self, jobs: Jobs, *, stopping: bool, doing: str = "") -> None:
-        """Say once how many jobs there are, and what is running if that takes long."""
+    def planned(self, jobs: Jobs) -> None:
+        """Say once how many jobs there are."""
         if jobs.total is not None and not self._planned:
             self._planned = True
             self.say(f"{self.title}: {counted(jobs.total)} to run")
+
+    def show(self, jobs: Jobs, *, stopping: bool, doing: str = "") -> None:
+        """Say what is running if that takes long."""
         if stopping and not self._stopping:
             self._stopping = True
             self.say(STOPPING)
@@ -140,6 +147,9 @@ class Terminal(View):
         with suppress(OSError, ValueError):
             drawn = self._lines(jobs, width, height, STOPPING if stopping else doing)
             self._live.update(drawn, refresh=True)
+
+    def planned(self, jobs: Jobs) -> None:
+        """Say nothing: the bar shows it."""
 
     def finished(self, job: Job, jobs: Jobs) -> None:
         """Say nothing: a line per finished job would not be calm."""

@@ -87,6 +87,7 @@ def watch(
             stopped = stopping
             for line in events.new():
                 news = jobs.take(line)
+                view.planned(jobs)
                 if isinstance(news, Job):
                     view.finished(news, jobs)
                 elif isinstance(news, Failure) and not stopping:

@@ -90,8 +90,9 @@ def test_every_field_of_every_command_is_a_flag_with_a_description(
             assert f"--{name}." in text
         else:
             position = rf" \[?{name.upper()}\]?\n"
-            positional = name in ("name", "folder", "config")
-            assert re.search(position if positional else f"--{name} ", text)
+            positional = name in ("name", "folder", "config", "path")
+            flag = f"--{field.alias or name}"
+            assert re.search(position if positional else rf"{flag}[ ,\]]", text)
             assert field.description
 
 

@@ -149,7 +149,7 @@ def test_after_rift_run_alone_was_killed_the_same_command_goes_on(
         "import time; from pathlib import Path\n"
         "with open('begun', 'a') as file: file.write('x')\n"
         "while not Path('go').exists(): time.sleep(0.05)\n"
-        "Path('results/demo').mkdir(parents=True); Path('made').touch()\n"
+        "Path('results/demo').mkdir(parents=True, exist_ok=True); Path('made').touch()\n"
     )
     Path("job.py").write_text(job)
     template = Path("workflow/Snakefile").read_text()

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
@@ -76,6 +77,12 @@ class Screen:
         return "\n".join(row.rstrip() for row in self.rows).rstrip()
 
 
+def _heed_signals() -> None:
+    """Undo what nohup or a shell in the background did to this process."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """A program that runs in a pseudo-terminal.
 
@@ -96,14 +103,17 @@ class Terminal:
         self.screen, self.seen = Screen(columns), list[str]()
         self._end, child = pty.openpty()
         self.resize(columns, rows)
+        # These variables, which readline sets, would hide the size of this terminal.
+        own = {key: text for key, text in os.environ.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            env={**own, "TERM": "xterm-256color", **environment},
             stdin=child,
             stdout=child,
             stderr=child,
             start_new_session=True,
+            preexec_fn=_heed_signals,
         )
         os.close(child)
 

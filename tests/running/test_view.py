@@ -22,6 +22,7 @@ from rift.running.view import opened_view
 with opened_view("mine") as view:
     for done in range(3):
         jobs = Jobs(total=2, done=done, running={1: Job("train", "seed0", [], "", 0)})
+        view.planned(jobs)
         view.show(jobs, stopping=False)
         view.finished(jobs.running[1], jobs)
         time.sleep(0.3)
