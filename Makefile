@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long test-slurm soak slurm check format docs bench golden archive clean
+.PHONY: help demo test test-long test-slurm test-slurm-long soak slurm check format docs bench golden archive clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
@@ -42,9 +42,13 @@ test: $(READY)
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m "long and not slurm"
 
-# Tests of minutes are left out: make test-long has them. Where there is no Slurm, the tests are skipped, and say why.
+# Where there is no Slurm, the tests are skipped, and say why.
 test-slurm: $(READY) slurm
 	pytest -m "slurm and not long" -rs tests/slurm
+
+# Faults that take minutes each: a broken node, memory, time limits, orphans, a short soak.
+test-slurm-long: $(READY) slurm
+	pytest -m "slurm and long" -rs tests/slurm
 
 # Ends by itself after SOAK_MINUTES with kills and the rest of the run, and after 100 minutes whatever happens.
 SOAK_MINUTES ?= 10

@@ -15,7 +15,7 @@ from tests.slurm.cluster import Cluster, until
 from tests.slurm.running import GRID, LIMIT, OnSlurm, differing, running_job
 from tests.workflow.running import RUN
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.long]
 
 LOGS = Path("results/tiny/logs") / RUN.relative_to("results/tiny")
 FINETUNED = RUN / "rift/finetuned.safetensors"
@@ -203,7 +203,6 @@ def test_orphans_of_a_killed_snakemake_are_named_and_none_of_their_work_is_done_
         assert "already finished with the same settings and inputs: adopted" in log
 
 
-@pytest.mark.long
 def test_at_the_time_limit_itself_a_job_saves_its_state_within_the_grace_period(
     disturbed: Disturbed, cluster: Cluster, local: Path
 ) -> None:
