@@ -51,7 +51,7 @@ READERS = {
     f"{OWN}/{layout.CRITICALITY}": "finetune",
     f"{OWN}/{layout.finetuned(SCOPE)}": "interpolate",
     f"{OWN}/{layout.selected(SCOPE)}": f"standard {SCOPE}",
-    f"{OWN}/{layout.selection(SCOPE)}": "overview",
+    f"{OWN}/{layout.selection(SCOPE)}": "table",
     f"{OWN}/{layout.outcomes('base', 'standard')}": "table",
     f"{OWN}/{layout.outcomes(SCOPE, 'ood')}": "table",
     f"{OWN}/{layout.outcomes(SCOPE, 'adversarial')}": "table",
