@@ -37,6 +37,22 @@ def prepare_torchvision() -> None:
         importlib.import_module("torchvision")
 
 
+def synchronised_norms(network: Any) -> Any:
+    """Return a network whose batch norms normalise by the batches of all processes.
+
+    The conversion of torch drops what the batch norms of timm do after they normalise, which are
+    the activations of many networks.
+
+    Args:
+        network: ``nn.Module``; its batch norms are replaced.
+    """
+    from torch import nn
+
+    # A network with layers of timm has imported them.
+    timm = sys.modules.get("timm.layers")
+    return (timm or nn.SyncBatchNorm).convert_sync_batchnorm(network)
+
+
 @contextmanager
 def group_norms_in_order(network: Any) -> Iterator[None]:
     """Let group norm be trained behind fixed layers.

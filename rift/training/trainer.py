@@ -14,6 +14,7 @@ from rift.data.images import Images
 from rift.models.requirements import PROBED, check_network, unwrapped
 from rift.progress import Progress, no_progress
 from rift.seeds import generator, global_numbers_kept, seed_torch
+from rift.thirdparty import synchronised_norms
 from rift.training.averaging import Average
 from rift.training.checkpoints import Candidates, Checkpoint
 from rift.training.epoch import EpochState, Steps, run_epoch
@@ -83,7 +84,7 @@ class Trainer:
         check_network(model, data.take(slice(0, PROBED)).floats(), data.labels)
         model = job.regime.prepare(model)
         if group.size > 1 and on_gpu:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronised_norms(model)
         if chosen.compile == "always" or (chosen.compile == "auto" and on_gpu):
             model.compile()
         self.model, self.data, self.validation = model, data, validation

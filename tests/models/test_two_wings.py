@@ -11,6 +11,7 @@ from rift import models
 from rift.errors import RiftError
 from rift.models.heads import classifier_of, renew_classifier
 from rift.models.two_wings import adaptive_state, frozen_wing, join_wings, split_wings
+from rift.thirdparty import synchronised_norms
 
 
 class Tokens(nn.Module):
@@ -117,6 +118,19 @@ def test_the_adaptive_wing_is_a_plain_network_again(network: nn.Module, images: 
         joined = join_wings(split)
         assert list(joined.state_dict()) == names
         assert torch.equal(joined(images), expected)
+
+
+def test_norms_for_several_processes_give_the_same_logits(
+    network: nn.Module, images: Tensor
+) -> None:
+    """The batch norms of timm keep their activation. In eval mode, one process can use them."""
+    with torch.no_grad():
+        expected = network(images)
+        wings = synchronised_norms(split_wings(network)).eval()
+        assert not any(isinstance(module, NORMS) for module in wings.modules())
+        torch.testing.assert_close(wings(images), expected)
+        with frozen_wing(wings):
+            torch.testing.assert_close(wings(images), expected)
 
 
 def test_a_network_that_cannot_have_two_wings_is_refused_with_the_reason() -> None:
