@@ -60,6 +60,27 @@ def test_figures_of_twins_wait_for_the_baseline_too(repository: Path, tmp_path: 
 
 
 @pytest.mark.long
+def test_the_demo_of_transfers_ends_in_its_table_and_figures(
+    repository: Path, tmp_path: Path
+) -> None:
+    answer = Workflow(repository, tmp_path)(shipped(repository, "transfer-demo"))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    folder = tmp_path / "results/transfer-demo"
+    pair = "digits-0-4-to-digits-5-9/resnet8"
+    for method, baseline in (("twins-at", "at"), ("twins-trades", "trades")):
+        for each in (method, baseline):
+            path = folder / f"transfers/{pair}/{each}/seed0/evaluation/base/adversarial.json"
+            # Five classes: the robustness of the source has been transferred.
+            assert artifacts.read_json(path, ("pgd",))["pgd"]["accuracy"] > 40
+        for name in ("transfer-training", "transfer-mechanism", "transfer-pareto"):
+            assert (folder / f"figures/{pair}/{method}/{name}.png").is_file()
+    table = (folder / "tables/transfer.md").read_text()
+    assert "An asterisk marks" in table
+    for row in ("at + rift", "twins-at + rift", "trades + rift", "twins-trades + rift"):
+        assert f"| {row} " in table
+
+
+@pytest.mark.long
 def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(
     repository: Path, tmp_path: Path
 ) -> None:
