@@ -8,11 +8,13 @@ DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long test-slurm test-slurm-long soak slurm check format docs bench golden archive clean
+.PHONY: help demo test test-long test-whole test-slurm test-slurm-long soak slurm check format docs bench golden archive clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
 	@echo "make test    install, run the tests"
+	@echo "make test-long   install, run the tests that take minutes: examples, regimes, damaged files"
+	@echo "make test-whole  install, run whole experiments: the wheel alone, kills, the demo of transfers"
 	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node (not its long tests)"
 	@echo "make soak    install, and Slurm if root; kill jobs of a grid at random: SOAK_MINUTES=10 SOAK_CELLS=24"
 	@echo "make check   install, check format, lint and types"
@@ -37,10 +39,14 @@ demo: $(READY)
 
 # Two processes, one file of tests at a time: tests of a file share fixtures that take long, and compute with one thread.
 test: $(READY)
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long and not slurm"
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long and not whole and not slurm"
 
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m "long and not slurm"
+
+# The wheel alone, killed experiments, the demo of transfers: too long for .ci/run, and to be run before a release.
+test-whole: $(READY)
+	pytest --numprocesses 2 --dist loadfile -m whole
 
 # Where there is no Slurm, the tests are skipped, and say why.
 test-slurm: $(READY) slurm

@@ -133,7 +133,7 @@ def distributions(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return build(repository, tmp_path_factory.mktemp("dist"))
 
 
-@pytest.mark.long
+@pytest.mark.whole
 def test_the_source_distribution_builds_the_wheel_of_the_checkout(
     distributions: Path, repository: Path, tmp_path: Path
 ) -> None:
@@ -148,7 +148,7 @@ def test_the_source_distribution_builds_the_wheel_of_the_checkout(
         assert path in names, path
 
 
-@pytest.mark.long
+@pytest.mark.whole
 def test_the_wheel_alone_makes_and_runs_an_experiment(distributions: Path, tmp_path: Path) -> None:
     """The wheel lies in an environment of its own, which borrows the other packages from here."""
     (wheel,) = distributions.glob("*.whl")

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.conftest import ONE_CORE, contents, differing
 from tests.workflow.running import RUN, SMALL, Workflow
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.whole
 
 STAGES = ("train", "criticality", "finetune", "interpolate", "evaluate ood", "evaluate adversarial")
 BASE = Path("results/small") / RUN.relative_to("results/tiny") / "base.safetensors"

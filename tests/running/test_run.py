@@ -211,7 +211,7 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(
     assert terminal.screen.cursor_visible
 
 
-@pytest.mark.long
+@pytest.mark.whole
 def test_a_whole_experiment_runs_with_the_view(folder: Path, environment: dict[str, str]) -> None:
     (folder / "config/config.yaml").write_text(yaml.safe_dump(TINY))
     shutil.rmtree(folder / "results", ignore_errors=True)

@@ -59,7 +59,7 @@ def test_figures_of_twins_wait_for_the_baseline_too(repository: Path, tmp_path: 
             assert f"/{each}/seed0/evaluation/rift/adversarial.npz" in inputs
 
 
-@pytest.mark.long
+@pytest.mark.whole
 def test_the_demo_of_transfers_ends_in_its_table_and_figures(
     repository: Path, tmp_path: Path
 ) -> None:
