@@ -104,11 +104,12 @@ class Terminal:
         self._end, child = pty.openpty()
         self.resize(columns, rows)
         # These variables, which readline sets, would hide the size of this terminal.
-        own = {key: text for key, text in os.environ.items() if key not in ("COLUMNS", "LINES")}
+        wanted = {**os.environ, "TERM": "xterm-256color", **environment}
+        own = {key: text for key, text in wanted.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**own, "TERM": "xterm-256color", **environment},
+            env=own,
             stdin=child,
             stdout=child,
             stderr=child,
