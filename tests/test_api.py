@@ -296,6 +296,21 @@ def test_saved_results_can_be_read_by_torch_and_pandas(
     assert {path.name: path.read_bytes() for path in (tmp_path / "better").iterdir()} == first
 
 
+def test_a_selection_with_a_confidence_needs_the_errors_of_the_points() -> None:
+    points = pd.DataFrame(
+        {
+            "alpha": [0.0, 1.0],
+            "standard_accuracy": [80.0, 82.0],
+            "adversarial_accuracy": [50.0, 50.3],
+            "adversarial_error": [0.0, 0.25],
+        }
+    )
+    # The upper limit of the loss is 0.11 points at 95%, and 0.02 at 90%.
+    assert [rift.select(points, 0.1, level) for level in (None, 0.95, 0.9)] == [1, 0, 1]
+    with pytest.raises(RiftError, match="confidence needs the column"):
+        rift.select(points.drop(columns="adversarial_error"), 0.1, 0.9)
+
+
 def test_the_plot_shows_the_sweep_and_the_selected_point(result: rift.Result) -> None:
     plane, above, _ = result.plot().axes
     first = result.sweep.iloc[0]

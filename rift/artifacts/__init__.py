@@ -6,7 +6,7 @@ are npz. No file contains facts that differ between two equal runs (time, host),
 give equal bytes.
 """
 
-from rift.artifacts.checking import FORMATS, checked_provenance
+from rift.artifacts.checking import FORMATS, checked_provenance, recorded_provenance
 from rift.artifacts.digests import Array, digest_of_arrays, without_digests
 from rift.artifacts.files import (
     LockedError,
@@ -83,6 +83,7 @@ __all__ = [
     "read_state",
     "read_weights",
     "reading",
+    "recorded_provenance",
     "recording_reads",
     "remove_leftovers",
     "replacing",

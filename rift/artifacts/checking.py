@@ -18,10 +18,27 @@ FORMATS = (".safetensors", ".csv", ".npz", ".json", ".npy")
 """Endings of artifacts."""
 
 
-def checked_provenance(path: Path) -> Provenance:
-    """Return the provenance of an artifact after a check of its whole content.
+def recorded_provenance(path: Path) -> Provenance:
+    """Return the provenance of an artifact, without a check of its content.
 
     A ``.npy`` file has the provenance of the JSON file beside it, which contains its digests.
+
+    Raises:
+        RiftError: the file is missing or cannot be read.
+    """
+    match path.suffix:
+        case ".safetensors":
+            return dict(read_facts(path).get(PROVENANCE, {}))
+        case ".csv":
+            return read_provenance(path)
+        case ".npz":
+            return read_origin(path)
+        case _:
+            return dict(read_json(path.with_suffix(".json")).get(PROVENANCE, {}))
+
+
+def checked_provenance(path: Path) -> Provenance:
+    """Return the provenance of an artifact after a check of its whole content.
 
     Raises:
         RiftError: the file is missing or damaged.
@@ -29,27 +46,21 @@ def checked_provenance(path: Path) -> Provenance:
     match path.suffix:
         case ".safetensors":
             read_weights(path)
-            return dict(read_facts(path).get(PROVENANCE, {}))
         case ".csv":
             read_csv(path, ())
-            return read_provenance(path)
         case ".npz":
             read_outcomes(path)
-            return read_origin(path)
         case ".npy":
-            return _checked_images(path)
-        case _:
-            return dict(read_json(path).get(PROVENANCE, {}))
+            _check_images(path)
+    return recorded_provenance(path)
 
 
-def _checked_images(path: Path) -> Provenance:
-    """Return the provenance of corrupted images after a check of every severity."""
+def _check_images(path: Path) -> None:
+    """Check every severity of corrupted images."""
     images = read_array(path)
-    facts = read_json(path.with_suffix(".json"), ("severities",))
-    digests = list(facts["severities"])
+    digests = list(read_json(path.with_suffix(".json"), ("severities",))["severities"])
     if not digests or len(images) % len(digests):
         raise damaged(path)
     parts = images.reshape(len(digests), -1, *images.shape[1:])
     if [digest_of_arrays({"images": part}) for part in parts] != digests:
         raise damaged(path)
-    return dict(facts.get(PROVENANCE, {}))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rift import layout
-from rift.artifacts import read_facts, read_json, read_origin, read_provenance
+from rift.artifacts import recorded_provenance
 from rift.config import RESULT_NEUTRAL, Experiment, Settings
 from rift.config.values import leaves
 from rift.layout import Evaluation, Run
@@ -95,27 +95,16 @@ def other_settings(experiment: Experiment, folder: Path) -> list[str]:
         path = folder / name
         if path.suffix == ".npy":
             continue
-        found += [f"{name}: {text}" for text in _differing(_settings_in(path), settings)]
+        found += [
+            f"{name}: {text}"
+            for text in _differing(recorded_provenance(path).get("settings") or {}, settings)
+        ]
     return found
 
 
 def _run_of(name: str) -> Run | None:
     parts = name.split("/")
     return Run.parse("/".join(parts[:5])) if parts[0] in ("runs", "transfers") else None
-
-
-def _settings_in(path: Path) -> Mapping[str, Any]:
-    """Return the settings in the provenance of an artifact."""
-    match path.suffix:
-        case ".safetensors":
-            source = read_facts(path).get("provenance", {})
-        case ".csv":
-            source = read_provenance(path)
-        case ".npz":
-            source = read_origin(path)
-        case _:
-            source = read_json(path).get("provenance", {})
-    return cast("Mapping[str, Any]", source.get("settings") or {})
 
 
 def _differing(recorded: Mapping[str, Any], settings: Settings) -> Iterator[str]:
