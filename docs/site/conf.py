@@ -8,6 +8,7 @@ and the notebook.
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -68,7 +69,20 @@ def add_navigation(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n"
 
 
+def let_names_break(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Let long names in code break after dots, slashes, underscores and commas, so that tables fit."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'(?<=<span class="pre">)[^<]+',
+            lambda name: re.sub(r"(?<=[/._:=,])(?=\w)", "<wbr>", name[0]),
+            context["body"],
+        )
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above to Sphinx."""
     app.connect("builder-inited", write_generated_pages)
     app.connect("source-read", add_navigation)
+    app.connect("html-page-context", let_names_break)
