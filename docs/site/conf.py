@@ -72,7 +72,7 @@ def add_navigation(app: Sphinx, docname: str, source: list[str]) -> None:
 def let_names_break(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Let long names in code break after dots, slashes, underscores and commas, so that tables fit."""
+    """Let long names in code break, so that tables fit."""
     if "body" in context:
         context["body"] = re.sub(
             r'(?<=<span class="pre">)[^<]+',
