@@ -238,10 +238,10 @@ def normalization(
         return fitted.mean, fitted.std, "file"
     if asked is None:
         raise RiftError(
-            f"{path}: contains no normalisation; set normalization: dataset if the network takes"
-            " images normalised with the mean and standard deviation of the data set, or none if it"
-            f" takes images in [0, 1]; also {', '.join([*NORMALIZATIONS][:-1])}, or"
-            " MEANS/DEVIATIONS in numbers"
+            f"{path}: contains no normalisation; say with which one the network was trained"
+            " (--normalization, or normalization: in an experiment file): dataset for the mean and"
+            " standard deviation of the data set, none for images in [0, 1]; also"
+            f" {', '.join([*NORMALIZATIONS][:-1])}, or MEANS/DEVIATIONS in numbers"
         )
     return (mean, std, asked) if asked == "dataset" else (*mean_and_std(asked, len(mean)), asked)
 

@@ -727,7 +727,7 @@ def test_the_standard_network_of_pyautoattack_is_imported_and_breaks(tmp_path: P
         tmp_path / "i.json",
     ]
     answer = rift("import", "--weights", weights, *words)
-    assert "model_test.pt: contains no normalisation; set normalization" in answer.stderr
+    assert "model_test.pt: contains no normalisation; say with which one" in answer.stderr
     assert not base.exists()
     answer = rift("import", "--weights", weights, "--normalization", "none", *words)
     assert re.search(

@@ -175,7 +175,7 @@ def test_normalisation_is_never_guessed(plain: dict[str, Tensor]) -> None:
     bare = weight_files.match_names(plain, fresh(), "x")
     with pytest.raises(
         RiftError,
-        match=r"x\.pth: contains no normalisation; set normalization: dataset if .*, or none if",
+        match=r"x\.pth: contains no normalisation; .*--normalization.* dataset for .*, none for",
     ):
         weight_files.normalization(bare, None, (0.3,), (0.4,), "x.pth")
     assert weight_files.normalization(bare, "dataset", (0.3,), (0.4,), "x") == (
