@@ -154,20 +154,46 @@ def check_imported(
     Raises:
         RiftError: the accuracy on a split is at most five standard errors above chance.
     """
-    outcomes = {
-        name: correct(imported.model, images, progress=progress) for name, images in splits.items()
-    }
     origin = imported.facts["normalization"]["from"]
+    report = check_network(
+        imported.model,
+        splits,
+        classes=imported.spec.classes,
+        source=f"{source}, normalization {origin}",
+        progress=progress,
+    )
+    if asked is None:
+        return report
+    others, better = _try_normalizations(
+        imported, splits["validation"], report.outcomes["validation"], like
+    )
+    return replace(report, other_normalizations=others, better_normalization=better)
+
+
+def check_network(
+    model: nn.Module,
+    splits: Mapping[str, Images],
+    *,
+    classes: int,
+    source: str,
+    progress: Progress = no_progress,
+) -> ImportReport:
+    """Return the accuracy of a network with weights, after a check that it is above chance.
+
+    Args:
+        model: network for images in [0, 1], on the device of the images.
+        splits: images by split, for ``validation`` and ``test``.
+        classes: number of classes.
+        source: name of the network, for error messages.
+        progress: function that is called after every batch.
+
+    Raises:
+        RiftError: the accuracy on a split is at most five standard errors above chance.
+    """
+    outcomes = {name: correct(model, images, progress=progress) for name, images in splits.items()}
     for hits in outcomes.values():
-        _check_above_chance(hits, imported.spec.classes, f"{source}, normalization {origin}")
-    others: dict[str, float] = {}
-    better = None
-    if asked is not None:
-        others, better = _try_normalizations(
-            imported, splits["validation"], outcomes["validation"], like
-        )
-    trained_on = _is_better(outcomes["validation"], outcomes["test"])
-    return ImportReport(outcomes, others, better, trained_on)
+        _check_above_chance(hits, classes, source)
+    return ImportReport(outcomes, {}, None, _is_better(outcomes["validation"], outcomes["test"]))
 
 
 def imported_state(imported: Imported) -> dict[str, Tensor]:

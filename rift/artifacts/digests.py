@@ -80,8 +80,8 @@ def bytes_of(array: "Array | torch.Tensor") -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def digest_of_arrays(arrays: Mapping[str, Array]) -> str:
-    """Return the digest of named arrays: their names, types, shapes and values."""
+def digest_of_arrays(arrays: "Mapping[str, Array] | Mapping[str, torch.Tensor]") -> str:
+    """Return the digest of named arrays or tensors: their names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())

@@ -154,7 +154,7 @@ class Command(BaseModel):
             RiftError: an input cannot be read.
         """
         files = {name: artifacts.content_digest(path) for name, path in self.paths(INPUT)}
-        architecture = getattr(self, "architecture", "")
+        architecture = getattr(self, "architecture", None) or ""
         code = {"code": code_digest(architecture)} if is_outside(architecture) else {}
         return {**files, **code}
 

@@ -195,16 +195,8 @@ def say_import(report: "ImportReport", facts: dict[str, Any], asked: str | None)
         facts: facts of the import.
         asked: normalisation that the user set, or None.
     """
-    from rift.evaluation.accuracy import percent
-
-    shares = " and ".join(
-        f"{percent(hits):.2f}% of {len(hits)} {name} images"
-        for name, hits in report.outcomes.items()
-    )
     under = f", from {facts['key']!r} of the file" if facts["key"] else ""
-    origin = facts["normalization"]["from"]
-    seen = f"classifies {shares} correctly" if shares else "was not evaluated: no images"
-    say(f"{seen}; normalization: {origin}{under}")
+    say(f"{_accuracy_in_words(report)}; normalization: {facts['normalization']['from']}{under}")
     if facts["other_weights"]:
         others = ", ".join(facts["other_weights"])
         say(f"the file also contains other weights: {others}; --key takes one of them")
@@ -219,6 +211,26 @@ def say_import(report: "ImportReport", facts: dict[str, Any], asked: str | None)
             f" {report.other_normalizations[better]:.2f}% of the validation images correctly;"
             f" check --normalization {asked}"
         )
+    _say_whether_trained_on_selection(report)
+
+
+def say_check(report: "ImportReport") -> None:
+    """Print the accuracy of a network that was not imported, and what looks wrong with it."""
+    say(_accuracy_in_words(report))
+    _say_whether_trained_on_selection(report)
+
+
+def _accuracy_in_words(report: "ImportReport") -> str:
+    from rift.evaluation.accuracy import percent
+
+    shares = " and ".join(
+        f"{percent(hits):.2f}% of {len(hits)} {name} images"
+        for name, hits in report.outcomes.items()
+    )
+    return f"classifies {shares} correctly" if shares else "was not evaluated: no images"
+
+
+def _say_whether_trained_on_selection(report: "ImportReport") -> None:
     if report.trained_on_selection:
         say(
             "warning: the network is more accurate on the validation images than on the test"

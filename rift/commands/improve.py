@@ -1,6 +1,7 @@
 """RiFT on one checkpoint, in one command: ``rift improve``."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,19 @@ from rift.commands.command import (
     opened_device,
     say,
 )
-from rift.commands.exchange import WeightsKey, import_checked, say_import
+from rift.commands.exchange import WeightsKey, import_checked, say_check, say_import
 from rift.config import ROBUSTBENCH, Architecture, Dataset
+from rift.config.names import OutsideArchitecture
 from rift.config.normalization import FileNormalization
+from rift.config.outside import code_digest
 from rift.errors import RiftError
 from rift.progress import display
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from rift.data import Prepared
 
 PLAIN = "improved.pth"
 
@@ -35,11 +41,25 @@ class Improve(Command):
     stage = "improve"
     memory = "--finetune.batch_size or --criticality.batch_size"
 
-    checkpoint: str = Field(
+    checkpoint: str | None = Field(
+        None,
         description="Weights to improve: a file (.pth, .pt, .safetensors), or robustbench:NAME for"
-        " a network of the RobustBench model zoo."
+        " a network of the RobustBench model zoo as one of rift's architectures.",
     )
-    architecture: Architecture = Field(description="Architecture of the weights.")
+    architecture: Architecture | None = Field(
+        None, description="Architecture of the weights in --checkpoint."
+    )
+    model: OutsideArchitecture | None = Field(
+        None,
+        description="Network to improve, instead of --checkpoint: MODULE:FUNCTION, a function"
+        " without arguments in a Python file of the working directory. It returns the network with"
+        " its weights, for images in [0, 1].",
+    )
+    robustbench: str | None = Field(
+        None,
+        description="Network to improve, instead of --checkpoint: its name in the RobustBench model"
+        " zoo. It stays the network of RobustBench, of whatever architecture.",
+    )
     dataset: Dataset = Field(description="Data set that the network classifies.")
     data: config.Data = config.Data()
     normalization: FileNormalization = None
@@ -75,14 +95,29 @@ class Improve(Command):
     )
 
     @property
-    def base(self) -> config.ImportedBase:
-        """Return the source of the weights in the form of a configuration."""
+    def base(self) -> config.ImportedBase | None:
+        """Return the source of the weights in the form of a configuration; None without a file."""
+        if self.checkpoint is None:
+            return None
         return config.ImportedBase(
             weights=self.checkpoint, normalization=self.normalization, key=self.key
         )
 
     @model_validator(mode="after")
-    def _as_in_a_configuration(self) -> "Improve":
+    def _one_network(self) -> "Improve":
+        sources = ("checkpoint", "model", "robustbench")
+        if sum(getattr(self, name) is not None for name in sources) != 1:
+            raise ValueError(
+                "one network is needed: --checkpoint with --architecture, --model MODULE:FUNCTION,"
+                " or --robustbench NAME"
+            )
+        of_checkpoint = ("architecture", "normalization", "key")
+        if self.checkpoint is None:
+            for name in of_checkpoint:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"--{name} applies only to --checkpoint; remove it")
+        elif self.architecture is None:
+            raise ValueError("--checkpoint needs --architecture: the network of the weights")
         # The model of the configuration checks which settings the weights allow.
         _ = self.base
         return self
@@ -95,26 +130,42 @@ class Improve(Command):
             yield from ((f"output.{name}", self.output / name) for name in (*FILES, PLAIN))
 
     def files_read(self) -> list[Path]:
-        """Return the path of the weight file."""
-        return [Path(path) for path in self.base.files]
+        """Return the path of the weight file, if there is one."""
+        return [] if self.base is None else [Path(path) for path in self.base.files]
 
     def settings_for_provenance(self) -> dict[str, Any]:
         """Return the settings; the digest of a weight file replaces its name."""
         settings = super().settings_for_provenance()
-        if not self.checkpoint.startswith(ROBUSTBENCH):
+        if self.checkpoint is not None and not self.checkpoint.startswith(ROBUSTBENCH):
             del settings["checkpoint"]
-        if self.budget is None:
-            del settings["budget"]
+        # As before these could be set.
+        for name in ("budget", "model", "robustbench"):
+            if settings[name] is None:
+                del settings[name]
         return settings
 
     def inputs(self) -> dict[str, str]:
-        """Return the digest of the weight file.
+        """Return the digest of the weight file, or those of ``model``: its file and its weights.
 
         Raises:
             RiftError: it cannot be read.
         """
-        digests = [artifacts.content_digest(path) for path in self.files_read()]
-        return {**super().inputs(), **({"checkpoint": digests[0]} if digests else {})}
+        inputs = super().inputs()
+        if self.model is not None:
+            from rift.models.state import snapshot
+
+            weights = artifacts.digest_of_arrays(snapshot(self._made_by_user))
+            inputs |= {"code": code_digest(self.model), "weights": weights}
+        for path in self.files_read():
+            inputs["checkpoint"] = artifacts.content_digest(path)
+        return inputs
+
+    @cached_property
+    def _made_by_user(self) -> "nn.Module":
+        from rift.models.outside import trained_network
+
+        assert self.model is not None
+        return trained_network(self.model)
 
     def run(self) -> None:
         from rift.api.result import SUMMARY
@@ -139,18 +190,15 @@ class Improve(Command):
         """Import and improve the network, and write the result."""
         from rift.api import improve
         from rift.data import prepare
-        from rift.models import checkpoint, export
+        from rift.models import export
 
         with display("download") as progress:
             prepared = prepare(self.dataset, self.data, progress)
-        found, report = import_checked(
-            self.base, prepared, self.architecture, self.attack.norm, device
-        )
-        say_import(report, found.facts, self.normalization)
+        network, facts = self._network(prepared, device)
         test = prepared.split("test", device).first(self.test_images, "test_images")
         sections = ("attack", "criticality", "finetune", "augment", "interpolate", "pgd")
         result = improve(
-            found.model,
+            network,
             prepared.split("train", device),
             prepared.split("validation", device),
             test=test,
@@ -164,8 +212,40 @@ class Improve(Command):
         if self.budget is not None:
             source = {**source, "budget": result.settings["budget"]}
         artifacts.write_bytes(self.output / PLAIN, export.state_content(result.model, safe=False))
-        result.save(self.output, source, **checkpoint.facts_of(found.spec))
+        result.save(self.output, source, **facts)
         say(result.summary())
+
+    def _network(
+        self, prepared: "Prepared", device: "torch.device"
+    ) -> "tuple[nn.Module, dict[str, Any]]":
+        """Return the network, and the facts from which other commands build it, if they can."""
+        from rift.importing import IMPORT_IMAGES, check_network
+        from rift.models import checkpoint
+        from rift.models.outside import check_logits
+        from rift.models.robustbench import load_robustbench
+
+        if self.base is not None:
+            assert self.architecture is not None
+            found, report = import_checked(
+                self.base, prepared, self.architecture, self.attack.norm, device
+            )
+            say_import(report, found.facts, self.normalization)
+            return found.model, checkpoint.facts_of(found.spec)
+        classes = len(prepared.classes)
+        if self.robustbench is not None:
+            name = self.robustbench
+            network = load_robustbench(name, self.dataset, self.attack.norm)
+        else:
+            assert self.model is not None
+            name, network = self.model, self._made_by_user
+            check_logits(network, name, classes, len(prepared.mean), prepared.size)
+        network.to(device)
+        names = ("validation", "test")
+        splits = {split: prepared.split(split, device).up_to(IMPORT_IMAGES) for split in names}
+        with display("import") as progress:
+            report = check_network(network, splits, classes=classes, source=name, progress=progress)
+        say_check(report)
+        return network, {}
 
     def _is_finished(self, source: artifacts.Provenance) -> bool:
         """Return whether the folder contains the whole result of the same settings and inputs.

@@ -38,7 +38,7 @@ def code_file(architecture: str) -> Path:
         places = list(found.submodule_search_locations or []) if found else []
     if found is None or not found.origin or not found.origin.endswith(".py"):
         raise RiftError(
-            f"architecture {architecture}: the working directory {Path.cwd()} has no module"
+            f"{architecture}: the working directory {Path.cwd()} has no module"
             f" {module}; write its function to {module.replace('.', '/')}.py there, or correct the"
             " name"
         )

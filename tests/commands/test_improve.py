@@ -1,5 +1,6 @@
 """``rift improve``: from a checkpoint to a better one, with tables, figures and a page."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -224,3 +225,119 @@ def test_wrong_flags_and_files_are_refused(weights: Path, tmp_path: Path) -> Non
     (tmp_path / "better").write_text("a file")
     with pytest.raises(RiftError, match="better is not a folder"):
         improve(weights)
+
+
+TRAINED = """
+import torch
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU())
+        self.head = nn.Linear(24, CLASSES)
+
+    def forward(self, pixels):
+        return self.head(self.body(pixels - 0.3))
+
+def build():
+    model = Network()
+    model.load_state_dict(torch.load("trained.pt"))
+    return model
+"""
+
+
+def without(*names: str) -> list[str]:
+    """Return the words of the command without a network and without some flags."""
+    flags = {name: value for name, value in SETTINGS.items() if name not in names}
+    return ["improve", *(word for name, value in flags.items() for word in (f"--{name}", value))]
+
+
+def test_a_network_that_brings_its_weights_is_improved(
+    prepared: data.Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mynet_with_weights.py").write_text(TRAINED.replace("CLASSES", "10"))
+    space: dict[str, Any] = {}
+    exec(TRAINED.replace("CLASSES", "10"), space)
+    model = space["Network"]()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    train = prepared.split("train")
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(model(train.floats()), train.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.save(model.state_dict(), "trained.pt")
+    command = [*without("architecture", "normalization"), "--model", "mynet_with_weights:build"]
+    run(parse_command(*command, "--output", "better"))
+    table = pd.read_csv("better/accuracy.csv", comment="#").set_index("metric")
+    assert table.loc["clean", "before"] == pytest.approx(accuracy(model, prepared))
+    model.load_state_dict(torch.load("better/improved.pth"))
+    assert table.loc["clean", "after"] == pytest.approx(accuracy(model, prepared))
+    assert re.search(r"classifies \d\d\.\d\d% of \d+ validation images", capsys.readouterr().err)
+
+    # Other weights are another network, although the file is the same.
+    run(parse_command(*command, "--output", "better"))
+    assert "is finished" in capsys.readouterr().err
+    torch.save({**model.state_dict(), "head.bias": torch.zeros(10)}, "trained.pt")
+    with pytest.raises(RiftError, match=r"other settings: .*weights"):
+        run(parse_command(*command, "--output", "better"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "one network is needed: --checkpoint with --architecture, --model"),
+        (["--checkpoint", "a.pth"], "--checkpoint needs --architecture"),
+        (["--model", "a:b", "--robustbench", "Name"], "one network is needed"),
+        (["--model", "a:b", "--normalization", "none"], "--normalization applies only to"),
+    ],
+)
+def test_one_network_is_named(flags: list[str], message: str) -> None:
+    command = without("architecture", "normalization")
+    with pytest.raises(ValidationError, match=message):
+        parse_command(*command, *flags, "--output", "better")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (TRAINED.replace("CLASSES", "10"), r"build\(\) fails: FileNotFoundError"),
+        ("def build():\n    return 3\n", r"build\(\) returns int; it must return a torch\.nn"),
+        (
+            TRAINED.replace("CLASSES", "7").replace(
+                'torch.load("trained.pt")', "model.state_dict()"
+            ),
+            r"logits of shape \(2, 7\) for 2 images and 10 classes",
+        ),
+        (
+            TRAINED.replace("CLASSES", "10").replace(
+                'torch.load("trained.pt")', "model.state_dict()"
+            ),
+            "not clearly above chance",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_improved_is_refused_in_one_line(
+    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"mynet_{abs(hash(source))}"
+    Path(f"{name}.py").write_text(source)
+    command = without("architecture", "normalization")
+    with pytest.raises(RiftError, match=message):
+        run(parse_command(*command, "--model", f"{name}:build", "--output", "better"))
+    assert not list(Path().glob("better/*"))
+
+
+def test_a_network_of_the_zoo_must_be_of_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = without("architecture", "normalization")
+    with pytest.raises(RiftError, match="RobustBench has no networks for digits; choose cifar10"):
+        run(parse_command(*command, "--robustbench", "Rice2020Overfitting", "--output", "better"))
