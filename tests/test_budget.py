@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import rift
 from rift import config
-from rift.api.budget import LEAST, Amounts, Speed, costs_of, written
+from rift.api.budget import written
+from rift.api.costs import LEAST, Amounts, Speed, costs_of
 from rift.api.given import settings_of
 from rift.data.images import Images
 from rift.errors import RiftError
@@ -96,6 +97,38 @@ def test_a_budget_that_is_too_short_is_refused(digits: Images) -> None:
     assert "2 epochs on 300 images, 200 images for the selection, 200 test images" in message
     assert "ms per image forward" in message
     assert re.search(r"takes about \d+s: allow \d+s, or lower attack.steps", message)
+
+
+def test_a_short_time_takes_fewer_starts_and_values_of_alpha(digits: Images) -> None:
+    """Between what fits with the given settings and what does not fit at all."""
+    train, validation, test = (digits.take(slice(at, at + 250)) for at in (0, 300, 600))
+    asked: dict[str, Any] = {
+        **FAST,
+        "attack": {"eps": 0.05, "step": 0.01, "steps": 20},
+        "interpolate": {"alphas": [x / 20 for x in range(21)], "restarts": 30, "tolerance": 50},
+        "pgd": {"restarts": 30},
+    }
+    with pytest.raises(RiftError, match="is too short") as refused:
+        rift.improve(
+            Counted(), train, validation, test=test, budget="5.6s", progress=False, **asked
+        )
+    said = re.search(
+        r"interpolate.restarts 1, interpolate.alphas 0.0,0.2,0.4,0.6,0.8,1.0, pgd.restarts 1\)"
+        r" takes about \d+s: allow (\d+)s",
+        str(refused.value),
+    )
+    assert said is not None, refused.value
+    least = f"{int(said[1]) + 2}s"
+    result = rift.improve(
+        Counted(), train, validation, test=test, budget=least, progress=False, **asked
+    )
+    assert list(result.sweep["alpha"]) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert result.settings["pgd"]["restarts"] == result.settings["interpolate"]["restarts"] == 1
+    assert "pgd.restarts 1" in result.summary()
+    rich = rift.improve(
+        Counted(), train, validation, test=test, budget="2h", progress=False, **FAST
+    )
+    assert "pgd.restarts" not in rich.summary()
 
 
 @pytest.mark.parametrize("method", ["pga", "published", "gradient"])

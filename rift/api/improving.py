@@ -9,7 +9,7 @@ from torch import nn
 
 from rift import config
 from rift.api import steps
-from rift.api.budget import Amounts, amounts_within, limited
+from rift.api.budget import amounts_within, limited
 from rift.api.comparison import compared, selected
 from rift.api.given import Given, ImageSet, Sections, images_of, network_of, settings_of, shown
 from rift.api.result import Result
@@ -94,7 +94,7 @@ def improve(
     chosen: dict[str, Any] = {}
     if budget is not None:
         chosen = _within(budget, base, images, sections, autoattack, progress, work)
-        images, sections = limited(Amounts(**chosen["amounts"]), images, sections)
+        images, sections = limited(chosen, images, sections)
     found = _improved(base, images, sections, modules, autoattack, shared, work)
     settings = {**sections.model_dump(mode="json"), "modules": modules, "autoattack": autoattack}
     if budget is not None:
