@@ -255,6 +255,18 @@ def corruption_benchmark(dataset: str, corruption: str) -> str:
     return f"benchmarks/data/{dataset}/corrupted/{corruption}.tsv"
 
 
+def log_of_benchmark(benchmark: Path) -> Path:
+    """Return the log of the job that a benchmark file is of: both lie below equal folders.
+
+    Args:
+        benchmark: path with ``benchmarks`` in it, absolute or relative.
+    """
+    parts = list(benchmark.with_suffix(".log").parts)
+    last = len(parts) - 1 - parts[::-1].index("benchmarks")
+    parts[last] = "logs"
+    return Path(*parts)
+
+
 def workflow_folder() -> Path:
     """Return the folder of the workflow: within the installed package, or in the checkout."""
     return _shipped("workflow")

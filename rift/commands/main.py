@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,8 @@ from pydantic_settings import (
 )
 
 from rift import artifacts, config
-from rift.commands.attempts import continue_log
+from rift.artifacts.attempts import ADOPTED
+from rift.commands.attempts import logged_attempt
 from rift.commands.command import OUTPUT, Command, say
 from rift.commands.criticality import Criticality, Examples, MergeCriticality
 from rift.commands.evaluate import (
@@ -129,18 +131,17 @@ def run(command: Command) -> None:
     command.check_outputs()
     artifacts.commit()
     outputs = [path for _, path in command.paths(OUTPUT)]
-    if os.environ.get(KEEP_FINISHED) and "RANK" not in os.environ:
-        continue_log()
-    # Processes that train together must not decide this one by one.
     in_workflow = bool(os.environ.get(KEEP_FINISHED))
-    keeps = (command.adoptable or command.rescues) and in_workflow
-    alone = command.adoptable and in_workflow and "RANK" not in os.environ
-    if not alone:
-        _compute(command, outputs)
-    elif not _compute_or_adopt(command, outputs):
-        return
-    if keeps and os.environ.get("RANK", "0") == "0":
-        artifacts.keep_finished(outputs)
+    # Processes that train together have one log, and must not decide about adoption one by one.
+    alone = in_workflow and "RANK" not in os.environ
+    with logged_attempt() if alone else nullcontext():
+        if not (alone and command.adoptable):
+            _compute(command, outputs)
+        elif not _compute_or_adopt(command, outputs):
+            return
+        keeps = (command.adoptable or command.rescues) and in_workflow
+        if keeps and os.environ.get("RANK", "0") == "0":
+            artifacts.keep_finished(outputs)
 
 
 def _compute_or_adopt(command: Command, outputs: list[Path]) -> bool:
@@ -169,10 +170,7 @@ def _adopts(command: Command, outputs: list[Path], *, just_made: bool) -> bool:
     ):
         return False
     names = " and ".join(str(artifacts.finished_name(path)) for path in outputs)
-    say(
-        f"already finished with the same settings and inputs: adopted {names}; delete them and"
-        " the outputs to compute them again"
-    )
+    say(f"{ADOPTED} {names}; delete them and the outputs to compute them again")
     return True
 
 

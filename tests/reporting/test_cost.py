@@ -47,6 +47,19 @@ def test_the_seconds_of_shards_are_added(copy: Path) -> None:
     assert (row["jobs"], row["seconds"], row["images"]) == (1, 7.5, 64 * 3)
 
 
+def test_the_seconds_of_interrupted_attempts_are_added(copy: Path) -> None:
+    before = by(make_table("cost", copy, ONE_CELL).numbers, "stage")
+    log = copy / "logs" / Run(CELL, 0).name / "train.log"
+    log.parent.mkdir(parents=True)
+    attempts = ("ended unfinished after 100.0 s", "ended unfinished after 7.5 s", "finished")
+    head = "-- 2026-02-03T04:05:06+00:00 on node7, job 42\n"
+    log.write_text("".join(f"{head}{end}\n" for end in attempts))
+    rows = by(make_table("cost", copy, ONE_CELL).numbers, "stage")
+    assert rows["train"]["seconds_total"] == before["train"]["seconds_total"] + 107.5
+    assert rows["train"]["jobs"] == before["train"]["jobs"]
+    assert rows["evaluate ood"]["seconds"] == before["evaluate ood"]["seconds"]
+
+
 def test_data_sets_have_their_stages(copy: Path) -> None:
     write_benchmark(copy / layout.preparation_benchmark("digits"), 2.0)
     write_benchmark(copy / layout.corruption_benchmark("digits", "fog"), 3.0)

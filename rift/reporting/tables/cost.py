@@ -10,6 +10,7 @@ import pandas as pd
 
 from rift import layout
 from rift.artifacts import read_array, read_csv, read_json, read_provenance, reading
+from rift.artifacts.attempts import earlier_seconds
 from rift.config import CorruptionName
 from rift.errors import RiftError
 from rift.layout import Cell, Run
@@ -74,8 +75,9 @@ def cost(results: Results) -> Table:
             " start of Python and loading data and network, which is most of a short job.",
             "Images/s is the number of all images divided by all seconds.",
             "Peak MiB is the largest memory of any job, without GPU memory.",
-            "A job that was interrupted counts from its last start. The shards of one measurement"
-            " count as one job: their seconds are added.",
+            "A job that was interrupted counts with all of its attempts, whose seconds are in its"
+            " log; its memory is that of the last one. The shards of one measurement count as one"
+            " job: their seconds are added.",
             "An image counts once per epoch in training and fine-tuning, and once per module in"
             " criticality. In interpolation it counts once per point, clean and under PGD together."
             " In evaluation it counts once per corruption and severity, and once per attack.",
@@ -176,12 +178,13 @@ def _texts(row: Row) -> list[str]:
 
 
 def _read(path: Path) -> tuple[float, float] | None:
-    """Return seconds and peak memory in MiB from a benchmark file, or None if it does not exist.
+    """Return seconds and peak memory in MiB of a job, or None if there is no benchmark file.
 
+    The seconds include those of interrupted attempts, which the benchmark file does not contain.
     The memory is NaN where Snakemake could not measure it.
 
     Raises:
-        RiftError: it is not a benchmark file of Snakemake.
+        RiftError: it is not a benchmark file of Snakemake, or the log cannot be read.
     """
     if not path.exists():
         return None
@@ -192,7 +195,7 @@ def _read(path: Path) -> tuple[float, float] | None:
             f"{path}: is not a benchmark file of Snakemake; delete it, and run its stage again"
         )
     memory = pd.to_numeric(table["max_rss"], errors="coerce").max()
-    return float(table["s"].mean()), float(memory)
+    return float(table["s"].mean()) + earlier_seconds(layout.log_of_benchmark(path)), float(memory)
 
 
 def _split_size(results: Results, cell: Cell, split: str, images: int | str) -> int | None:
