@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +70,20 @@ def remembered(cluster: Cluster) -> list[Job]:
 
 
 def text_of(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+    """Return the text of a log; nothing while Snakemake has removed it for an attempt."""
+    with suppress(FileNotFoundError):
+        return path.read_text()
+    return ""
+
+
+def jobs_of(log: str) -> list[str]:
+    """Return the jobs that wrote a log."""
+    return re.findall(r"^-- \S+ on \S+, job (\d+)$", log, re.MULTILINE)
+
+
+def attempts_of(log: str) -> list[str]:
+    """Return what each of these jobs wrote."""
+    return re.split(r"^-- \S+ on \S+, job \d+$", log, flags=re.MULTILINE)[1:]
 
 
 def cancel_training(cluster: Cluster, folder: Path, before: set[str]) -> str:
@@ -88,13 +102,26 @@ def break_node(cluster: Cluster, folder: Path, before: set[str]) -> str:
     return job
 
 
-def run_out_of_time(cluster: Cluster, folder: Path, before: set[str]) -> str:
-    """Let Slurm warn a fine-tuning of its time limit. Slurm wakes it up for that."""
-    until((folder / f"{FINETUNED}.lock").exists, LIMIT, "the fine-tuning")
+def stop_finetuning(cluster: Cluster, folder: Path, before: set[str]) -> str:
+    """Stop a fine-tuning after its first batches, and return its job.
+
+    It then takes as long as a longer one, until Slurm wakes it up to send it a signal.
+    """
+    log = folder / LOGS / "rift/finetune.log"
+
+    def works() -> bool:
+        text = text_of(log)
+        return not before.issuperset(jobs_of(text)[-1:]) and "finetune: " in attempts_of(text)[-1]
+
+    until(works, LIMIT, "the fine-tuning")
     (program,) = cluster.processes(FINETUNE)
-    # It is stopped for the time that a longer fine-tuning would compute.
     os.kill(program, signal.SIGSTOP)
-    job = running_job(cluster, "finetune", after=before)
+    return running_job(cluster, "finetune", after=before)
+
+
+def run_out_of_time(cluster: Cluster, folder: Path, before: set[str]) -> str:
+    """Let Slurm warn a fine-tuning of its time limit."""
+    job = stop_finetuning(cluster, folder, before)
     cluster.says("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     until(lambda: job not in cluster.jobs("RUNNING"), 180, "its end")
     return job
@@ -132,11 +159,6 @@ def disturbed(
     assert answer.returncode == 0, answer.stdout + answer.stderr + cluster.logs()
     jobs = [job for job in remembered(cluster) if job.number not in before]
     return Disturbed(workflow, cancelled, broken, limited, orphans, refused, submitted, jobs)
-
-
-def jobs_of(log: str) -> list[str]:
-    """Return the jobs that wrote a log."""
-    return re.findall(r"^-- \S+ on \S+, job (\d+)$", log, re.MULTILINE)
 
 
 def test_after_all_faults_the_results_are_those_of_an_undisturbed_run(
@@ -183,7 +205,7 @@ def test_a_job_whose_time_runs_out_saves_its_state_and_another_job_goes_on(
     # It ended before its limit of a minute: the warning came first.
     (spent,) = (job.spent for job in disturbed.jobs if job.number == disturbed.limited)
     assert spent.startswith("0:")
-    before, after = log[1:].split("\n-- ")
+    before, after = attempts_of(log)
     assert "stopped by SIGTERM; run the same command again to continue" in before
     assert "continuing" in after
 
@@ -214,17 +236,13 @@ def test_at_the_time_limit_itself_a_job_saves_its_state_within_the_grace_period(
         path.unlink()
     process = workflow.start(GRID)
     try:
-        until((workflow.folder / f"{FINETUNED}.lock").exists, LIMIT, "the fine-tuning")
-        (program,) = cluster.processes(FINETUNE)
-        # Slurm wakes it up when it asks it to stop.
-        os.kill(program, signal.SIGSTOP)
-        job = running_job(cluster, "finetune", after=before)
+        job = stop_finetuning(cluster, workflow.folder, before)
         until(lambda: job not in cluster.jobs("RUNNING"), 180, "the limit")
         output = "".join(process.communicate(timeout=LIMIT))
     finally:
         process.kill()
     assert process.returncode == 0, output
-    attempts = disturbed.log("rift/finetune.log").split("\n-- ")[-2:]
+    attempts = attempts_of(disturbed.log("rift/finetune.log"))[-2:]
     assert "stopped by SIGTERM" in attempts[0]
     assert "continuing" in attempts[1]
     assert differing(workflow.folder / "results/tiny", local) == []
