@@ -27,7 +27,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,slurm,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,slurm,kubernetes,dev]'
 	@touch $@
 
 demo: $(READY)

@@ -85,6 +85,7 @@ def _packages() -> Iterator[Finding]:
 _EXTRAS = {
     "workflow": "whole experiments",
     "slurm": "experiments on a cluster with Slurm",
+    "kubernetes": "experiments on Kubernetes",
     "robustbench": "the models and benchmarks of RobustBench",
     "tensorboard": "training logs for TensorBoard",
     "benchmarks": "the speed comparisons with other packages",

@@ -76,7 +76,7 @@ def _settings_of(profile: Path) -> list[str]:
         return ["--workflow-profile", str(profile)]
     if profile.name == "default":
         return []
-    known = ", ".join(sorted(path.parent.name for path in profile.parent.glob("*/*.yaml")))
+    known = ", ".join(sorted({path.parent.name for path in profile.parent.glob("*/*.yaml")}))
     raise RiftError(
         f"--profile: {profile} does not exist; choose {known or 'default'}, or copy it from"
         f" {layout.workflow_folder() / 'profiles'}"

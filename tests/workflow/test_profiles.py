@@ -2,9 +2,12 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.workflow.running import TINY, Configuration, Workflow
 
@@ -70,3 +73,24 @@ def test_the_profile_for_slurm_describes_its_jobs(workflow: Workflow) -> None:
         assert "slurm_extra=--signal=TERM@120" in jobs[rule]
     assert value(jobs["prepare"], "threads") == "4"
     assert value(jobs["train"], "threads") == "4"
+
+
+@pytest.fixture(scope="module")
+def options() -> set[str]:
+    """Return the options of Snakemake and of the plugins that are installed."""
+    command = [sys.executable, "-m", "snakemake", "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(re.findall(r"--([a-z][a-z0-9-]+)", answer.stdout))
+
+
+@pytest.mark.parametrize("name", ["default", "slurm", "kubernetes"])
+def test_a_profile_contains_only_options_that_exist(
+    name: str, options: set[str], repository: Path
+) -> None:
+    (path,) = (repository / "workflow/profiles" / name).glob("profile.yaml")
+    profile = yaml.safe_load(path.read_text())
+    executor = profile.get("executor", "local")
+    keys = set(profile)
+    if not importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
+        keys = {key for key in keys if not key.startswith(f"{executor}-")}
+    assert keys - options == set()
