@@ -24,6 +24,7 @@ from rift.commands.command import (
     refuse_sections,
     say,
 )
+from rift.commands.training import say_where_it_continues
 from rift.config import MethodName, NamedScope, RegimeName, Scope
 from rift.errors import RiftError
 from rift.progress import display
@@ -160,6 +161,7 @@ class Finetune(Command):
         # For the table module-choice: what was known of the scope before.
         steepness = clean_gradient(model, modules, train) if modules else 0.0
         with resumable(self.output, self.begun_with(source), tell=say) as work:
+            say_where_it_continues(work)
             finetuned = self._fine_tune(model, train, validation, modules, work)
             # Equal runs give equal files, so the speed of a regime's training is omitted.
             rows = history(finetuned).drop(columns=SPEED, errors="ignore")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rift import artifacts
-from rift.artifacts.resume import State, resumable
+from rift.artifacts.resume import State, Work, resumable
 from rift.commands.command import history, opened_device, say
 from rift.config import TrainingLoop
 from rift.errors import RiftError
@@ -116,8 +116,8 @@ def run_training(command: Trains, loop: TrainingLoop) -> None:
                 tell=say if group.is_main else lambda text: None,
             )
         )
-        if work.state is not None and group.is_main:
-            say(f"continuing in {_place(work.state)}")
+        if group.is_main:
+            say_where_it_continues(work)
         logs = group.is_main and loop.tensorboard
         folder = command.output.parent
         log = held.enter_context(_tensorboard(command.stage, folder)) if logs else None
@@ -142,6 +142,12 @@ def run_training(command: Trains, loop: TrainingLoop) -> None:
             artifacts.write_csv(command.history, history(trained), source)
             checkpoint.save(command.output, trained.state, spec, source)
             _say_kept(trained)
+
+
+def say_where_it_continues(work: Work) -> None:
+    """Print the place within a training or fine-tuning; nothing if it begins."""
+    if work.state is not None:
+        say(f"continuing in {_place(work.state)}")
 
 
 def _place(state: State) -> str:

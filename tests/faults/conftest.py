@@ -18,12 +18,12 @@ def undisturbed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     return contents(workflow.folder)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the content of all results, without files that contain times."""
-    results = folder / "results/small"
+def contents(folder: Path, name: str = "small") -> dict[str, bytes]:
+    """Return the content of all results of an experiment, without files that contain times."""
+    results = folder / "results" / name
     return {
         path.relative_to(results).as_posix(): path.read_bytes()
-        for top in ("data", "runs", "tables")
+        for top in ("data", "runs", "transfers", "tables")
         for path in sorted((results / top).rglob("[!.]*"))
         # The history of a training contains its speed.
         if path.is_file() and path.name != "training.csv"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import ONE_CORE, contents, differing
-from tests.workflow.running import RUN, SMALL, Workflow
+from tests.workflow.running import RUN, SMALL, Configuration, Workflow
 
 pytestmark = pytest.mark.whole
 
@@ -22,6 +22,27 @@ STAGES = ("train", "criticality", "finetune", "interpolate", "evaluate ood", "ev
 BASE = Path("results/small") / RUN.relative_to("results/tiny") / "base.safetensors"
 # States are saved after every batch, so that there is always one to continue from.
 SAVING = {**SMALL, "train": {**SMALL["train"], "save_minutes": 0.0001}}
+# As config/transfer-demo.yaml, with one method, and small.
+TRANSFER: Configuration = {
+    **SMALL,
+    "experiment": "transfer",
+    "grid": {
+        **SMALL["grid"],
+        "datasets": ["digits-0-4"],
+        "transfers": ["digits-0-4-to-digits-5-9"],
+        "methods": ["twins-at"],
+    },
+    "transfer": {
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 0.02,
+        "init_head": "linear-probe",
+        "probe_epochs": 2,
+        "save_minutes": 0.0001,
+    },
+    "report": {"tables": ["transfer", "criticality"], "figures": ["training"]},
+}
+TRANSFERRED = Path("transfers/digits-0-4-to-digits-5-9/resnet8/twins-at/seed0")
 
 
 def jobs(folder: Path) -> Iterator[tuple[int, str]]:
@@ -74,6 +95,38 @@ def test_a_job_of_every_long_stage_is_killed_and_the_tables_are_the_same(
     assert differing(undisturbed, contents(tmp_path)) == []
     log = (tmp_path / "results/small/logs" / BASE.parent.relative_to("results/small")) / "train.log"
     assert "continuing in epoch" in log.read_text()
+
+
+def test_a_transfer_is_killed_twice_and_the_tables_are_the_same(
+    repository: Path, tmp_path: Path
+) -> None:
+    """It is killed as soon as it has saved a state, and again when it has continued."""
+    undisturbed = Workflow(repository, tmp_path / "undisturbed")
+    disturbed = Workflow(repository, tmp_path / "disturbed")
+    for workflow in (undisturbed, disturbed):
+        workflow.folder.mkdir()
+    answer = undisturbed(TRANSFER, *ONE_CORE)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+    folder = disturbed.folder
+    base = folder / "results/transfer" / TRANSFERRED / "base.safetensors"
+    log = folder / "results/transfer/logs" / TRANSFERRED / "transfer.log"
+    snakemake = disturbed.start(TRANSFER, *ONE_CORE, "--retries", "2", "--quiet", "all")
+    first, _ = wait_for_job(folder, ["transfer"], snakemake)
+    wait_for(base.with_name(f"{base.name}.state"), snakemake)
+    os.kill(first, signal.SIGKILL)
+    while (second := wait_for_job(folder, ["transfer"], snakemake)[0]) == first:
+        time.sleep(0.02)
+    while not (log.exists() and "continuing" in log.read_text()):
+        assert snakemake.poll() is None, snakemake.communicate()
+        time.sleep(0.02)
+    os.kill(second, signal.SIGKILL)
+    output = snakemake.communicate()
+    assert snakemake.returncode == 0, output
+    assert log.read_text().count("continuing") == 2
+    before = contents(undisturbed.folder, "transfer")
+    assert f"{TRANSFERRED}/base.safetensors" in before
+    assert differing(before, contents(folder, "transfer")) == []
 
 
 def test_snakemake_is_killed_hung_up_and_stopped_and_the_tables_are_the_same(
