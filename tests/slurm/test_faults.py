@@ -101,7 +101,9 @@ def break_node(cluster: Cluster, folder: Path, before: set[str]) -> str:
     return job
 
 
-def stop_finetuning(cluster: Cluster, folder: Path, before: set[str]) -> str:
+def stop_finetuning(
+    cluster: Cluster, folder: Path, before: set[str], snakemake: "subprocess.Popen[str]"
+) -> str:
     """Stop a fine-tuning after its first batches, and return its job.
 
     It then takes as long as a longer one, until Slurm wakes it up to send it a signal.
@@ -109,6 +111,7 @@ def stop_finetuning(cluster: Cluster, folder: Path, before: set[str]) -> str:
     log = folder / LOGS / "rift/finetune.log"
 
     def works() -> bool:
+        assert snakemake.poll() is None, "Snakemake has ended"
         text = text_of(log)
         return not before.issuperset(jobs_of(text)[-1:]) and "finetune: " in attempts_of(text)[-1]
 
@@ -118,9 +121,11 @@ def stop_finetuning(cluster: Cluster, folder: Path, before: set[str]) -> str:
     return running_job(cluster, "finetune", after=before)
 
 
-def run_out_of_time(cluster: Cluster, folder: Path, before: set[str]) -> str:
+def run_out_of_time(
+    cluster: Cluster, folder: Path, before: set[str], snakemake: "subprocess.Popen[str]"
+) -> str:
     """Let Slurm warn a fine-tuning of its time limit."""
-    job = stop_finetuning(cluster, folder, before)
+    job = stop_finetuning(cluster, folder, before, snakemake)
     cluster.says("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     until(lambda: job not in cluster.jobs("RUNNING"), 180, "its end")
     return job
@@ -144,7 +149,7 @@ def disturbed(
     try:
         cancelled = cancel_training(cluster, folder, before)
         broken = break_node(cluster, folder, before | {cancelled})
-        limited = run_out_of_time(cluster, folder, before)
+        limited = run_out_of_time(cluster, folder, before, process)
         until(lambda: running_job(cluster, "interpolate", after=before), LIMIT, "the next stage")
         process.kill()
         process.wait()
@@ -232,14 +237,15 @@ def test_at_the_time_limit_itself_a_job_saves_its_state_within_the_grace_period(
     scope = (workflow.folder / FINETUNED).parent
     for path in scope.iterdir():
         path.unlink()
-    process = workflow.start(GRID)
+    workflow.output = workflow.folder / "snakemake.log"
+    # Snakemake does not miss a file whose followers are up to date.
+    process = workflow.start(GRID, "--forcerun", "finetune")
     try:
-        job = stop_finetuning(cluster, workflow.folder, before)
+        job = stop_finetuning(cluster, workflow.folder, before, process)
         until(lambda: job not in cluster.jobs("RUNNING"), 180, "the limit")
-        output = "".join(process.communicate(timeout=LIMIT))
+        assert process.wait(LIMIT) == 0, workflow.output.read_text()
     finally:
         process.kill()
-    assert process.returncode == 0, output
     attempts = attempts_of(disturbed.log("rift/finetune.log"))[-2:]
     assert "stopped by SIGTERM" in attempts[0]
     assert "continuing" in attempts[1]

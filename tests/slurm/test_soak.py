@@ -16,6 +16,6 @@ def test_after_random_kills_the_results_are_those_of_an_undisturbed_run(
 ) -> None:
     workflow = OnSlurm(repository, tmp_path, cluster.environment, tmp_path / "snakemake.log")
     soak = Soak(cluster, workflow, GRID, seed=1)
-    soak.run(kill_seconds=120, limit_seconds=LIMIT)
+    soak.run(kill_seconds=120, limit_seconds=2 * LIMIT)
     assert soak.kills.total() >= 3
     assert differing(tmp_path / "results/tiny", local) == []
