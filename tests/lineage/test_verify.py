@@ -147,6 +147,27 @@ def test_verification_names_the_first_difference_and_keeps_the_new_run(
     assert (results / name).read_bytes() == changed
 
 
+@pytest.mark.whole
+def test_a_finished_experiment_is_really_run_again(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is replaced: Snakemake runs all jobs in the scratch folder."""
+    before = {path: path.read_bytes() for path in sorted(finished.rglob("*")) if path.is_file()}
+    scratch = tmp_path / "scratch"
+    rift("verify", finished, "--cores", "1", "--scratch", scratch)
+    assert capfd.readouterr().out.splitlines()[-1] == "all numbers of 25 files are equal"
+    assert {path: path.read_bytes() for path in before} == before
+    again = scratch / "results/small"
+    # The new run has logs of its own jobs, and the finished one, made by commands, has none.
+    assert len([*again.glob("logs/**/*.log")]) > 10
+    assert not (finished / "logs").exists()
+    # The new numbers are those that the comparison reads.
+    name = f"{OWN}/{layout.BASE}"
+    changed_weights(again, name)
+    ((path, _),) = compare(finished, again)[0]
+    assert path == name
+
+
 def test_unfinished_results_and_a_used_scratch_folder_are_refused(
     results: Path, rerun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,7 +35,7 @@ REGIMES = ("pgd", "trades", "mart", "awp")
 TRANSFERS = ("digits-0-4-to-digits-5-9", "digits-5-9-to-digits-0-4")
 METHODS = ("at", "twins-at", "trades", "twins-trades")
 # Cells by the numbers of data sets, regimes, transfers and methods.
-SIZES = {2: (1, 1, 1, 1), 4: (1, 2, 1, 2), 24: (4, 4, 2, 4)}
+SIZES = {2: (1, 1, 1, 1), 4: (1, 2, 1, 2), 6: (2, 2, 1, 2), 12: (3, 3, 1, 3), 24: (4, 4, 2, 4)}
 # Snakemake is killed less often: afterwards all of its jobs have to end first.
 KILLS = {"SIGKILL": 6, "SIGTERM": 6, "scancel": 6, "Snakemake": 1}
 PAUSE = 2.0, 8.0
