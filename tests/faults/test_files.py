@@ -58,6 +58,18 @@ READERS = {
 }
 
 
+def check_tables(folder: Path, finished: Path) -> None:
+    """Make the table again, and check that its files are those of the undisturbed experiment."""
+    words = commands(folder, EXPERIMENT)["table"]
+    tables = [path for path in outputs(words) if not path.name.endswith(layout.LINEAGE)]
+    for path in tables:
+        path.unlink()
+    rift(*words)
+    assert len(tables) == 4
+    for path in tables:
+        assert path.read_bytes() == (finished / path.relative_to(folder)).read_bytes()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("damage", [truncate, flip, empty], ids=["truncated", "flipped", "empty"])
 @pytest.mark.parametrize("name", READERS)
@@ -89,6 +101,7 @@ def test_a_damaged_artifact_stops_the_next_stage_and_whole_it_gives_the_same_byt
     changed = [path.name for path in made if path.read_bytes() != before[path]]
     # The history of a training contains its speed.
     assert set(changed) <= {"training.csv"}
+    check_tables(folder, finished)
 
 
 @pytest.fixture
@@ -109,6 +122,14 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def moved_back(folder: Path, finished: Path, name: str, results: Path) -> Path:
+    """Return a copy of finished results, with outputs of a command from another folder."""
+    shutil.copytree(finished, results)
+    for path in outputs(commands(results, EXPERIMENT)[name]):
+        shutil.copyfile(folder / path.name, path)
+    return results
+
+
 def on(folder: Path, finished: Path, name: str) -> Words:
     """Return the words of a command that reads finished results and writes to another folder."""
     words = commands(finished, EXPERIMENT)[name]
@@ -121,6 +142,7 @@ def test_a_full_disk_is_one_line_and_with_space_it_goes_on_to_the_same_bytes(
     name: str,
     finished: Path,
     small_disk: Callable[[str], Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = small_disk("size=64k")
@@ -137,10 +159,14 @@ def test_a_full_disk_is_one_line_and_with_space_it_goes_on_to_the_same_bytes(
     pairs = zip(outputs(words), expected, strict=True)
     changed = [path.name for path, other in pairs if path.read_bytes() != other.read_bytes()]
     assert set(changed) <= {"training.csv"}
+    check_tables(moved_back(folder, finished, name, tmp_path / "results"), finished)
 
 
 def test_results_that_cannot_be_written_are_found_before_the_computation(
-    finished: Path, small_disk: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    small_disk: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = small_disk("ro")
     words = on(folder, finished, "train")
@@ -154,3 +180,4 @@ def test_results_that_cannot_be_written_are_found_before_the_computation(
     rift(*words)
     weights = folder / layout.BASE
     assert weights.read_bytes() == (finished / OWN / layout.BASE).read_bytes()
+    check_tables(moved_back(folder, finished, "train", tmp_path / "results"), finished)
