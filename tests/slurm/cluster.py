@@ -141,17 +141,32 @@ class Cluster:
         return {number: comment for number, _, comment in pairs}
 
     def breaks(self) -> None:
-        """Break the node for a moment: its jobs are killed, and go back into the queue.
+        """Break the node for a moment: its jobs are killed, and start again.
 
-        Slurm would wait for two minutes until it starts them again. A job that starts while its
-        old steps have sockets would drain the node as a duplicate.
+        Slurm would wait for two minutes until it starts them again. Until the node has noticed the
+        end of the killed ones, it takes them for duplicates, and is drained. It looks for their end
+        every ten seconds.
         """
+        killed = set(self.jobs("RUNNING"))
         self.says("scontrol", "update", f"NodeName={self._node}", "State=DOWN", "Reason=test")
         until(self.takes_jobs, 60, "the node")
-        steps = f"spool/{self._node}_[0-9]*.*"
-        until(lambda: not list(self.folder.glob(steps)), 60, "the end of its jobs")
-        for job in self.jobs("PENDING"):
-            self.says("scontrol", "update", f"JobId={job}", "StartTime=now")
+        until(lambda: not self._steps(), 60, "the end of its jobs")
+
+        def started_again() -> bool:
+            time.sleep(2)
+            if not self.takes_jobs():
+                self.says("scontrol", "update", f"NodeName={self._node}", "State=RESUME")
+            for job in killed & set(self.jobs("PENDING")):
+                self.says("scontrol", "release", job)
+                self.says("scontrol", "update", f"JobId={job}", "StartTime=now")
+            return killed <= self._steps()
+
+        until(started_again, 300, "the next start of its jobs")
+
+    def _steps(self) -> set[str]:
+        """Return the numbers of the jobs that have programs of Slurm on the node."""
+        paths = (self.folder / "spool").glob(f"{self._node}_[0-9]*.*")
+        return {path.name.removeprefix(f"{self._node}_").partition(".")[0] for path in paths}
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""
