@@ -1,0 +1,51 @@
+"""``rift finetune``: it is stopped, and continues."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rift import config
+from rift.commands import finetune
+from tests.experiment import commands, outputs, rift
+from tests.workflow.running import SMALL
+
+
+@contextmanager
+def stopping(_: str) -> Iterator[Any]:
+    """Yield a display of progress that asks this process to stop after the second batch."""
+    batches = 0
+
+    def progress(*_: object, **__: object) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    yield progress
+
+
+def test_a_stopped_fine_tuning_says_where_it_continues_and_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = commands(tmp_path, config.parse(SMALL, "config.yaml"))
+    for stage in ("prepare", "train", "criticality", "finetune"):
+        rift(*words[stage])
+    assert "continuing" not in capsys.readouterr().err
+    made = outputs(words["finetune"])
+    before = [path.read_bytes() for path in made]
+    for path in made:
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "display", stopping)
+        with pytest.raises(SystemExit, match="143"):
+            rift(*words["finetune"])
+    assert not any(path.exists() for path in made)
+    rift(*words["finetune"])
+    # A signal is seen after the next batch.
+    assert "continuing in epoch 1, after batch 3\n" in capsys.readouterr().err
+    assert [path.read_bytes() for path in made] == before
