@@ -33,7 +33,7 @@ TRANSFER: Configuration = {
         "methods": ["twins-at"],
     },
     "transfer": {
-        "epochs": 3,
+        "epochs": 6,
         "batch_size": 32,
         "learning_rate": 0.02,
         "init_head": "linear-probe",
@@ -100,7 +100,7 @@ def test_a_job_of_every_long_stage_is_killed_and_the_tables_are_the_same(
 def test_a_transfer_is_killed_twice_and_the_tables_are_the_same(
     repository: Path, tmp_path: Path
 ) -> None:
-    """It is killed as soon as it has saved a state, and again when it has continued."""
+    """It is killed within its linear probe, and again when all of its weights are trained."""
     undisturbed = Workflow(repository, tmp_path / "undisturbed")
     disturbed = Workflow(repository, tmp_path / "disturbed")
     for workflow in (undisturbed, disturbed):
@@ -117,13 +117,16 @@ def test_a_transfer_is_killed_twice_and_the_tables_are_the_same(
     os.kill(first, signal.SIGKILL)
     while (second := wait_for_job(folder, ["transfer"], snakemake)[0]) == first:
         time.sleep(0.02)
-    while not (log.exists() and "continuing" in log.read_text()):
+    while not (log.exists() and "transfer: 1/6" in log.read_text()):
         assert snakemake.poll() is None, snakemake.communicate()
         time.sleep(0.02)
     os.kill(second, signal.SIGKILL)
     output = snakemake.communicate()
     assert snakemake.returncode == 0, output
-    assert log.read_text().count("continuing") == 2
+    _, first_time, second_time = log.read_text().split("ended unfinished after")
+    assert "continuing in linear probe: epoch 1" in first_time
+    assert "continuing in " in second_time
+    assert "probe" not in second_time
     before = contents(undisturbed.folder, "transfer")
     assert f"{TRANSFERRED}/base.safetensors" in before
     assert differing(before, contents(folder, "transfer")) == []
