@@ -113,6 +113,11 @@ class Command(BaseModel):
             RiftError: the user can solve the problem.
         """
 
+    @property
+    def gpus(self) -> int:
+        """Return how many GPUs a job with this command uses where there are some."""
+        return int(getattr(self, "device", "cpu") in ("auto", "cuda"))
+
     def paths(self, role: str) -> Iterator[tuple[str, Path]]:
         """Yield the names and paths of the fields with a role, ``INPUT`` or ``OUTPUT``."""
         for name in self._fields(role):

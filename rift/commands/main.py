@@ -24,6 +24,7 @@ from rift.artifacts.attempts import ADOPTED
 from rift.commands.attempts import logged_attempt
 from rift.commands.command import OUTPUT, Command, say
 from rift.commands.criticality import Criticality, Examples, MergeCriticality
+from rift.commands.dealing import dealt_gpus
 from rift.commands.evaluate import (
     Crosscheck,
     EvaluateAdversarial,
@@ -134,7 +135,7 @@ def run(command: Command) -> None:
     in_workflow = bool(os.environ.get(KEEP_FINISHED))
     # Processes that train together have one log, and must not decide about adoption one by one.
     alone = in_workflow and "RANK" not in os.environ
-    with logged_attempt() if alone else nullcontext():
+    with logged_attempt() if alone else nullcontext(), dealt_gpus(command.gpus if alone else 0):
         if not (alone and command.adoptable):
             _compute(command, outputs)
         elif not _compute_or_adopt(command, outputs):

@@ -103,6 +103,11 @@ class Train(Command):
         initial = {f"init.{path}": artifacts.content_digest(path) for path in self._initial}
         return {**super().inputs(), **initial}
 
+    @property
+    def gpus(self) -> int:
+        """Return how many GPUs a job with this command uses where there are some."""
+        return super().gpus * self.train.processes
+
     def run(self) -> None:
         run_training(self, self.train)
 

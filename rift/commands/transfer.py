@@ -81,6 +81,11 @@ class Transfer(Command):
         settings = super().settings_for_provenance()
         return {name: value for name, value in settings.items() if name not in foreign}
 
+    @property
+    def gpus(self) -> int:
+        """Return how many GPUs a job with this command uses where there are some."""
+        return super().gpus * self.transfer.processes
+
     def run(self) -> None:
         run_training(self, self.transfer)
 

@@ -51,6 +51,13 @@ os.environ["RIFT_DATA"] = str(experiment.data.folder)
 os.environ["RIFT_KEEP_FINISHED"] = "1"
 
 
+# Jobs on this machine share its GPUs, if the resource is limited. A cluster deals them by itself.
+if workflow.is_main_process:
+    os.environ.pop("RIFT_GPUS", None)
+    if workflow.local_exec and "gpu" in workflow.global_resources:
+        os.environ["RIFT_GPUS"] = str(workflow.global_resources["gpu"].value)
+
+
 # Weights name their architecture, but only the experiment may name files that jobs run.
 os.environ["RIFT_ARCHITECTURES"] = ",".join(grid.architectures)
 
