@@ -8,7 +8,7 @@ DOCS := $(VENV)/.docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO := --configfile config/demo.yaml
 
-.PHONY: help demo test test-long test-whole test-slurm test-slurm-long soak slurm check format docs bench golden archive clean
+.PHONY: help demo test test-long test-whole test-slurm test-slurm-long soak slurm gpu-check gpu-bench check format docs bench golden archive clean
 
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
@@ -17,6 +17,8 @@ help:
 	@echo "make test-whole  install, run whole experiments: the wheel alone, kills, the demo of transfers"
 	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node (not its long tests)"
 	@echo "make soak    install, and Slurm if root; kill jobs of a grid at random: SOAK_MINUTES=10 SOAK_CELLS=24"
+	@echo "make gpu-check   install, run every stage on a GPU next to the CPU; without a GPU, a rehearsal"
+	@echo "make gpu-bench   install, print one table about a GPU; without a GPU, a rehearsal"
 	@echo "make check   install, check format, lint and types"
 	@echo "make format  install, format the code"
 	@echo "make golden  compare the demo's numbers with those of another commit: make golden BEFORE=REVISION"
@@ -39,7 +41,7 @@ demo: $(READY)
 
 # Two processes, one file of tests at a time: tests of a file share fixtures that take long, and compute with one thread.
 test: $(READY)
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long and not whole and not slurm"
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long and not whole and not slurm and not gpu"
 
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m "long and not slurm"
@@ -55,6 +57,13 @@ test-slurm: $(READY) slurm
 # Faults that take minutes each: a broken node, memory, time limits, orphans, a short soak.
 test-slurm-long: $(READY) slurm
 	pytest -m "slurm and long" -rs tests/slurm
+
+# Both need only torch and what constraints.txt names, and end within eight minutes on one GPU.
+gpu-check: $(READY)
+	pytest -m gpu -rs tests/gpu
+
+gpu-bench: $(READY)
+	python benchmarks/gpu.py
 
 # Ends by itself after SOAK_MINUTES with kills and the rest of the run, and after 100 minutes whatever happens.
 SOAK_MINUTES ?= 10
