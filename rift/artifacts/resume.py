@@ -80,12 +80,14 @@ class Work:
             raise Stopped(self._signal)
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
-        """Record a signal, and stop at once after a second signal or with ``at_once``.
+        """Record a signal, and stop at once with ``at_once`` or after a second Ctrl-C.
+
+        Slurm sends SIGTERM several times, to a job and to its steps: all mean the same stop.
 
         Raises:
             Stopped: the process stops at once.
         """
-        repeated = self._signal is not None
+        repeated = self._signal is not None and number == signal.SIGINT
         self._signal = number
         if repeated or self._at_once:
             raise Stopped(number)

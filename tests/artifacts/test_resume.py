@@ -1,5 +1,6 @@
 """States of interrupted stages: damaged ones, and the state before."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from rift import artifacts
 from rift.artifacts import Work, resumable
-from rift.errors import RiftError
+from rift.errors import RiftError, Stopped
 
 SETTINGS = {"epochs": 3}
 
@@ -110,3 +111,30 @@ def test_a_state_without_a_digest_is_read(tmp_path: Path) -> None:
     torch.save({"number": 4}, path)
     assert artifacts.read_state(path, ("number",)) == {"number": 4}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def stopped_by(output: Path, *signals: int) -> list[str]:
+    """Send signals to a stage, which then saves, and return what it did before it stopped."""
+    done: list[str] = []
+    with pytest.raises(Stopped), resumable(output, SETTINGS) as work:
+        for number in signals:
+            signal.raise_signal(number)
+        done.append("batch")
+        work.save({"number": 1})
+        done.append("next batch")
+    return done
+
+
+def test_a_signal_that_is_sent_several_times_stops_the_stage_at_its_next_save(
+    tmp_path: Path,
+) -> None:
+    """Slurm sends SIGTERM to a job and to each of its steps."""
+    output = tmp_path / "base.safetensors"
+    assert stopped_by(output, signal.SIGTERM, signal.SIGTERM, signal.SIGTERM) == ["batch"]
+    assert continued(output) == (1, "")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_save(tmp_path: Path) -> None:
+    output = tmp_path / "base.safetensors"
+    assert stopped_by(output, signal.SIGINT, signal.SIGINT) == []
+    assert continued(output) == (None, "")
