@@ -79,6 +79,7 @@ class Soak:
     """A run through Slurm that is disturbed at random.
 
     Attributes:
+        tried: kills of each kind that were tried.
         kills: kills of each kind that met something.
         starts: how often Snakemake was started.
         seconds: seconds from the first start to the end of the run.
@@ -88,6 +89,7 @@ class Soak:
     workflow: Workflow
     configuration: Configuration
     seed: int = 0
+    tried: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     seconds: float = 0.0
@@ -134,7 +136,7 @@ class Soak:
         with suppress(AssertionError):
             until(lambda: not self.cluster.jobs(), PATIENCE, "the jobs")
         self.cluster.says("scancel", "--user", "root")
-        until(lambda: not self.cluster.jobs(), 2 * PATIENCE, "the end of cancelled jobs")
+        until(lambda: not self.cluster.jobs(), 20 * PATIENCE, "the end of cancelled jobs")
         return self._start()
 
     def _kill(self, process: subprocess.Popen[str], chance: random.Random) -> None:
@@ -155,6 +157,7 @@ class Soak:
             with suppress(ProcessLookupError):
                 if met:
                     os.kill(chance.choice(programs), signal.Signals[kind])
+        self.tried[kind] += 1
         self.kills[kind] += met
 
 
@@ -191,7 +194,7 @@ def summary(soak: Soak, undisturbed: float, wrong: list[str], beyond: list[str])
     longer = soak.seconds - undisturbed
     lines = [
         f"cells: {cells}, seed of the kills: {soak.seed}",
-        f"kills: {soak.kills.total()} ({kills})",
+        f"kills: {soak.tried.total()} tried, {soak.kills.total()} met something ({kills})",
         f"jobs attempted: {states.total()} ({jobs})",
         f"runs of Snakemake: {soak.starts}",
         f"time: {soak.seconds:.0f} s through Slurm with kills, {undisturbed:.0f} s undisturbed and"
