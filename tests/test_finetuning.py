@@ -18,7 +18,9 @@ from rift.training.history import Trained
 from tests.recording import Recording
 
 TABLE = [
-    ModuleCriticality(name, kind, 10 ** (rank % 3), mrc, 0.01, 1.0, 0.0, rank, rank == 1)
+    ModuleCriticality(
+        name, kind, 10 ** (rank % 3), mrc, 0.01, 1.0, 0.0, rank, rank == 1, 100, True, 0.0
+    )
     for name, kind, mrc, rank in (
         ("conv1", "conv", 0.3, 3),
         ("layer1.0.conv1", "conv", 0.1, 1),

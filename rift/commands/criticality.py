@@ -1,5 +1,6 @@
 """Criticality: ``rift examples``, ``rift criticality`` and ``rift merge criticality``."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,11 @@ class Criticality(_CriticalityInputs):
         from rift.criticality.modules import PROBED_AGAIN
 
         number, count = read_shard(self.shard)
+        if self.criticality.method == "race" and count > 1:
+            raise RiftError(
+                f"--shard {self.shard}: the race compares all modules in one job; pass --shard 1/1,"
+                " or --criticality.method pga"
+            )
         model, images, device = self.opened()
         modules = measurable_modules(model, images.up_to(PROBED_AGAIN).floats())
         if modules.note:
@@ -203,7 +209,8 @@ def _write_table(
     )
     tied = ", ".join(row.module for row in by_rank[1:] if row.tied)
     indistinguishable = f", not distinguishable from it: {tied}" if tied else ""
-    say(f"least critical: {least}{indistinguishable}; most critical: {most}")
+    roughly = "" if by_rank[-1].settled else " roughly"
+    say(f"least critical: {least}{indistinguishable};{roughly} most critical: {most}")
 
 
 MEASURED = ("losses", "correct", "images", "rises", "kept")
@@ -214,7 +221,18 @@ def _write_shard(
     path: Path, measured: "Measurement", order: list[str], source: artifacts.Provenance
 ) -> None:
     arrays = {name: getattr(measured, name) for name in MEASURED}
-    artifacts.write_arrays(path, arrays, source, modules=measured.modules, order=order)
+    places = {
+        name: [place.settled, _or_none(place.upper), place.at_least, place.at_most]
+        for name, place in measured.places.items()
+    }
+    artifacts.write_arrays(
+        path, arrays, source, modules=measured.modules, order=order, places=places
+    )
+
+
+def _or_none(number: float) -> float | None:
+    """Return None for NaN, which JSON does not have."""
+    return None if math.isnan(number) else number
 
 
 def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenance]":
@@ -223,12 +241,18 @@ def _read_shard(path: Path) -> "tuple[Measurement, list[str], artifacts.Provenan
     Raises:
         RiftError: the file cannot be read.
     """
-    from rift.criticality import Measurement
+    from rift.criticality import Measurement, Place
 
-    arrays, facts = artifacts.read_arrays(path, MEASURED, ("modules", "order", "provenance"))
+    arrays, facts = artifacts.read_arrays(
+        path, MEASURED, ("modules", "order", "places", "provenance")
+    )
     modules = [(name, kind, parameters) for name, kind, parameters in facts["modules"]]
+    places = {
+        name: Place(settled, math.nan if upper is None else upper, *bounds)
+        for name, (settled, upper, *bounds) in facts["places"].items()
+    }
     return (
-        Measurement(modules, **arrays),
+        Measurement(modules, **arrays, places=places),
         facts["order"],
         artifacts.without_digests(facts["provenance"]),
     )

@@ -218,6 +218,8 @@ class Finetune(Command):
             raise RiftError(
                 f"{self.criticality}: is not the table of {self.base}; run rift criticality on it"
             )
+        if "settled" not in table:  # a table of an earlier version; it knew no race
+            table["settled"] = True
         rows = cast("Table", list(table.itertuples(index=False)))
         return modules_of(self.scope, rows, self.finetune)
 

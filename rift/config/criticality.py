@@ -8,11 +8,22 @@ from pydantic import (
 )
 
 from rift.config.names import SearchName
-from rift.config.values import Count, ImageCount, Positive, Precision, Section
+from rift.config.values import (
+    Count,
+    ImageCount,
+    LeastShare,
+    Names,
+    Part,
+    Positive,
+    Precision,
+    Section,
+)
 
+_OF_PGA = ("passes", "steps", "restarts", "trial_images")
 SETTINGS_OF_SEARCHES: dict[SearchName, tuple[str, ...]] = {
-    "pga": ("passes", "steps", "restarts", "trial_images"),
+    "pga": _OF_PGA,
     "published": ("epochs", "learning_rate", "stop_at_boundary"),
+    "race": (*_OF_PGA, "least", "most", "least_share", "part", "first_images"),
 }
 
 
@@ -22,7 +33,8 @@ class Criticality(Section):
     method: SearchName = Field(
         "pga",
         description="Search method. pga: projected gradient ascent; published: search of the"
-        " official code; gradient: first-order estimate.",
+        " official code; gradient: first-order estimate; race: pga on ever more images for ever"
+        " fewer modules, until the least critical ones are settled.",
     )
     epsilon: Positive = Field(
         0.1, description="Radius of the weight ball, as a share of the norm of the weight: > 0."
@@ -47,6 +59,32 @@ class Criticality(Section):
         32,
         description="Number of images for the trial of the starts: ≥ 1. pga continues from the best"
         " start.",
+    )
+    least: Names[Count] | None = Field(
+        None,
+        description="Numbers of least critical modules that the race settles: 1,3 settles the least"
+        " critical one and the three least critical ones. Default: the numbers that the scopes of"
+        " the experiment need, else 1.",
+    )
+    most: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Number of most critical modules that the race settles: ≥ 0. Default: 1 if a"
+        " scope of the experiment needs it, else 0.",
+    )
+    least_share: LeastShare | None = Field(
+        None,
+        description="Smallest share of the measured weights of a least critical module of the race:"
+        " in [0, 1). Default: finetune.least_share in an experiment, else 0.",
+    )
+    part: Part | None = Field(
+        None,
+        description="Part of the network with the least critical modules of the race, from the"
+        " first module (0) to the last (1). Default: finetune.part in an experiment, else [0, 1].",
+    )
+    first_images: Count | None = Field(
+        None,
+        description="Smallest number of images of the first round of the race: ≥ 1. Every round has"
+        " twice the images of the round before. Default: 50.",
     )
     epochs: Count = Field(
         10,
@@ -84,13 +122,14 @@ class Criticality(Section):
 
     @model_validator(mode="after")
     def _every_setting_is_of_the_method(self) -> "Criticality":
+        own = SETTINGS_OF_SEARCHES.get(self.method, ())
         for method, names in SETTINGS_OF_SEARCHES.items():
             changed = [
                 name
                 for name in names
-                if getattr(self, name) != type(self).model_fields[name].default
+                if name not in own and getattr(self, name) != type(self).model_fields[name].default
             ]
-            if changed and method != self.method:
+            if changed:
                 raise ValueError(
                     f"{changed[0]}: is a setting of the method {method}, but the method is"
                     f" {self.method}; remove it, or set method to {method}"
@@ -99,5 +138,10 @@ class Criticality(Section):
             raise ValueError(
                 "norm: the method published supports only l2; set norm to l2, or method to pga or"
                 " gradient"
+            )
+        if self.method == "race" and self.shards > 1:
+            raise ValueError(
+                "shards: the race compares all modules in one job; remove shards, or set method to"
+                " pga"
             )
         return self

@@ -3,21 +3,21 @@
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
 )
 
 from rift.config.names import NamedScope, Scope
-from rift.config.values import Count, ImageCount, NotNegative, Number, Positive, Precision, Section
-
-
-def _part(limits: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= limits[0] <= limits[1] <= 1:
-        raise ValueError(
-            "must be two numbers from 0 (the first module) to 1 (the last module), and the second"
-            " must not be smaller than the first"
-        )
-    return limits
+from rift.config.values import (
+    Count,
+    ImageCount,
+    LeastShare,
+    NotNegative,
+    Number,
+    Part,
+    Positive,
+    Precision,
+    Section,
+)
 
 
 class Finetune(Section):
@@ -45,12 +45,12 @@ class Finetune(Section):
     images: ImageCount = Field(
         "all", description="Number of training images, from the first: ≥ 1, or all."
     )
-    least_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
+    least_share: LeastShare = Field(
         0,
         description="Smallest share of the measured weights that a least critical module can have:"
         " in [0, 1). Smaller modules are excluded.",
     )
-    part: Annotated[tuple[Number, Number], AfterValidator(_part)] = Field(
+    part: Part = Field(
         (0, 1),
         description="Part of the network that contains the least critical modules, from the first"
         " module (0) to the last (1); [0.25, 0.75] is the middle half.",
@@ -80,6 +80,19 @@ class Continuation(Section):
 SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
     "statistics-attacked": ("attack",),
     "more-training": ("continuation", "train", "attack", "inner", "regime"),
+}
+
+
+# Scopes that depend on the order of the modules by MRC: the number of least critical modules, or of
+# most critical ones if it is negative.
+RANKED_BY_SCOPES: dict[NamedScope, int] = {
+    "rift": 1,
+    "rift-frozen": 1,
+    "rift-then-spend": 1,
+    "top2": 2,
+    "top3": 3,
+    "top5": 5,
+    "robust-critical": -1,
 }
 
 

@@ -38,7 +38,7 @@ ArchitectureName = Literal[
 ]
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
 MethodName = Literal["at", "trades", "twins-at", "twins-trades"]
-SearchName = Literal["pga", "published", "gradient"]
+SearchName = Literal["pga", "published", "gradient", "race"]
 NormName = Literal["linf", "l2"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
 ProtocolName = Literal["paper"]

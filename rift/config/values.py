@@ -146,12 +146,23 @@ def _list_name(value: str | list[str]) -> str:
     return name
 
 
+def _part(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= limits[0] <= limits[1] <= 1:
+        raise ValueError(
+            "must be two numbers from 0 (the first module) to 1 (the last module), and the second"
+            " must not be smaller than the first"
+        )
+    return limits
+
+
 Number = Annotated[float, BeforeValidator(number, json_schema_input_type=float | str)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 ImageCount = Annotated[int, Field(ge=1)] | Literal["all"]
 Share = Annotated[Number, Field(gt=0, lt=0.5)]
+LeastShare = Annotated[Number, Field(ge=0, lt=1)]
+Part = Annotated[tuple[Number, Number], AfterValidator(_part)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Severity = Annotated[int, Field(ge=1, le=5)]

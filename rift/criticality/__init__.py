@@ -14,13 +14,14 @@ from rift.criticality.modules import (
     measured_weight,
 )
 from rift.criticality.rows import WHOLE_NETWORK
-from rift.criticality.table import Measurement, ModuleCriticality, criticality_table, join
+from rift.criticality.table import Measurement, ModuleCriticality, Place, criticality_table, join
 
 __all__ = [
     "WHOLE_NETWORK",
     "Measurable",
     "Measurement",
     "ModuleCriticality",
+    "Place",
     "adversarial_examples",
     "candidates_of",
     "criticality_table",

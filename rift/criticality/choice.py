@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from rift.config import Finetune, Scope
-from rift.criticality.rows import Table
+from rift.criticality.rows import Table, allowed
 from rift.criticality.scopes import SCOPES, ScopeKind
 from rift.errors import RiftError
 from rift.finetuning import Tuning
@@ -22,11 +22,8 @@ def candidates_of(table: Table, settings: Finetune) -> Table:
         settings: ``least_share`` is the smallest share of all parameters that a row may have;
             ``part`` is the allowed range of rows, from the first (0) to the last (1).
     """
-    least = settings.least_share * sum(row.parameters for row in table)
-    begin, end = (limit * (len(table) - 1) for limit in settings.part)
-    return [
-        row for place, row in enumerate(table) if begin <= place <= end and row.parameters >= least
-    ]
+    sizes = [row.parameters for row in table]
+    return [table[place] for place in allowed(sizes, settings.least_share, settings.part)]
 
 
 def modules_of(scope: Scope, table: Table, settings: Finetune | None = None) -> list[str]:

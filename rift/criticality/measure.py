@@ -131,6 +131,7 @@ def measure(
         rows[0].images.cpu().numpy(),
         np.stack([row.rises.cpu().numpy() for row in rows]),
         np.stack(kept),
+        {name: row.place for name, row in rises.items()},
     )
 
 

@@ -67,7 +67,7 @@ class Examples:
         images: adversarial examples, float32 in [0, 1], N×C×H×W.
         labels: N.
         order: order of the images in the batches, N.
-        batch_size: images per batch.
+        batch_size: images per batch, or the number of images of each batch.
         trial: number of images on which starts are tried.
         cache_mib: memory for the outputs of layers before a moving weight, in MiB; 0 keeps none.
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -76,6 +76,7 @@ class Examples:
         model: the network.
         batches: images and labels of every batch.
         count: number of images.
+        order: order of the images in the batches, N.
         trial: the first images, on which starts are tried, and their labels.
     """
 
@@ -85,21 +86,49 @@ class Examples:
         images: Tensor,
         labels: Tensor,
         order: Tensor,
-        batch_size: int,
+        batch_size: int | Sequence[int],
         trial: int,
         cache_mib: int,
         precision: str,
     ) -> None:
         self.model = model
         images, labels = images[order], labels[order]
+        self.order = order
         self.batches: Sequence[tuple[Tensor, Tensor]] = list(
-            zip(images.split(batch_size), labels.split(batch_size), strict=True)
+            zip(_split(images, batch_size), _split(labels, batch_size), strict=True)
         )
         self.count = len(labels)
         self.trial = images[:trial], labels[:trial]
         self._back = order.argsort()
-        self._cache_bytes = cache_mib * MIB
+        self._whole = images, labels
+        self._trial = trial
+        self._cache_mib = cache_mib
         self._precision = precision
+        self._plans: dict[int, Plan | str] = {}
+
+    def part(self, begin: int, sizes: Sequence[int]) -> "Examples":
+        """Return some of the images, in the order of the batches, as examples of their own.
+
+        Args:
+            begin: place of the first image in that order, from 0.
+            sizes: number of images of each batch.
+        """
+        some = slice(begin, begin + sum(sizes))
+        images, labels = (each[some] for each in self._whole)
+        order = torch.arange(len(labels), device=labels.device)
+        part = Examples(
+            self.model,
+            images,
+            labels,
+            order,
+            sizes,
+            self._trial,
+            self._cache_mib,
+            self._precision,
+        )
+        # A plan does not depend on the images.
+        part._plans = self._plans
+        return part
 
     def logits(self, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Return the logits of ``forward``, computed in the chosen precision, as float32."""
@@ -132,7 +161,7 @@ class Examples:
         theta = weight.detach().clone()
         weight.requires_grad_(True)
         try:
-            yield Moving(self, weight, theta, self._plan(weight), self._cache_bytes)
+            yield Moving(self, weight, theta, self._plan(weight), self._cache_mib * MIB)
         finally:
             weight.requires_grad_(False)
             with torch.no_grad():
@@ -140,10 +169,16 @@ class Examples:
 
     def _plan(self, weight: nn.Parameter) -> Plan | str:
         images = self.batches[0][0]
-        if not self._cache_bytes:
+        if not self._cache_mib:
             return "criticality.cache_mib is 0"
-        with autocast(self._precision, images.device):
-            return plan_of(self.model, weight, images)
+        if id(weight) not in self._plans:
+            with autocast(self._precision, images.device):
+                self._plans[id(weight)] = plan_of(self.model, weight, images)
+        return self._plans[id(weight)]
+
+
+def _split(images: Tensor, sizes: int | Sequence[int]) -> Sequence[Tensor]:
+    return torch.split(images, sizes if isinstance(sizes, int) else list(sizes))
 
 
 class Moving:

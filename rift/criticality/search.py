@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rift.config import Criticality
 from rift.criticality.moving import Examples, Moving, Outcome, gradients
+from rift.criticality.table import Place
 from rift.errors import RiftError
 from rift.models.requirements import not_finite
 from rift.progress import Progress, part_of
@@ -22,15 +23,18 @@ class LossRise:
     """The rise of the robust loss that a search found for one module.
 
     Attributes:
-        rises: rise of the loss in nats, per image, or averaged per batch: K.
+        rises: rise of the loss in nats, per image, or averaged per batch: K. NaN for images on
+            which the module was not measured.
         images: number of images behind each rise, K.
         correct: whether each image is classified correctly at the weight that was found: bool, N.
             None if the search evaluates no weight.
+        place: what the search knows about the place of the module among all.
     """
 
     rises: Tensor
     images: Tensor
     correct: Tensor | None
+    place: Place = field(default_factory=Place)
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,19 @@ def at_centre(
 
     with gradients_of(weights):
         base = examples.outcome(passes())
-    bad = int((~base.losses.isfinite()).sum())
-    if bad:
-        raise RiftError(not_finite(bad, examples.count))
+    check_finite(base)
     return base, totals
+
+
+def check_finite(outcome: Outcome) -> None:
+    """Check the outcome of the network itself.
+
+    Raises:
+        RiftError: the network returns NaN or infinity for some examples.
+    """
+    bad = int((~outcome.losses.isfinite()).sum())
+    if bad:
+        raise RiftError(not_finite(bad, len(outcome.losses)))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from rift.training.history import Trained, TrainingEpoch
 from tests.recording import Recording
 
 TABLE = [
-    ModuleCriticality(name, "conv", 10, mrc, 0.01, 1.0, 0.0, rank, False)
+    ModuleCriticality(name, "conv", 10, mrc, 0.01, 1.0, 0.0, rank, False, 100, True, 0.0)
     for name, mrc, rank in (("conv1", 0.3, 2), ("layer1.0.conv1", 0.1, 1))
 ]
 PLAIN = Augment(crop=0, flip=False)

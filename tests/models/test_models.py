@@ -183,6 +183,7 @@ class Row(NamedTuple):
     kind: str
     parameters: int
     rank: int
+    settled: bool = True
 
 
 @pytest.mark.parametrize(
