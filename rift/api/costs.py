@@ -180,11 +180,21 @@ def criticality_costs(
     if settings.method == "published":
         passes = speed.of(settings.epochs, settings.epochs)
         return 0.0, centre + once * speed.forward + rest * passes
+    if settings.method == "race":
+        # At most, if no module can be dropped: the rounds before the last one have as many images
+        # as all together.
+        passes = speed.of(2 * settings.passes + 3, 4)
+        return rest * _trial(speed, settings), 2 * (centre + once * speed.forward) + rest * passes
+    passes = speed.of(settings.passes, 3)
+    return rest * _trial(speed, settings), centre + once * speed.forward + rest * passes
+
+
+def _trial(speed: Speed, settings: config.Criticality) -> float:
+    """Return the seconds of a trial of starts, as if a whole pass had to be computed."""
     # A pass gives the directions of all starts; each is tried, and a third are tried again.
     tried = settings.restarts
     trial = speed.of(2 * tried + 1, -(-tried // 3) + 1 - tried) if tried else 0.0
-    trial *= settings.trial_images
-    return rest * trial, centre + once * speed.forward + rest * speed.of(settings.passes, 3)
+    return trial * settings.trial_images
 
 
 def measured_speed(network: nn.Module, images: Images) -> tuple[Speed, dict[str, float]]:

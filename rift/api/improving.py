@@ -141,8 +141,10 @@ def _improved(
     selection = validation.first(sections.interpolate.images, "interpolate.images")
     threat = sections.attack
 
+    asked_of_race = sections.criticality.racing_for([modules], 0, sections.finetune)
+
     def measure(_step: Work) -> list[dict[Any, Any]]:
-        found = steps.mrc(base, train, attack=threat, criticality=sections.criticality, **shared)
+        found = steps.mrc(base, train, attack=threat, criticality=asked_of_race, **shared)
         return found.to_dict("records")
 
     table = pd.DataFrame(work.step("criticality", measure))

@@ -190,6 +190,7 @@ def _by_rank(mrc: pd.DataFrame, modules: Sequence[str]) -> Table:
                 f"{value:.4f} ± {error:.4f}"
                 for value, error in zip(ordered["mrc"], ordered["mrc_error"], strict=True)
             ],
+            "images": ordered["images"].map("{:,}".format),
             "like rank 1": ordered["tied"].map({True: "yes", False: ""}),
             "fine-tuned": ordered["module"].isin(modules).map({True: "yes", False: ""}),
         }
@@ -200,4 +201,9 @@ def _by_rank(mrc: pd.DataFrame, modules: Sequence[str]) -> Table:
         " least critical module is the first.",
         "like rank 1: cannot be distinguished from the least critical module.",
     ]
+    if not ordered["settled"].all():
+        notes.append(
+            "A race measured most modules on few images, until they could not be chosen any more:"
+            " compare their MRC roughly."
+        )
     return Table("Module robust criticality", "", shown, mrc, notes)

@@ -55,7 +55,10 @@ def mrc(
     Returns:
         One row per layer, in the network's order: ``module``, ``kind``, ``parameters``, ``mrc`` and
         ``mrc_error`` (nats), ``robust_loss`` (nats), ``robust_accuracy_drop`` (points), ``rank``
-        (1 is the least critical), and ``tied`` (with rank 1).
+        (1 is the least critical), ``tied`` (with rank 1), ``images`` (that the layer was measured
+        on), ``settled`` (whether the rank counts), and ``mrc_upper`` (nats; estimate of the largest
+        rise, NaN without one). Only the method ``race`` measures layers on different numbers of
+        images, and settles the ranks of the chosen ones alone.
 
     Raises:
         RiftError: network, images or settings cannot be used; the message says why.
@@ -86,6 +89,8 @@ def least_critical_of(table: pd.DataFrame, count: int, settings: config.Finetune
     Raises:
         RiftError: the settings allow fewer modules.
     """
+    if "settled" not in table:  # of an earlier version, which knew no race
+        table = table.assign(settled=True)
     rows = cast("Table", list(table.itertuples(index=False)))
     return least_critical(count)(rows, candidates_of(rows, settings))
 

@@ -1,5 +1,6 @@
 """Settings of module robust criticality."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -7,6 +8,7 @@ from pydantic import (
     model_validator,
 )
 
+from rift.config.finetuning import Finetune
 from rift.config.names import SearchName
 from rift.config.values import (
     Count,
@@ -63,13 +65,13 @@ class Criticality(Section):
     least: Names[Count] | None = Field(
         None,
         description="Numbers of least critical modules that the race settles: 1,3 settles the least"
-        " critical one and the three least critical ones. Default: the numbers that the scopes of"
-        " the experiment need, else 1.",
+        " critical one and the three least critical ones. An experiment adds the numbers that its"
+        " scopes need. Default: 1.",
     )
     most: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Number of most critical modules that the race settles: ≥ 0. Default: 1 if a"
-        " scope of the experiment needs it, else 0.",
+        description="Number of most critical modules that the race settles: ≥ 0. An experiment"
+        " settles at least one if a scope needs it. Default: 0.",
     )
     least_share: LeastShare | None = Field(
         None,
@@ -119,6 +121,27 @@ class Criticality(Section):
         " Activations that do not fit are computed again.",
     )
     shards: Count = Field(1, description="Number of jobs that share the modules: ≥ 1.")
+
+    def racing_for(self, least: Sequence[int], most: int, finetune: Finetune) -> "Criticality":
+        """Return the settings of a race that also settles the modules that scopes choose.
+
+        Settings of another method are returned as they are.
+
+        Args:
+            least: numbers of least critical modules that scopes choose.
+            most: number of most critical modules that scopes choose.
+            finetune: restrictions on the least critical modules, if these settings have none.
+        """
+        if self.method != "race":
+            return self
+        numbers = {*(self.least or ()), *least}
+        asked = {
+            "least": tuple(sorted(numbers)) or None,
+            "most": max(self.most or 0, most),
+            "least_share": finetune.least_share if self.least_share is None else self.least_share,
+            "part": finetune.part if self.part is None else self.part,
+        }
+        return self.model_copy(update=asked)
 
     @model_validator(mode="after")
     def _every_setting_is_of_the_method(self) -> "Criticality":

@@ -1,5 +1,6 @@
 """Settings of fine-tuning, and of the scopes that train in another way."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -101,6 +102,17 @@ STARTS_FROM: dict[NamedScope, NamedScope] = {
     "earn-then-spend": "more-training",
     "rift-then-spend": "rift",
 }
+
+
+def ranked_by(scopes: Sequence[Scope]) -> tuple[tuple[int, ...], int]:
+    """Return the numbers of least critical modules and of most critical ones that scopes choose.
+
+    Args:
+        scopes: names of scopes.
+    """
+    numbers = {number for name, number in RANKED_BY_SCOPES.items() if name in scopes}
+    least = tuple(sorted(number for number in numbers if number > 0))
+    return least, max([0, *(-number for number in numbers)])
 
 
 def start_of_scope(scope: Scope) -> NamedScope | None:

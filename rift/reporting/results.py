@@ -160,13 +160,21 @@ class Results:
         return self._tables(cell, layout.result(variant, "ood"), columns)
 
     def criticality(self, cell: Cell) -> pd.DataFrame:
-        """Return the criticality tables of all seeds, modules in the network's order."""
+        """Return the criticality tables of all seeds, modules in the network's order.
+
+        Tables of earlier versions have no column ``images`` and no race: all of their ranks are
+        settled, and their ``images`` are missing.
+        """
         columns = ("module", "kind", "parameters", "mrc", "rank", "tied")
         may_be_empty = ("mrc_error", "robust_accuracy_drop")
         for seed in self.grid.seeds:
             path = self.file(cell, seed, layout.CRITICALITY)
             check_inputs(path, read_provenance(path), {"base": self.file(cell, seed, layout.BASE)})
-        return self._tables(cell, layout.CRITICALITY, columns, may_be_empty)
+        table = self._tables(cell, layout.CRITICALITY, columns, may_be_empty)
+        for column in ("images", "mrc_upper", "settled"):
+            if column not in table:
+                table[column] = float("nan")
+        return table.assign(settled=[value is not False for value in table["settled"].tolist()])
 
     def sources(self) -> Iterator[tuple[Path, Provenance]]:
         """Yield the files of all runs that carry results, with their provenance.

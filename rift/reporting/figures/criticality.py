@@ -31,6 +31,8 @@ from rift.statistics import ERRORS
 # A page is nine inches high: more modules need two columns, without room for the drop of accuracy.
 ONE_COLUMN = 40
 BY_SEED = "osD^vP"
+ROUGH = 0.35
+"""Opacity of modules that a race measured on fewer images than the chosen ones."""
 # These scopes choose more than one module, or always that of rift.
 OMITTED = (
     "all-layers",
@@ -132,8 +134,8 @@ def _draw_column(
         places = np.arange(len(modules)) + distance * (number - (len(data.seeds) - 1) / 2)
         if column == "shown":
             axis.hlines(places, rows["low"], rows["high"], color=GREY, linewidth=0.7, zorder=2)
-        for place, module, value, mrc in zip(
-            places, modules, rows[column], rows["mrc"], strict=True
+        for place, module, value, mrc, settled in zip(
+            places, modules, rows[column], rows["mrc"], rows["settled"], strict=True
         ):
             # Of two scopes that chose the module, the second colours the rim of the mark.
             scopes = data.chosen.get((seed, module), [])
@@ -147,6 +149,7 @@ def _draw_column(
                 markeredgecolor=shades[-1],
                 markeredgewidth=1.0,
                 markersize=size * 1.7 if scopes else size,
+                alpha=None if settled else ROUGH,
                 zorder=4 if scopes else 3,
             )
     axis.set_yticks(np.arange(len(modules)), modules, fontsize=SMALL)
@@ -164,6 +167,8 @@ def _entries(data: ModuleCriticality) -> Iterator[tuple[Any, str]]:
         for number, seed in enumerate(data.seeds):
             kind = BY_SEED[number % len(BY_SEED)]
             yield mark(kind, color=GREY, markersize=3.5), f"seed {seed}"
+    if not data.table["settled"].all():
+        yield mark("o", color=GREY, alpha=ROUGH, markersize=3.5), "measured on fewer images"
     if (data.table["mrc"] <= 0).any():
         yield mark("o", color=INK, markerfacecolor="white", markersize=3.5), "0 or below"
 

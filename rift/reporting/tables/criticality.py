@@ -13,6 +13,13 @@ from rift.reporting.tables import notes
 from rift.reporting.tables.table import NOT_RUN, Table, spread
 from rift.reporting.texts import listed, name_of, seeds_text
 
+RACED = (
+    "A race measures a module on more and more images until it surely is not chosen: then its rank"
+    " is a rough one, in brackets, and its MRC is not comparable with that of more images. Its MRC"
+    " is the mean over all its images; half of them had no part in finding the weight.",
+    "Upper estimate: estimated height of the highest local maximum, from searches of a chosen"
+    " module with several starts. It is no bound.",
+)
 # Modules that each scope fine-tuned, by seed.
 FineTuned = Mapping[Scope, Mapping[int, list[str]]]
 
@@ -28,17 +35,19 @@ def criticality(results: Results) -> Table:
             " criticality first"
         )
 
+    found = {cell: some.criticality(cell) for cell, some in existing.items()}
+    raced = any(not table["settled"].all() for table in found.values())
     texts: dict[tuple[str, str], dict[str, str]] = {}
     tables: list[pd.DataFrame] = []
     for cell, some in measured.items():
         if cell not in existing:
             texts[name_of(cell), NOT_RUN] = {}
             continue
-        table = some.criticality(cell)
+        table = found[cell]
         tables.append(table.assign(**cell._asdict()))
         fine_tuned = {scope: _fine_tuned(some, cell, scope) for scope in grid.scopes}
         for module, rows in table.groupby("module", sort=False):
-            texts[name_of(cell), str(module)] = _texts(rows, fine_tuned, grid)
+            texts[name_of(cell), str(module)] = _texts(rows, fine_tuned, grid, raced)
 
     shown = pd.DataFrame.from_dict(texts, orient="index").fillna(NOT_RUN)
     shown.index = pd.MultiIndex.from_tuples(texts, names=["Base", "Module"])
@@ -48,21 +57,40 @@ def criticality(results: Results) -> Table:
         " module are moved adversarially. Modules are in the network's order.",
         shown,
         pd.concat(tables, ignore_index=True),
-        _notes(grid, measured),
+        [*_notes(grid, measured), *(RACED if raced else [])],
     )
 
 
-def _texts(rows: pd.DataFrame, fine_tuned: FineTuned, grid: Grid) -> dict[str, str]:
-    """Return the texts of one module."""
-    ranks = zip(rows["rank"], rows["tied"], strict=True)
+def _texts(rows: pd.DataFrame, fine_tuned: FineTuned, grid: Grid, raced: bool) -> dict[str, str]:
+    """Return the texts of one module, with the columns of a race if there was one."""
+    ranks = zip(rows["rank"], rows["tied"], rows["settled"], strict=True)
     return {
         "Parameters": f"{rows['parameters'].iloc[0]:,}",
         "MRC (nats)": spread(rows["mrc"], 3),
         "Standard error": spread(rows["mrc_error"], 3),
+        **_of_race(rows, raced),
         "Adv drop (points)": spread(rows["robust_accuracy_drop"], 1),
-        "Rank by seed": listed(f"{rank}{'=' if tied and rank > 1 else ''}" for rank, tied in ranks),
+        "Rank by seed": listed(_rank(*rank) for rank in ranks),
         "Chosen by": listed(_scopes(str(rows["module"].iloc[0]), fine_tuned, grid)),
     }
+
+
+def _of_race(rows: pd.DataFrame, raced: bool) -> dict[str, str]:
+    """Return the texts that only a race makes: images by seed, and the estimated upper side."""
+    if not raced:
+        return {}
+    upper = rows["mrc_upper"].dropna()
+    return {
+        "Upper estimate": spread(upper, 3) if len(upper) else NOT_RUN,
+        "Images by seed": listed(
+            "?" if pd.isna(images) else f"{int(images):,}" for images in rows["images"]
+        ),
+    }
+
+
+def _rank(rank: int, tied: bool, settled: bool) -> str:
+    """Return the text of a rank: in brackets if it is a rough one."""
+    return f"{rank}{'=' if tied and rank > 1 else ''}" if settled else f"({rank})"
 
 
 def _fine_tuned(results: Results, cell: Cell, scope: Scope) -> dict[int, list[str]]:

@@ -29,6 +29,7 @@ SEARCHES: dict[SearchName, str] = {
     "pga": "search by projected gradient ascent",
     "published": "the published search",
     "gradient": "first-order estimate",
+    "race": "a race of searches by projected gradient ascent",
 }
 PUBLISHED = (
     "The numbers of the paper are means of three seeds. Its Adv is accuracy under PGD-10. The paper"
