@@ -13,6 +13,9 @@ from rift.criticality.search import Ball
 BEGIN = 0.6
 """Radius at which a growing ball starts, as a share of its full radius."""
 
+SLOW = 0.3
+"""The same share for a path that grows slowly."""
+
 GROWING = 0.6
 """Share of the steps after which the ball has its full radius."""
 
@@ -93,7 +96,7 @@ class Path:
         return [*found, (moving.outcome(), self._at)]
 
 
-def two_paths(
+def best_of_paths(
     moving: Moving,
     ball: Ball,
     at: Tensor,
@@ -101,17 +104,19 @@ def two_paths(
     settings: Criticality,
     random: torch.Generator,
 ) -> list[tuple[Outcome, Tensor]]:
-    """Ascend from a point and from the most promising start of a trial; return the better ends.
+    """Ascend from several starts, and return the ends of the best path.
 
-    Both paths take one pass. The one with the larger losses in the later half of its steps goes on
-    alone: the best start of a trial of few images often ends at a lower maximum of all.
+    The paths start at a point, at the most promising start of a trial, and at the centre with a
+    small ball that grows slowly. The first two take one pass, and the one with the larger losses in
+    the later half of its steps goes on: the best start of a trial of few images often ends at a
+    lower maximum of all. After the second pass, it competes with the third in the same way.
 
     Args:
         moving: network whose weight moves.
         ball: ball that the weight stays in.
         at: Δθ of the point.
         begin: share of its radius with which the ball begins to grow around the point.
-        settings: passes, steps and restarts. Without restarts, there is no second path.
+        settings: passes, steps and restarts. Without restarts, there is no trial.
         random: source of the random starts.
     """
     parts = parts_of(moving, settings)
@@ -120,12 +125,20 @@ def two_paths(
     if settings.restarts:
         start, rise = choose_start(moving, ball, settings, random)
         paths.append(Path(moving, ball, start, 1 if rise > STEEP else BEGIN, steps))
-    losses = [torch.stack([path.step(numbers) for numbers in parts]) for path in paths]
-    late = [each[len(parts) // 2 :].sum().item() for each in losses]
+    late = [_pass(path, parts) for path in paths]
     better = paths[late.index(max(late))]
-    for step in range(len(parts), steps):
-        better.step(parts[step % len(parts)])
-    return better.end(most=settings.passes)
+    slow = Path(moving, ball, torch.zeros_like(at), SLOW, steps)
+    late = [max(late), _pass(slow, parts)]
+    for _ in range(settings.passes - 2):
+        late = [_pass(path, parts) for path in (better, slow)]
+    best = better if late[0] >= late[1] else slow
+    return best.end(most=settings.passes)
+
+
+def _pass(path: Path, parts: Sequence[Sequence[int]]) -> float:
+    """Take the steps of one pass, and return the losses before those of its later half, summed."""
+    losses = [path.step(numbers) for numbers in parts]
+    return torch.stack(losses)[len(parts) // 2 :].sum().item()
 
 
 def one_path(

@@ -1,6 +1,7 @@
 """The race: it chooses what the whole table would, and says what it did."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from hypothesis import given, settings, strategies
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rift.artifacts import provenance, read_csv
 from rift.config import Criticality, Experiment, Finetune, start_of_scope
 from rift.criticality import (
     Measurement,
     ModuleCriticality,
+    Place,
     criticality_table,
     measure,
     measured_modules,
@@ -21,7 +24,11 @@ from rift.criticality import (
     modules_of,
 )
 from rift.criticality.scopes import SCOPES
+from rift.data.images import Images
 from rift.errors import RiftError
+from rift.models import checkpoint
+from tests.commands.parsing import parse_command
+from tests.criticality.test_criticality import naive
 
 IMAGES, CLASSES = 240, 4
 GRID = {"datasets": ["digits"], "architectures": ["resnet8"], "autoattack": []}
@@ -291,3 +298,67 @@ def test_progress_names_modules_that_leave_and_says_whether_the_choice_is_settle
     )
     assert any(line.startswith("layers.2: not among the chosen, after") for line in notes)
     assert any(line.startswith("choice settled on") for line in notes)
+
+
+def test_a_search_to_the_end_finds_what_a_naive_published_search_does(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    """The naive search is that of tests/criticality/test_criticality.py, on modules to the end."""
+    some = digits.up_to(160)
+    images, labels = some.floats(), some.labels
+    names = ("layer1.0.conv1", "layer2.0.shortcut.0", "linear")
+    asked = Criticality(method="race", first_images=160)
+    rows = criticality_table(measure(prepared_model, images, labels, names, settings=asked, seed=0))
+    published = naive(prepared_model, images, labels, Criticality(method="published"), names)
+    for row in rows:
+        assert row.images == 160
+        assert row.mrc >= 0.999 * published[row.module], row.module
+
+
+def test_a_race_by_commands_gives_its_table_through_the_merge_of_one_shard(
+    prepared_model: nn.Module, prepared_set: Path, tmp_path: Path
+) -> None:
+    spec = checkpoint.ModelSpec("resnet8", 10, 8, (0.3,), (0.4,))
+    base = tmp_path / "base.safetensors"
+    checkpoint.save(base, prepared_model.state_dict(), spec, provenance("test", {}))
+    flags = (
+        f"--base {base} --data {prepared_set} --criticality.method race --criticality.least 1,2"
+        " --criticality.most 1 --criticality.images 120 --criticality.first_images 30"
+        " --criticality.restarts 1 --criticality.trial_images 8 --attack.steps 1"
+    ).split()
+    direct, shard, merged = (tmp_path / name for name in ("a.csv", "s.safetensors", "b.csv"))
+    parse_command("criticality", *flags, "--output", str(direct)).run()
+    parse_command("criticality", *flags, "--shard", "1/1", "--output", str(shard)).run()
+    parse_command("merge", "criticality", "--shards", str(shard), "--output", str(merged)).run()
+    assert direct.read_bytes() == merged.read_bytes()
+    table = read_csv(direct, ("module", "mrc", "rank", "images", "settled"))
+    chosen = table[table["settled"]]
+    assert sorted(chosen["rank"])[:2] == [1, 2]
+    assert chosen["rank"].max() == len(table)
+    assert chosen["mrc_upper"].notna().all()
+    with pytest.raises(RiftError, match="--shard 1/2: the race compares all modules in one job"):
+        parse_command("criticality", *flags, "--shard", "1/2", "--output", str(shard)).run()
+
+
+def test_chosen_modules_rank_before_those_that_fewer_images_showed_as_less_critical() -> None:
+    """The race knows that b exceeds a and that d is below c, whatever their few images say."""
+    nan = float("nan")
+    rises = np.array([[0.5] * 4, [0.4, 0.4, nan, nan], [1.5] * 4, [2.0, 2.0, nan, nan]])
+    places = {
+        "a": Place(),
+        "b": Place(settled=False, at_least=0.5, at_most=1.5),
+        "c": Place(),
+        "d": Place(settled=False, at_least=0.5, at_most=1.5),
+    }
+    measured = Measurement(
+        [(name, "conv", 1) for name in "abcd"],
+        np.ones(4, np.float32),
+        np.ones(4, bool),
+        np.ones(4),
+        rises,
+        np.zeros((4, 4), bool),
+        places,
+    )
+    rows = {row.module: row for row in criticality_table(measured)}
+    assert {name: row.rank for name, row in rows.items()} == {"a": 1, "b": 2, "d": 3, "c": 4}
+    assert {name: row.images for name, row in rows.items()} == {"a": 4, "b": 2, "c": 4, "d": 2}

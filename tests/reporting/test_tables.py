@@ -13,11 +13,14 @@ from rift import artifacts, layout
 from rift.config import TableName
 from rift.errors import RiftError
 from rift.layout import Run
+from rift.reporting.figures import FIGURES
 from rift.reporting.outcomes import METRICS
+from rift.reporting.results import Results
 from rift.reporting.tables import TABLES
 from rift.reporting.tables.making import make_table
 from rift.statistics import exact_test, wilson
 from tests.reporting.conftest import CELL, GRID, ONE_CELL
+from tests.reporting.drawn import legend_of
 from tests.results import a_grid, outcomes_of, rewrite_json, settings_of, source
 
 
@@ -151,6 +154,37 @@ def test_the_criticality_table_shows_ranks_choices_and_how_it_was_measured(folde
         chosen = row["Chosen by"]
         assert ("rift" in chosen) == bool(least)
         assert chosen.startswith(expected)
+
+
+def test_the_table_of_a_race_shows_images_and_brackets_the_ranks_that_do_not_count(
+    copy: Path,
+) -> None:
+    for seed in (0, 1):
+        path = copy / Run(CELL, seed).name / layout.CRITICALITY
+        table = artifacts.read_csv(path, ("module", "rank"))
+        made = artifacts.read_provenance(path)
+        settled = table["rank"] <= 2
+        raced = table.assign(
+            images=settled.map({True: 1000, False: 125}),
+            settled=settled,
+            mrc_upper=(1.1 * table["mrc"]).where(settled),
+        )
+        artifacts.write_csv(path, raced, made)
+    made_table = make_table("criticality", copy, ONE_CELL)
+    for module, row in made_table.shown.loc["digits, resnet8, pgd"].iterrows():
+        own = made_table.numbers[made_table.numbers["module"] == module]
+        assert row["Images by seed"] == ", ".join(
+            "1,000" if rank <= 2 else "125" for rank in own["rank"]
+        )
+        for text, rank in zip(row["Rank by seed"].split(", "), own["rank"], strict=True):
+            assert text.rstrip("=") == (str(rank) if rank <= 2 else f"({rank})")
+        assert (row["Upper estimate"] == "–") == (own["rank"] > 2).all()
+    assert any(
+        note.startswith("A race measures a module on more and more") for note in made_table.notes
+    )
+    figure = FIGURES["criticality"]
+    drawn = figure.draw(figure.collect(Results(copy, ONE_CELL), CELL))
+    assert "measured on fewer images" in legend_of(drawn)
 
 
 def test_a_cell_without_criticality_is_shown_and_listed(folder: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rift.config import Criticality
-from rift.criticality.ascent import BEGIN, distance_to_upper_end, one_path, two_paths
+from rift.criticality.ascent import BEGIN, best_of_paths, distance_to_upper_end, one_path
 from rift.criticality.moving import Examples, Moving, Outcome
 from rift.criticality.rows import allowed
 from rift.criticality.search import Ball, LossRise, check_finite
@@ -278,13 +278,13 @@ class Race:
     def _search(self, moving: Moving, runner: Runner, *, to_the_end: bool) -> None:
         """Search the ball of a module on the images of the present round.
 
-        The search goes on from the highest point so far, and to the end from a second start, too.
+        The search goes on from the highest point so far, and to the end from other starts, too.
         """
         ball, at, settings = runner.ball, runner.at, self._settings
         begin = 1 if self._round else BEGIN
         if to_the_end:
             random = self._random("criticality of", runner)
-            ends = two_paths(moving, ball, at, begin, settings, random)
+            ends = best_of_paths(moving, ball, at, begin, settings, random)
         else:
             # From the centre the way is longer than from the point of an earlier round.
             passes = 2 if self._round else settings.passes
