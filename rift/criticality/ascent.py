@@ -93,7 +93,8 @@ class Path:
             if len(found) > 1 and found[-1][0].loss - found[-2][0].loss < NEGLIGIBLE:
                 break
         moving.move(self._at)
-        return [*found, (moving.outcome(), self._at)]
+        with torch.no_grad():
+            return [*found, (moving.outcome(), self._at)]
 
 
 def best_of_paths(
@@ -109,7 +110,8 @@ def best_of_paths(
     The paths start at a point, at the most promising start of a trial, and at the centre with a
     small ball that grows slowly. The first two take one pass, and the one with the larger losses in
     the later half of its steps goes on: the best start of a trial of few images often ends at a
-    lower maximum of all. After the second pass, it competes with the third in the same way.
+    lower maximum of all. After the last pass, it competes with the third in the same way, and the
+    winner takes steps along the gradient of all images.
 
     Args:
         moving: network whose weight moves.
@@ -126,12 +128,12 @@ def best_of_paths(
         start, rise = choose_start(moving, ball, settings, random)
         paths.append(Path(moving, ball, start, 1 if rise > STEEP else BEGIN, steps))
     late = [_pass(path, parts) for path in paths]
-    better = paths[late.index(max(late))]
+    better, highest = paths[late.index(max(late))], max(late)
     slow = Path(moving, ball, torch.zeros_like(at), SLOW, steps)
-    late = [max(late), _pass(slow, parts)]
+    slowly = _pass(slow, parts)
     for _ in range(settings.passes - 2):
-        late = [_pass(path, parts) for path in (better, slow)]
-    best = better if late[0] >= late[1] else slow
+        highest, slowly = _pass(better, parts), _pass(slow, parts)
+    best = better if highest >= slowly else slow
     return best.end(most=settings.passes)
 
 
@@ -142,7 +144,14 @@ def _pass(path: Path, parts: Sequence[Sequence[int]]) -> float:
 
 
 def one_path(
-    moving: Moving, ball: Ball, at: Tensor, begin: float, settings: Criticality, passes: int
+    moving: Moving,
+    ball: Ball,
+    at: Tensor,
+    begin: float,
+    settings: Criticality,
+    *,
+    passes: int,
+    most: int = 0,
 ) -> list[tuple[Outcome, Tensor]]:
     """Ascend from a point, and return the ends of the path, each with its Δθ.
 
@@ -152,14 +161,14 @@ def one_path(
         at: Δθ of the point.
         begin: share of its radius with which the ball begins to grow around the point.
         settings: number of steps per pass.
-        passes: number of passes: ≥ 2. The last one takes one step.
+        passes: number of passes: ≥ 1.
+        most: largest number of steps along the gradient of all images that follow.
     """
     parts = parts_of(moving, settings)
-    steps = (passes - 1) * len(parts)
-    path = Path(moving, ball, at, begin, steps)
-    for step in range(steps):
-        path.step(parts[step % len(parts)])
-    return path.end()
+    path = Path(moving, ball, at, begin, passes * len(parts))
+    for _ in range(passes):
+        _pass(path, parts)
+    return path.end(most)
 
 
 def distance_to_upper_end(
@@ -182,10 +191,10 @@ def distance_to_upper_end(
         ball.farthest(torch.randn(at.shape, generator=random, device=at.device))
         for _ in range(UPPER_STARTS)
     ]
-    heights = [
-        max(found.loss for found, _ in one_path(moving, ball, start, 1, settings, passes=2))
-        for start in [at, *starts]
-    ]
+    heights = []
+    for start in [at, *starts]:
+        ends = one_path(moving, ball, start, 1, settings, passes=1, most=1)
+        heights.append(max(found.loss for found, _ in ends))
     second, largest = sorted(heights)[-2:]
     return largest - heights[0] + largest - second
 

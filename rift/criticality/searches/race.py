@@ -27,7 +27,7 @@ MISSED, MISSED_AT_THE_END, MISSED_AT_THE_TOP = 0.25, 0.02, 1.0
 """Share of its rise that a search may have missed: that of a round, that of a search to the end,
 and that of a round where a module may be the most critical."""
 
-UPPER_IMAGES = 128
+UPPER_IMAGES = 64
 """Largest number of images for the estimate of the upper side."""
 
 
@@ -287,8 +287,8 @@ class Race:
             ends = best_of_paths(moving, ball, at, begin, settings, random)
         else:
             # From the centre the way is longer than from the point of an earlier round.
-            passes = 2 if self._round else settings.passes
-            ends = one_path(moving, ball, at, begin, settings, passes)
+            passes = 1 if self._round else settings.passes - 1
+            ends = one_path(moving, ball, at, begin, settings, passes=passes)
         known = [(self.base, torch.zeros_like(at)), (runner.outcome, at)]
         found = max([*known, *ends], key=lambda each: each[0].loss)
         runner.outcome, runner.at = found
