@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from rift.config.finetuning import ranked_by, sections_of_scope, start_of_scope
+from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.grid import Grid, ImportedBase, Report
 from rift.config.names import (
     DATASET_FIGURES,
@@ -268,12 +268,7 @@ class Experiment(Settings):
             merged = fill_from_recipe(regime, merged)
         if method is not None and dataset is not None:
             merged = fill_from_target(method, dataset, merged)
-        found = Settings.model_validate(merged)
-        if found.criticality.method != "race":
-            return found
-        least, most = ranked_by(self.grid.scopes)
-        criticality = found.criticality.racing_for(least, most, found.finetune)
-        return found.model_copy(update={"criticality": criticality})
+        return Settings.model_validate(merged).for_scopes(self.grid.scopes)
 
     def settings_of(self, run: Run | Cell | str) -> Settings:
         """Return the settings of a run, given as a run or its name, or of a cell."""

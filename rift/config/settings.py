@@ -1,10 +1,13 @@
 """Groups of sections, by the stages that depend on them."""
 
+from collections.abc import Sequence
+
 from rift.config.criticality import Criticality
 from rift.config.data import Corrupt, Data
 from rift.config.evaluation import Evaluate
-from rift.config.finetuning import Continuation, Finetune
+from rift.config.finetuning import Continuation, Finetune, ranked_by
 from rift.config.interpolation import Interpolate, Spend
+from rift.config.names import Scope
 from rift.config.regimes import Awp, Mart, Score, Trades
 from rift.config.threat import Attack
 from rift.config.training import Augment, Inner, Train, TrainingLoop
@@ -87,6 +90,18 @@ class Settings(RunSettings):
 
     data: Data = Data()
     corrupt: Corrupt = Corrupt()
+
+    def for_scopes(self, scopes: Sequence[Scope]) -> "Settings":
+        """Return the settings with a race that settles the modules which some scopes choose.
+
+        Args:
+            scopes: names of scopes.
+        """
+        if self.criticality.method != "race":
+            return self
+        least, most = ranked_by(scopes)
+        criticality = self.criticality.racing_for(least, most, self.finetune)
+        return self.model_copy(update={"criticality": criticality})
 
     def section(self, path: str) -> Section:
         """Return the section at a dotted path such as ``evaluate.pgd``."""
