@@ -55,7 +55,8 @@ os.environ["RIFT_KEEP_FINISHED"] = "1"
 if workflow.is_main_process:
     os.environ.pop("RIFT_GPUS", None)
     if workflow.local_exec and "gpu" in workflow.global_resources:
-        os.environ["RIFT_GPUS"] = str(workflow.global_resources["gpu"].value)
+        gpus = workflow.global_resources["gpu"].value
+        os.environ.update(RIFT_GPUS=str(gpus))
 
 
 # Weights name their architecture, but only the experiment may name files that jobs run.
