@@ -131,6 +131,15 @@ def test_a_short_time_takes_fewer_starts_and_values_of_alpha(digits: Images) -> 
     assert "pgd.restarts" not in rich.summary()
 
 
+@pytest.mark.parametrize("method", ["pga", "published", "gradient", "race"])
+def test_a_short_time_changes_only_what_the_search_reads(method: str, digits: Images) -> None:
+    asked: dict[str, Any] = {"criticality": {"method": method}, "interpolate": {"alphas": (0, 1)}}
+    splits = (digits.take(slice(at, at + 250)) for at in (0, 300))
+    with pytest.raises(RiftError, match=r"; .*interpolate\.restarts 1, .*\) takes") as refused:
+        rift.improve(Counted(), *splits, budget="0.001s", progress=False, **asked)
+    assert ("criticality.restarts 3" in str(refused.value)) == (method in ("pga", "race"))
+
+
 @pytest.mark.parametrize("method", ["pga", "published", "gradient"])
 def test_the_costs_are_the_passes_that_are_made(
     method: Any, splits: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from torch import nn
 from rift import config
 from rift.api.costs import Amounts, costs_of, measured_speed
 from rift.api.given import Sections, for_criticality, network_of
+from rift.config import SETTINGS_OF_SEARCHES
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.models.requirements import PROBED, check_network
@@ -95,11 +96,13 @@ def fewer_trials(sections: Sections) -> dict[str, dict[str, Any]]:
     Only those are returned that differ from the given ones, by section and key.
     """
     alphas = sections.interpolate.alphas
-    every = -(-(len(alphas) - 1) // (ALPHAS - 1))
+    every = max(1, -(-(len(alphas) - 1) // (ALPHAS - 1)))
     # The least and the largest value stay: no point lies outside of them.
     kept = (*alphas[:-1:every], alphas[-1])
+    searched = "restarts" in SETTINGS_OF_SEARCHES.get(sections.criticality.method, ())
+    trials = {"restarts": min(sections.criticality.restarts, STARTS)} if searched else {}
     wanted: dict[str, dict[str, Any]] = {
-        "criticality": {"restarts": min(sections.criticality.restarts, STARTS)},
+        "criticality": trials,
         "interpolate": {"restarts": 1, "alphas": list(kept)},
         "pgd": {"restarts": 1},
     }

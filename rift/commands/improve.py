@@ -177,12 +177,12 @@ class Improve(Command):
             self.output / SUMMARY, self.begun_with(source), at_once=True, tell=say
         ) as work:
             if self._is_finished(source):
-                say(f"{self.output}: is finished, with the same settings and checkpoint")
+                say(f"{self.output}: is finished, with the same settings and network")
                 return
             if work.state:
                 say(f"continuing: the interrupted run had reached {list(work.state)[-1]}")
             self._improve(device, source, work)
-        say(f"{self.output / SUMMARY} shows it; {PLAIN} has the names of your checkpoint")
+        say(f"{self.output / SUMMARY} shows it; {PLAIN} has the names of your network")
 
     def _improve(
         self, device: "torch.device", source: artifacts.Provenance, work: artifacts.Work
