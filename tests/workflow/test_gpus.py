@@ -4,7 +4,11 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.workflow.running import SMALL, Workflow
+
+pytestmark = pytest.mark.long
 
 BASE = "results/small/runs/digits/resnet8/pgd/seed{seed}/base.safetensors"
 LOG = "results/small/logs/runs/digits/resnet8/pgd/seed{seed}/train.log"

@@ -16,7 +16,7 @@ def test_a_missing_file_is_named_and_the_file_is_an_input(repository: Path, tmp_
     answer = workflow(OWN, "--dry-run")
     assert answer.returncode != 0
     said = answer.stdout + answer.stderr
-    assert "architecture mynet:build: the working directory" in said
+    assert "mynet:build: the working directory" in said
     assert "Traceback" not in said
 
     (tmp_path / "mynet.py").write_text(SOURCE)
