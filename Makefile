@@ -13,8 +13,8 @@ DEMO := --configfile config/demo.yaml
 help:
 	@echo "make demo    install, run the whole pipeline on the embedded digits, write the report"
 	@echo "make test    install, run the tests"
-	@echo "make test-long   install, run the tests that take minutes: examples, regimes, damaged files"
-	@echo "make test-whole  install, run whole experiments: the wheel alone, kills, the demo of transfers"
+	@echo "make test-long   install, run the tests that take minutes: examples, damaged files"
+	@echo "make test-whole  install, run whole experiments: the wheel alone, kills, regimes, the demo of transfers"
 	@echo "make test-slurm  install, and Slurm if root; run the workflow on a real Slurm of one node (not its long tests)"
 	@echo "make soak    install, and Slurm if root; kill jobs of a grid at random: SOAK_MINUTES=10 SOAK_CELLS=24"
 	@echo "make gpu-check   install, run every stage on a GPU next to the CPU; without a GPU, a rehearsal"
@@ -47,7 +47,7 @@ test: $(READY)
 test-long: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m "long and not slurm"
 
-# The wheel alone, killed experiments, the demo of transfers: too long for .ci/run, and to be run before a release.
+# The wheel alone, killed experiments, all regimes, the demo of transfers: too long for .ci/run, and to be run before a release.
 test-whole: $(READY)
 	pytest --numprocesses 2 --dist loadfile -m whole
 

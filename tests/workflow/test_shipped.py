@@ -80,7 +80,7 @@ def test_the_demo_of_transfers_ends_in_its_table_and_figures(
         assert f"| {row} " in table
 
 
-@pytest.mark.long
+@pytest.mark.whole
 def test_every_regime_but_standard_ends_robust_and_accurate_on_digits(
     repository: Path, tmp_path: Path
 ) -> None:
