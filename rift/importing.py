@@ -155,7 +155,7 @@ def check_imported(
         RiftError: the accuracy on a split is at most five standard errors above chance.
     """
     origin = imported.facts["normalization"]["from"]
-    report = check_network(
+    report = check_accuracy(
         imported.model,
         splits,
         classes=imported.spec.classes,
@@ -170,7 +170,7 @@ def check_imported(
     return replace(report, other_normalizations=others, better_normalization=better)
 
 
-def check_network(
+def check_accuracy(
     model: nn.Module,
     splits: Mapping[str, Images],
     *,

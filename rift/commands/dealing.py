@@ -68,6 +68,9 @@ def _gpus() -> list[str]:
     if seen is None:
         return [str(number) for number in range(int(text))]
     names = [name.strip() for name in seen.split(",") if name.strip()]
+    if names in ([], ["-1"]):
+        # The usual ways to hide all GPUs: jobs compute on the CPU.
+        return []
     if len(names) < int(text):
         raise RiftError(
             f"{text} GPUs are dealt to the jobs, but {VISIBLE}={seen} shows {len(names)}; lower the"
@@ -85,12 +88,17 @@ def _locked(held: ExitStack, there: list[str], count: int) -> list[str]:
             turn = tried.enter_context((folder / "turn").open("ab"))
             fcntl.flock(turn, fcntl.LOCK_EX)
             locks = tried.enter_context(ExitStack())
-            free = (name for name in there if _lock(locks, folder / f"{name}.lock"))
+            free = (name for name in there if _lock(locks, _lock_of(name, folder)))
             names = [*islice(free, count)]
             if len(names) == count:
                 held.enter_context(locks.pop_all())
                 return names
         time.sleep(PAUSE)
+
+
+def _lock_of(name: str, folder: Path) -> Path:
+    """Return the file of a GPU's lock; names of parts of GPUs contain slashes."""
+    return folder / f"{name.replace('/', '-')}.lock"
 
 
 def _lock(locks: ExitStack, path: Path) -> bool:

@@ -219,7 +219,7 @@ class Improve(Command):
         self, prepared: "Prepared", device: "torch.device"
     ) -> "tuple[nn.Module, dict[str, Any]]":
         """Return the network, and the facts from which other commands build it, if they can."""
-        from rift.importing import IMPORT_IMAGES, check_network
+        from rift.importing import IMPORT_IMAGES, check_accuracy
         from rift.models import checkpoint
         from rift.models.outside import check_logits
         from rift.models.robustbench import load_robustbench
@@ -243,7 +243,9 @@ class Improve(Command):
         names = ("validation", "test")
         splits = {split: prepared.split(split, device).up_to(IMPORT_IMAGES) for split in names}
         with display("import") as progress:
-            report = check_network(network, splits, classes=classes, source=name, progress=progress)
+            report = check_accuracy(
+                network, splits, classes=classes, source=name, progress=progress
+            )
         say_check(report)
         return network, {}
 

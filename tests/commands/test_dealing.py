@@ -65,15 +65,22 @@ def test_jobs_get_gpus_of_their_own_and_wait_for_others() -> None:
 
 
 def test_only_gpus_that_the_workflow_may_use_are_dealt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f,5,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,MIG-GPU-8f/1/0,5,7")
     with dealt_gpus(2):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,GPU-8f"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,MIG-GPU-8f/1/0"
         with dealt_gpus(0):
-            assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,GPU-8f"
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,GPU-8f,5,7"
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,MIG-GPU-8f/1/0"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,MIG-GPU-8f/1/0,5,7"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     with pytest.raises(RiftError, match=r"3 GPUs are dealt .* shows 2; lower the resource gpu"):
         dealt_gpus(1).__enter__()
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_gpus_that_are_hidden_are_not_dealt(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with dealt_gpus(1):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == hidden
 
 
 def test_nothing_is_dealt_unless_the_workflow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

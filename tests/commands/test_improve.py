@@ -75,6 +75,16 @@ def accuracy(model: nn.Module, prepared: data.Prepared) -> float:
     return 100 * float(hits.double().mean())
 
 
+def train_briefly(model: nn.Module, prepared: data.Prepared) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    train = prepared.split("train")
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(model(train.floats()), train.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
 def test_a_checkpoint_gets_better_and_everything_is_written(
     weights: Path, prepared: data.Prepared, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,13 +139,7 @@ def test_a_network_of_your_own_is_built_by_your_file(
 
     name: Any = "mynet_of_improve:build"
     model = models.build(name, classes=10, size=8, mean=prepared.mean, std=prepared.std)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    train = prepared.split("train")
-    for _ in range(60):
-        loss = nn.functional.cross_entropy(model(train.floats()), train.labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    train_briefly(model, prepared)
     torch.save(export.plain_state(model), "mine.pth")
     folder = improve(tmp_path / "mine.pth", architecture=name)
     monkeypatch.setenv("RIFT_ARCHITECTURES", name)
@@ -265,13 +269,7 @@ def test_a_network_that_brings_its_weights_is_improved(
     space: dict[str, Any] = {}
     exec(TRAINED.replace("CLASSES", "10"), space)
     model = space["Network"]()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    train = prepared.split("train")
-    for _ in range(60):
-        loss = nn.functional.cross_entropy(model(train.floats()), train.labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    train_briefly(model, prepared)
     torch.save(model.state_dict(), "trained.pt")
     command = [*without("architecture", "normalization"), "--model", "mynet_with_weights:build"]
     run(parse_command(*command, "--output", "better"))
