@@ -191,7 +191,7 @@ def _by_rank(mrc: pd.DataFrame, modules: Sequence[str]) -> Table:
                 for value, error in zip(ordered["mrc"], ordered["mrc_error"], strict=True)
             ],
             "images": ordered["images"].map("{:,}".format),
-            "like rank 1": ordered["tied"].map({True: "yes", False: ""}),
+            "like the first": ordered["tied"].map({True: "yes", False: ""}),
             "fine-tuned": ordered["module"].isin(modules).map({True: "yes", False: ""}),
         }
     )
@@ -199,7 +199,7 @@ def _by_rank(mrc: pd.DataFrame, modules: Sequence[str]) -> Table:
     notes = [
         "MRC: rise of the robust loss at the worst weight nearby, with its standard error; the"
         " least critical module is the first.",
-        "like rank 1: cannot be distinguished from the least critical module.",
+        "like the first: cannot be distinguished from the least critical module whose rank counts.",
     ]
     if not ordered["settled"].all():
         notes.append(

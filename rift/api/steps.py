@@ -55,10 +55,10 @@ def mrc(
     Returns:
         One row per layer, in the network's order: ``module``, ``kind``, ``parameters``, ``mrc`` and
         ``mrc_error`` (nats), ``robust_loss`` (nats), ``robust_accuracy_drop`` (points), ``rank``
-        (1 is the least critical), ``tied`` (with rank 1), ``images`` (that the layer was measured
-        on), ``settled`` (whether the rank counts), and ``mrc_upper`` (nats; estimate of the largest
-        rise, NaN without one). Only the method ``race`` measures layers on different numbers of
-        images, and settles the ranks of the chosen ones alone.
+        (1 is the least critical), ``tied`` (with the first settled rank), ``images`` (on which the
+        layer was measured), ``settled`` (whether the rank counts), and ``mrc_upper`` (nats;
+        estimate of the largest rise, NaN without one). Only the method ``race`` measures layers on
+        different numbers of images, and settles the ranks of the chosen ones alone.
 
     Raises:
         RiftError: network, images or settings cannot be used; the message says why.

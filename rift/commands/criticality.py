@@ -203,11 +203,11 @@ def _write_table(
     """Write the criticality table, and print the least and the most critical module."""
     artifacts.write_csv(path, frame(records), source)
     by_rank = sorted(records, key=lambda record: record.rank)
+    first = next(row for row in by_rank if row.settled)
     least, most = (
-        f"{row.module} ({row.mrc:.3f} ± {row.mrc_error:.3f} nats)"
-        for row in (by_rank[0], by_rank[-1])
+        f"{row.module} ({row.mrc:.3f} ± {row.mrc_error:.3f} nats)" for row in (first, by_rank[-1])
     )
-    tied = ", ".join(row.module for row in by_rank[1:] if row.tied)
+    tied = ", ".join(row.module for row in by_rank if row.tied and row is not first)
     indistinguishable = f", not distinguishable from it: {tied}" if tied else ""
     roughly = "" if by_rank[-1].settled else " roughly"
     say(f"least critical: {least}{indistinguishable};{roughly} most critical: {most}")

@@ -28,8 +28,9 @@ class ModuleCriticality:
         robust_accuracy_drop: accuracy on the adversarial examples that is lost there, in percentage
             points; NaN if the search evaluates no weight.
         rank: place in ascending order of ``mrc``, from 1; ties go to the earlier module.
-        tied: whether ``mrc`` cannot be distinguished from that of rank 1: the difference, image by
-            image, is within 1.96 standard errors. True for rank 1 itself.
+        tied: whether ``mrc`` cannot be distinguished from that of the first settled rank: the
+            difference, image by image, is within 1.96 standard errors. True for that rank itself,
+            and False for those before it, which only a race has: no scope may choose them.
         images: number of images that it was measured on.
         settled: whether the rank counts. False for modules that a race measured on fewer images or
             with less effort than the chosen ones: their order among themselves is a rough one.
@@ -147,7 +148,8 @@ def criticality_table(measurement: Measurement) -> list[ModuleCriticality]:
     ranking = sorted(
         range(len(samples)), key=lambda number: places[number].order(samples[number].mean)
     )
-    least = samples[ranking[0]]
+    least = next(number for number in ranking if places[number].settled)
+    from_least = ranking[ranking.index(least) :]
     return [
         ModuleCriticality(
             *facts,
@@ -156,7 +158,7 @@ def criticality_table(measurement: Measurement) -> list[ModuleCriticality]:
             robust_loss=each.base + each.mean,
             robust_accuracy_drop=each.drop,
             rank=ranking.index(number) + 1,
-            tied=each.is_tied_with(least),
+            tied=number in from_least and each.is_tied_with(samples[least]),
             images=int(each.images.sum()),
             settled=place.settled,
             mrc_upper=place.upper,

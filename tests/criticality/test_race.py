@@ -362,3 +362,23 @@ def test_chosen_modules_rank_before_those_that_fewer_images_showed_as_less_criti
     rows = {row.module: row for row in criticality_table(measured)}
     assert {name: row.rank for name, row in rows.items()} == {"a": 1, "b": 2, "d": 3, "c": 4}
     assert {name: row.images for name, row in rows.items()} == {"a": 4, "b": 2, "c": 4, "d": 2}
+
+
+def test_ties_are_with_the_least_critical_module_whose_rank_counts() -> None:
+    """The few images of a module that no scope may choose say nothing about the others."""
+    nan = float("nan")
+    rises = np.array(
+        [[0.1, 0.5, nan, nan], [0.4, 0.6, 2.4, 2.6], [0.6, 0.4, 2.6, 2.4], [3.0, 3.2, 5.0, 5.2]]
+    )
+    measured = Measurement(
+        [(name, "conv", 1) for name in "abcd"],
+        np.ones(4, np.float32),
+        np.ones(4, bool),
+        np.ones(4),
+        rises,
+        np.zeros((4, 4), bool),
+        {"a": Place(settled=False), "b": Place(), "c": Place(), "d": Place()},
+    )
+    rows = {row.module: row for row in criticality_table(measured)}
+    assert [rows[name].rank for name in "abcd"] == [1, 2, 3, 4]
+    assert [rows[name].tied for name in "abcd"] == [False, True, True, False]

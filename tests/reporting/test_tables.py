@@ -187,6 +187,22 @@ def test_the_table_of_a_race_shows_images_and_brackets_the_ranks_that_do_not_cou
     assert "measured on fewer images" in legend_of(drawn)
 
 
+def test_an_equals_sign_marks_ties_with_the_first_rank_that_counts(copy: Path) -> None:
+    """Ranks 1 and 2 are rough ones: rank 3 is the first, and a tie with it is marked."""
+    for seed in (0, 1):
+        path = copy / Run(CELL, seed).name / layout.CRITICALITY
+        table = artifacts.read_csv(path, ("module", "rank"))
+        made = artifacts.read_provenance(path)
+        raced = table.assign(settled=table["rank"] > 2, tied=table["rank"].isin([3, 4]))
+        artifacts.write_csv(path, raced, made)
+    made_table = make_table("criticality", copy, ONE_CELL)
+    shown = made_table.shown.loc["digits, resnet8, pgd"]["Rank by seed"]
+    texts = {1: "(1)", 2: "(2)", 3: "3", 4: "4="}
+    for module, text in shown.items():
+        own = made_table.numbers[made_table.numbers["module"] == module]
+        assert text == ", ".join(texts.get(rank, str(rank)) for rank in own["rank"])
+
+
 def test_a_cell_without_criticality_is_shown_and_listed(folder: Path) -> None:
     table = make_table("criticality", folder, a_grid(("digits", "kanji")))
     assert list(table.shown.loc["kanji, resnet8, pgd"].index) == ["–"]

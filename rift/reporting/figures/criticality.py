@@ -162,7 +162,7 @@ def _entries(data: ModuleCriticality) -> Iterator[tuple[Any, str]]:
     for scope in data.scopes:
         if scope in present:
             yield Patch(color=colour(scope, data.scopes)), label(scope)
-    yield Patch(color=GREY), "chosen by no scope"
+    yield Patch(color=GREY), "other modules"
     if len(data.seeds) > 1:
         for number, seed in enumerate(data.seeds):
             kind = BY_SEED[number % len(BY_SEED)]

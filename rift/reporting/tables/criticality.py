@@ -43,8 +43,8 @@ def criticality(results: Results) -> Table:
         if cell not in existing:
             texts[name_of(cell), NOT_RUN] = {}
             continue
-        table = found[cell]
-        tables.append(table.assign(**cell._asdict()))
+        table = found[cell].assign(text=_ranks(found[cell]))
+        tables.append(found[cell].assign(**cell._asdict()))
         fine_tuned = {scope: _fine_tuned(some, cell, scope) for scope in grid.scopes}
         for module, rows in table.groupby("module", sort=False):
             texts[name_of(cell), str(module)] = _texts(rows, fine_tuned, grid, raced)
@@ -63,14 +63,13 @@ def criticality(results: Results) -> Table:
 
 def _texts(rows: pd.DataFrame, fine_tuned: FineTuned, grid: Grid, raced: bool) -> dict[str, str]:
     """Return the texts of one module, with the columns of a race if there was one."""
-    ranks = zip(rows["rank"], rows["tied"], rows["settled"], strict=True)
     return {
         "Parameters": f"{rows['parameters'].iloc[0]:,}",
         "MRC (nats)": spread(rows["mrc"], 3),
         "Standard error": spread(rows["mrc_error"], 3),
         **_of_race(rows, raced),
         "Adv drop (points)": spread(rows["robust_accuracy_drop"], 1),
-        "Rank by seed": listed(_rank(*rank) for rank in ranks),
+        "Rank by seed": listed(rows["text"]),
         "Chosen by": listed(_scopes(str(rows["module"].iloc[0]), fine_tuned, grid)),
     }
 
@@ -88,9 +87,15 @@ def _of_race(rows: pd.DataFrame, raced: bool) -> dict[str, str]:
     }
 
 
-def _rank(rank: int, tied: bool, settled: bool) -> str:
-    """Return the text of a rank: in brackets if it is a rough one."""
-    return f"{rank}{'=' if tied and rank > 1 else ''}" if settled else f"({rank})"
+def _ranks(table: pd.DataFrame) -> list[str]:
+    """Return the texts of the ranks: rough ones in brackets, tied ones with a sign."""
+    first = table["rank"].where(table["settled"]).groupby(table["seed"]).transform("min")
+    return [
+        f"{rank}{'=' if tied and rank != least else ''}" if settled else f"({rank})"
+        for rank, least, tied, settled in zip(
+            table["rank"], first, table["tied"], table["settled"], strict=True
+        )
+    ]
 
 
 def _fine_tuned(results: Results, cell: Cell, scope: Scope) -> dict[int, list[str]]:
@@ -119,8 +124,8 @@ def _notes(grid: Grid, measured: Mapping[Cell, Results]) -> list[str]:
         "The standard error shows how far the MRC would vary with other images of the same kind,"
         " for the same moved weights. The gradient method computes it over batches.",
         "Rank 1 is the least critical module. An equals sign (=) marks modules whose MRC is not"
-        " distinguishable from that of rank 1: image by image, the difference is within 1.96"
-        " standard errors.",
+        " distinguishable from that of the first rank without brackets: image by image, the"
+        " difference is within 1.96 standard errors.",
         *([f"Not measured yet: {listed(missing)}."] if missing else []),
         *dict.fromkeys(
             notes.criticality(results, cell)
