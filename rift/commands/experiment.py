@@ -7,6 +7,7 @@ import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -14,10 +15,14 @@ from pydantic_settings import CliPositionalArg
 from rift import config, layout, running
 from rift.artifacts import workflow_lock
 from rift.commands.command import Command, say
+from rift.config import Duration
 from rift.errors import RiftError
 from rift.running.snakemake import PROFILES, SNAKEFILE
 
 CONFIG = Path("config/config.yaml")
+
+OUT_OF_TIME = 124
+"""Exit status of a run that was stopped by ``--time``, as that of the command ``timeout``."""
 
 
 class Init(Command):
@@ -83,6 +88,11 @@ class Run(Command):
         " omitted.",
     )
     dry_run: bool = Field(False, description="Only list the jobs that would run.")
+    time: Duration | None = Field(
+        None,
+        description="Time after which the run is stopped, such as 90s, 30m or 2h, with exit status"
+        f" {OUT_OF_TIME}. Jobs save their state within it, and the same command continues.",
+    )
     raw: bool = Field(
         False,
         description="Show the whole output of Snakemake. Otherwise it is in a file, and a view"
@@ -112,13 +122,16 @@ class Run(Command):
         words, environment = self._words(), running.environment_of_jobs()
         report = f"results/{experiment.experiment}/report.html"
         options = ["--unlock"] if self.unlock else ["--dry-run"] if self.dry_run else []
+        until = None if self.time is None else monotonic() + config.seconds_of(self.time)
         if not options and not self.raw:
-            self._watch(experiment.experiment, words, environment, report)
+            self._watch(experiment.experiment, words, environment, report, until)
             return
         command = [sys.executable, "-m", "snakemake", *words]
-        _end_if_failed(running.supervise([*command, *options], environment))
+        status = running.supervise([*command, *options], environment, until=until)
+        _end_if_failed(status, until)
         if not options:
-            _end_if_failed(running.supervise([*command, "--report", report], environment))
+            writing = [*command, "--report", report]
+            _end_if_failed(running.supervise(writing, environment, until=until), until)
             say(f"report: {report}")
 
     def _words(self) -> list[str]:
@@ -136,7 +149,14 @@ class Run(Command):
                 f"--snakemake: {error} in {self.snakemake!r}; close every quotation mark"
             ) from error
 
-    def _watch(self, name: str, words: list[str], environment: dict[str, str], report: str) -> None:
+    def _watch(
+        self,
+        name: str,
+        words: list[str],
+        environment: dict[str, str],
+        report: str,
+        until: float | None,
+    ) -> None:
         """Run Snakemake with a view of its jobs; its output is in a file.
 
         Raises:
@@ -152,7 +172,9 @@ class Run(Command):
                 f"{output}: cannot be written: {error.strerror}; check the folder's permissions"
             ) from error
         with running.opened_view(name) as view:
-            ended = running.watch(words, environment, view, output, doing="reading the workflow")
+            ended = running.watch(
+                words, environment, view, output, doing="reading the workflow", until=until
+            )
             if ended.status == 0 and not ended.ran:
                 # An option such as --list-rules asked for this output.
                 view.say(output.read_text(encoding="utf-8", errors="replace").rstrip())
@@ -162,24 +184,26 @@ class Run(Command):
                 running.say_result(view, ended)
                 writing = [*words, "--report", report]
                 ended = running.watch(
-                    writing, environment, view, output, doing="writing the report"
+                    writing, environment, view, output, doing="writing the report", until=until
                 )
             if ended.status == 0:
                 view.say(f"report: {report}")
             else:
                 running.say_failure(view, ended, output)
             view.say(f"full output: {output}")
-        _end_if_failed(ended.status)
+        _end_if_failed(ended.status, until)
 
 
-def _end_if_failed(status: int) -> None:
-    """End with the status of Snakemake, if it is not 0.
+def _end_if_failed(status: int, until: float | None) -> None:
+    """End with the status of Snakemake if it is not 0, or say that the time was over.
 
     Raises:
-        SystemExit: with this status.
+        SystemExit: with this status, or with ``OUT_OF_TIME``.
     """
     if status == 0:
         return
+    if until is not None and monotonic() >= until:
+        raise SystemExit(OUT_OF_TIME)
     if any(Path(".snakemake/locks").glob("*")):
         say(
             "the folder is locked; wait for the other run, or, if there is none, remove the"

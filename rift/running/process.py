@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import BinaryIO
@@ -16,6 +17,7 @@ def supervise(
     *,
     output: BinaryIO | None = None,
     watch: Callable[[bool], None] = lambda stopping: None,
+    until: float | None = None,
 ) -> int:
     """Run Snakemake, pass signals on to it and to its jobs, and return its exit status.
 
@@ -28,6 +30,7 @@ def supervise(
         output: file that gets its output and that of its jobs; this process's own by default.
         watch: called several times per second, and after the end. It receives whether a signal
             has been passed on.
+        until: time of ``time.monotonic`` at which it is stopped as by a Ctrl-C.
     """
     stopping = False
     # In a session of its own, Snakemake and its jobs get a Ctrl-C exactly once: from here.
@@ -53,6 +56,8 @@ def supervise(
     try:
         while process.poll() is None:
             watch(stopping)
+            if until is not None and not stopping and time.monotonic() >= until:
+                forward(signal.SIGINT, None)
             try:
                 process.wait(SECONDS_BETWEEN_LOOKS)
             except subprocess.TimeoutExpired:

@@ -66,6 +66,7 @@ def watch(
     output: Path,
     *,
     doing: str,
+    until: float | None = None,
 ) -> Ended:
     """Run Snakemake, and show its jobs until it ends.
 
@@ -75,6 +76,7 @@ def watch(
         view: shows the jobs.
         output: file that all output is appended to, also that of the jobs.
         doing: work that Snakemake does while no job is running.
+        until: time of ``time.monotonic`` at which it is stopped as by a Ctrl-C.
     """
     jobs, stopped, read = Jobs(), False, 0.0
 
@@ -101,7 +103,7 @@ def watch(
 
         plugin = ["--logger", "rift-events", "--logger-rift-events-file", str(path)]
         command = [sys.executable, "-m", "rift.running.plugin", *plugin, *words]
-        status = supervise(command, environment, output=file, watch=look)
+        status = supervise(command, environment, output=file, watch=look, until=until)
     return Ended(status, jobs, stopped)
 
 

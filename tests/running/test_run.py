@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,29 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(
     assert re.fullmatch(expected, said), said
     assert any("stopping; running jobs save their state" in screen for screen in terminal.seen)
     assert terminal.screen.cursor_visible
+
+
+@pytest.mark.parametrize("raw", ["false", "true"])
+def test_a_run_whose_time_is_over_stops_its_jobs_and_exits_with_a_status_of_its_own(
+    raw: str, folder: Path, environment: dict[str, str]
+) -> None:
+    job = f"sleep 60.{os.getpid()}{len(raw)}"  # a name of its own, to look for
+    (folder / "workflow/Snakefile").write_text(LONG.replace("sleep 60", job))
+    begin = time.monotonic()
+    answer = in_pipe(folder, environment, "--time", "6s", "--raw", raw)
+    assert 6 <= time.monotonic() - begin < 40
+    assert answer.returncode == 124, answer.stdout
+    if raw == "false":
+        assert "stopped after 0:0" in answer.stdout
+        assert "the same command continues" in answer.stdout
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    assert job not in running.stdout
+
+
+def test_a_time_that_is_none_is_refused(folder: Path, environment: dict[str, str]) -> None:
+    answer = in_pipe(folder, environment, "--time", "10")
+    assert answer.returncode == 2
+    assert "must be a number with its unit, such as 90s, 30m or 2h" in answer.stdout
 
 
 @pytest.mark.whole
