@@ -1,7 +1,7 @@
 """The device, and the precision that it computes in."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -102,12 +102,29 @@ def _local(variable: str, otherwise: int) -> int:
     return int(text)
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return ``float32`` or ``bfloat16``; ``auto`` is bfloat16 on a GPU that computes in it."""
+def resolve_precision(precision: str, device: torch.device, *, on_cpu: bool = False) -> str:
+    """Return ``float32`` or ``bfloat16``.
+
+    Args:
+        precision: one of them, or ``auto``: bfloat16 on a device that has instructions for it.
+        device: device that computes.
+        on_cpu: whether ``auto`` may be bfloat16 on a CPU. It may where the results are known to be
+            as good.
+    """
     if precision != "auto":
         return precision
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = on_cpu and device.type == "cpu" and _cpu_has_bfloat16()
     return "bfloat16" if fast else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Return whether the CPU has instructions for bfloat16; others imitate it slowly."""
+    # Older versions of torch do not tell.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:

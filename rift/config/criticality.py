@@ -106,8 +106,8 @@ class Criticality(Section):
     )
     precision: Precision = Field(
         "float32",
-        description="Precision of the search; auto is bfloat16 on a GPU that supports it, else"
-        " float32.",
+        description="Precision of the search; auto is bfloat16 on a GPU or a CPU that has"
+        " instructions for it, else float32.",
     )
     split: Literal["train", "validation", "test"] = Field(
         "train", description="Split that contains the images."

@@ -70,7 +70,7 @@ class Examples:
         batch_size: images per batch, or the number of images of each batch.
         trial: number of images on which starts are tried.
         cache_mib: memory for the outputs of layers before a moving weight, in MiB; 0 keeps none.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``float32`` or ``bfloat16``.
 
     Attributes:
         model: the network.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rift.config import Criticality
 from rift.criticality.moving import Examples, Moving, Outcome, gradients
 from rift.criticality.table import Place
+from rift.device import resolve_precision
 from rift.errors import RiftError
 from rift.models.requirements import not_finite
 from rift.progress import Progress, part_of
@@ -243,5 +244,5 @@ def examples_for(
         batch_size,
         settings.trial_images,
         settings.cache_mib,
-        settings.precision,
+        resolve_precision(settings.precision, images.device, on_cpu=True),
     )

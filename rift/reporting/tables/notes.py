@@ -31,6 +31,7 @@ SEARCHES: dict[SearchName, str] = {
     "gradient": "first-order estimate",
     "race": "a race of searches by projected gradient ascent",
 }
+PRECISIONS = {"auto": "bfloat16 where the device has instructions for it, else float32"}
 PUBLISHED = (
     "The numbers of the paper are means of three seeds. Its Adv is accuracy under PGD-10. The paper"
     " selected its epochs and α on test images."
@@ -265,7 +266,7 @@ def criticality(results: Results, cell: Cell) -> str:
         f"{name_of(cell)}: {SEARCHES[measure['method']]}, weights moved by at most"
         f" {measure['epsilon']:g} of their {norm}, on PGD-{attack['steps']} examples"
         f" ({threat(attack)}) of {images} of the {measure['split']} split; ascent in"
-        f" {measure['precision']}.{warning}"
+        f" {PRECISIONS.get(measure['precision'], measure['precision'])}.{warning}"
     )
 
 
