@@ -43,6 +43,7 @@ OPTIONAL = (
     "regime",
     "method",
     "continuation",
+    "mixed",
     "attack",
     "transfer",
     *(name for name in config.RegimeSettings.model_fields if name != "augment"),
@@ -97,14 +98,16 @@ class Finetune(Command):
     finetune: config.Finetune = config.Finetune()
     augment: config.Augment = config.Augment()
     regime: RegimeName = Field(
-        "pgd", description="Training regime of the base, for the scope more-training."
+        "pgd",
+        description="Training regime of the base, for the scopes more-training and mixed-training.",
     )
     method: MethodName | None = Field(
         None,
-        description="Method of the transfer that made the base, instead of a regime, for the scope"
-        " more-training.",
+        description="Method of the transfer that made the base, instead of a regime, for the"
+        " scopes more-training and mixed-training.",
     )
     continuation: config.Continuation = config.Continuation()
+    mixed: config.Mixed = config.Mixed()
     train: config.Train = config.Train()
     transfer: config.Transfer = config.Transfer()
     attack: config.Attack = config.Attack()

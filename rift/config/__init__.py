@@ -17,6 +17,7 @@ from rift.config.finetuning import (
     SECTIONS_OF_SCOPES,
     Continuation,
     Finetune,
+    Mixed,
     sections_of_scope,
     start_of_scope,
 )
@@ -164,6 +165,7 @@ __all__ = [
     "Mart",
     "MethodName",
     "MethodSettings",
+    "Mixed",
     "ModuleScope",
     "NamedScope",
     "Names",

@@ -75,12 +75,34 @@ class Continuation(Section):
     )
 
 
+class Mixed(Continuation):
+    """Continued training on attacked and clean images (scope ``mixed-training``)."""
+
+    epochs: Count | Literal["matched"] = Field(
+        3,
+        description="Number of epochs: ≥ 1. Halfway, the learning rate is divided by 10. matched:"
+        " as for continuation.",
+    )
+    learning_rate: Positive = Field(0.02, description="Initial learning rate of SGD: > 0.")
+    averaging: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
+        0.999,
+        description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
+        " turns it off. null: train.averaging.",
+    )
+    clean_share: Annotated[Number, Field(ge=0, le=1)] = Field(
+        1 / 3,
+        description="Share of the loss on clean images; the rest is the loss of the base's regime:"
+        " in [0, 1].",
+    )
+
+
 # Sections beside finetune and augment that a scope reads. ``regime`` stands for the regime of the
 # base, and for the sections that only this regime uses. For a transfer, it stands for the method,
 # and ``train`` for ``transfer``.
 SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
     "statistics-attacked": ("attack",),
     "more-training": ("continuation", "train", "attack", "inner", "regime"),
+    "mixed-training": ("mixed", "train", "attack", "inner", "regime"),
 }
 
 

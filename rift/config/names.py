@@ -56,6 +56,7 @@ NamedScope = Literal[
     "statistics",
     "statistics-attacked",
     "more-training",
+    "mixed-training",
     "earn-then-spend",
     "rift-then-spend",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rift.config.criticality import Criticality
 from rift.config.data import Corrupt, Data
 from rift.config.evaluation import Evaluate
-from rift.config.finetuning import Continuation, Finetune, ranked_by
+from rift.config.finetuning import Continuation, Finetune, Mixed, ranked_by
 from rift.config.interpolation import Interpolate, Spend
 from rift.config.names import Scope
 from rift.config.regimes import Awp, Mart, Score, Trades
@@ -74,6 +74,7 @@ class RunSettings(TrainingSettings):
     criticality: Criticality = Criticality()
     finetune: Finetune = Finetune()
     continuation: Continuation = Continuation()
+    mixed: Mixed = Mixed()
     interpolate: Interpolate = Interpolate()
     spend: Spend = Spend()
     evaluate: Evaluate = Evaluate()

@@ -614,10 +614,11 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
         )
 
     changes: tuple[tuple[dict[str, Any], set[str]], ...] = (
-        ({"inner": {"steps": 3}}, {"more-training"}),
+        ({"inner": {"steps": 3}}, {"more-training", "mixed-training"}),
         ({"continuation": {"epochs": 2}}, {"more-training"}),
-        ({"trades": {"beta": 3}}, {"more-training"}),
-        ({"attack": {"eps": 0.2}}, {"more-training", "statistics-attacked"}),
+        ({"mixed": {"clean_share": 0.5}}, {"mixed-training"}),
+        ({"trades": {"beta": 3}}, {"more-training", "mixed-training"}),
+        ({"attack": {"eps": 0.2}}, {"more-training", "mixed-training", "statistics-attacked"}),
         ({"finetune": {"batch_size": 7}}, set(SCOPES)),
     )
     for change, scopes in changes:
@@ -629,7 +630,7 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
         command = parse_command(*FINETUNE, "--scope", scope, *given)
         assert isinstance(command, Finetune)
         settings = command.settings_for_provenance()
-        if scope == "more-training":
+        if scope in ("more-training", "mixed-training"):
             assert (settings["regime"], settings["trades"]) == ("trades", {"beta": 3})
             assert "mart" not in settings
             wanted = asked.settings_of(cell)
@@ -661,6 +662,11 @@ def test_a_scope_that_starts_from_another_one_needs_it() -> None:
             "--mart.beta: not a setting of scope more-training, regime pgd",
         ),
         ("rift", ["--method", "at"], "--method: not a setting of scope rift"),
+        (
+            "more-training",
+            ["--mixed.clean_share", "0.5"],
+            "--mixed.clean_share: not a setting of scope more-training",
+        ),
         (
             "more-training",
             ["--method", "at", "--train.epochs", "3"],

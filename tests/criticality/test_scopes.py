@@ -15,6 +15,7 @@ from rift.config import (
     Finetune,
     Inner,
     MethodName,
+    Mixed,
     RegimeName,
     RunSettings,
     Scope,
@@ -182,14 +183,16 @@ def test_statistics_refuse_a_network_without_batch_norm(digits: Images) -> None:
             recomputed(scope, small(nn.GroupNorm(2, 4)), digits.up_to(40), 32)
 
 
-@pytest.mark.parametrize("scope", ["statistics", "statistics-attacked", "more-training"])
+@pytest.mark.parametrize(
+    "scope", ["statistics", "statistics-attacked", "more-training", "mixed-training"]
+)
 def test_every_state_that_is_saved_leads_to_the_same_end(
     scope: Scope, prepared_model: nn.Module, digits: Images
 ) -> None:
     def run(work: Work) -> Trained:
-        if scope == "more-training":
+        if scope in ("more-training", "mixed-training"):
             few = digits.up_to(40)
-            return continued(prepared_model, few, work=work, epochs=1)
+            return continued(prepared_model, few, work=work, epochs=1, scope=scope)
         return recomputed(scope, prepared_model, digits.up_to(70), 32, work)
 
     recording = Recording()
@@ -209,18 +212,20 @@ def continued(
     regime: RegimeName = "pgd",
     work: Work | None = None,
     train: Train | None = None,
+    scope: Scope = "more-training",
     **continuation: Any,
 ) -> Trained:
+    own = {"learning_rate": 0.01, "averaging": None, **continuation}
     settings = RunSettings(
         finetune=Finetune(epochs=8),
-        continuation=Continuation(**{"learning_rate": 0.01, **continuation}),
+        **({"mixed": Mixed(**own)} if scope == "mixed-training" else {"continuation": own}),
         train=train or Train(batch_size=20, averaging=0.5),
         augment=PLAIN,
         attack=Attack(eps=0.1, step=0.05, steps=3),
         inner=Inner(method="n-fgsm") if regime == "pgd" else Inner(),
     )
     tuning = Tuning(data, data, settings, regime=regime, work=work or Work())
-    return train_scope("more-training", model, [""], tuning)
+    return train_scope(scope, model, [""], tuning)
 
 
 def test_more_training_has_the_budget_of_fine_tuning_and_the_rule_of_the_regime(
@@ -295,6 +300,68 @@ def test_a_step_of_the_continuation_of_a_transfer_is_sgd_on_the_loss_of_its_meth
     (gradient,) = torch.autograd.grad(loss, weight)
     expected = weight - 0.5 * (gradient + 0.1 * weight)
     torch.testing.assert_close(result.state["1.weight"], expected.detach())
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+def test_a_step_of_mixed_training_is_sgd_on_the_loss_of_attacked_and_of_clean_images(
+    digits: Images, share: float, smoothing: float
+) -> None:
+    """Of two classes, PGD on cross-entropy moves every pixel in one direction at a linear layer."""
+    two = digits.take(digits.labels < 2).up_to(30)
+    model, eps = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), 0.1
+    settings = RunSettings(
+        mixed=Mixed(epochs=1, learning_rate=0.5, averaging=0, clean_share=share),
+        train=Train(batch_size=30, weight_decay=0.1, label_smoothing=smoothing),
+        attack=Attack(eps=eps, step=2 * eps, steps=1),
+        augment=PLAIN,
+    )
+    result = train_scope("mixed-training", model, [""], Tuning(two, two, settings))
+
+    weight = model.get_submodule("1").get_parameter("weight")
+    moves = (weight[1 - two.labels] - weight[two.labels]).sign().view(-1, 1, 8, 8)
+    attacked = model((two.floats() + eps * moves).clamp(0, 1))
+    losses = [
+        nn.functional.cross_entropy(logits, two.labels, label_smoothing=smoothing)
+        for logits in (attacked, model(two.floats()))
+    ]
+    (gradient,) = torch.autograd.grad((1 - share) * losses[0] + share * losses[1], weight)
+    expected = weight - 0.5 * (gradient + 0.1 * weight)
+    torch.testing.assert_close(result.state["1.weight"], expected.detach())
+
+
+class Centred(nn.Flatten):
+    """Pixels in [−0.5, 0.5], flattened."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) - 0.5
+
+
+def test_mixed_training_keeps_the_epoch_that_is_most_accurate_on_clean_images() -> None:
+    """The first pixel is robust and right for 80% of images, the second one is weak and right."""
+    labels = torch.arange(200) % 2
+    side = 2.0 * labels - 1
+    images = torch.full((200, 1, 1, 2), 0.5)
+    images[:, 0, 0, 0] += 0.3 * side * torch.where(torch.arange(200) % 10 < 8, 1.0, -1.0)
+    images[:, 0, 0, 1] += 0.04 * side
+    model = nn.Sequential(Centred(), nn.Linear(2, 2, bias=False))
+    model.get_submodule("1").weight = nn.Parameter(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    result = continued(
+        model,
+        Images.of(images, labels),
+        train=Train(batch_size=20, weight_decay=0, momentum=0),
+        scope="mixed-training",
+        epochs=4,
+        learning_rate=200,
+        averaging=0,
+        clean_share=1,
+    )
+    rows = [row for row in result.history if isinstance(row, TrainingEpoch)]
+    clean = [row.standard_accuracy for row in rows]
+    robust = [row.adversarial_accuracy for row in rows]
+    # Otherwise the rule of the regime would keep the same epoch.
+    assert clean[robust.index(max(robust))] < max(clean)
+    assert clean[result.kept - 1] == max(clean)
 
 
 def test_more_training_averages_weights_if_asked_or_if_the_base_did(

@@ -16,6 +16,7 @@ from rift.criticality.rows import Choose
 from rift.criticality.scopes.all_layers import all_layers
 from rift.criticality.scopes.last_layer import last_layer
 from rift.criticality.scopes.least_critical import least_critical
+from rift.criticality.scopes.mixed_training import continue_on_both
 from rift.criticality.scopes.more_training import continue_training
 from rift.criticality.scopes.most_critical import most_critical
 from rift.criticality.scopes.norms import scales_and_biases
@@ -56,6 +57,7 @@ SCOPES: dict[NamedScope, ScopeKind] = {
     "statistics": ScopeKind(no_module, no_parameter, recompute),
     "statistics-attacked": ScopeKind(no_module, no_parameter, partial(recompute, attacked=True)),
     "more-training": ScopeKind(all_layers, train=continue_training),
+    "mixed-training": ScopeKind(all_layers, train=continue_on_both),
     "earn-then-spend": ScopeKind(all_layers),
     "rift-then-spend": ScopeKind(all_layers),
 }

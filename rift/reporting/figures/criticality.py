@@ -42,6 +42,7 @@ OMITTED = (
     "rift-frozen",
     "norms",
     "more-training",
+    "mixed-training",
     "earn-then-spend",
     "rift-then-spend",
 )

@@ -33,6 +33,7 @@ COLOURS: dict[Variant, str] = {
     "statistics": "#7B3294",
     "statistics-attacked": "#C2A5CF",
     "more-training": "#B2182B",
+    "mixed-training": "#117733",
     "earn-then-spend": "#F4A582",
     "rift-then-spend": "#1B9E77",
 }
@@ -50,6 +51,7 @@ MARKERS: dict[Variant, str] = {
     "statistics": "p",
     "statistics-attacked": "8",
     "more-training": "X",
+    "mixed-training": "D",
     "earn-then-spend": "*",
     "rift-then-spend": "H",
 }
@@ -67,6 +69,7 @@ LABELS: dict[Variant, str] = {
     "statistics": "statistics of clean images",
     "statistics-attacked": "statistics of attacked images",
     "more-training": "more training of the base",
+    "mixed-training": "clean and attacked images",
     "earn-then-spend": "more training, then all layers",
     "rift-then-spend": "RiFT, then all layers",
 }

@@ -12,6 +12,7 @@ SCOPES: dict[str, Scope] = {
     "statistics of attacked images": "statistics-attacked",
     "norms and biases": "norms",
     "more training of the base": "more-training",
+    "clean and attacked images": "mixed-training",
     "more training, then all layers": "earn-then-spend",
     "RiFT, then all layers": "rift-then-spend",
 }
