@@ -11,13 +11,13 @@ from matplotlib.transforms import Bbox
 from scipy import stats
 
 from rift import layout
-from rift.config import DATASET_FIGURES, TRANSFER_FIGURES, FigureName, Scope
+from rift.config import DATASET_FIGURES, TRANSFER_FIGURES, FigureName, NamedScope, Scope
 from rift.errors import RiftError
 from rift.layout import Run
 from rift.reporting.figures import FIGURES
 from rift.reporting.figures.drawing import draw, draw_data, render, save_figure
 from rift.reporting.figures.interpolation import ScopeSweep, Sweeps
-from rift.reporting.figures.style import COLOURS, DOUBLE, SINGLE
+from rift.reporting.figures.style import COLOURS, DOUBLE, LABELS, MARKERS, SINGLE
 from rift.reporting.results import Results
 from tests.reporting.drawn import (
     AT,
@@ -34,6 +34,13 @@ from tests.reporting.drawn import (
     texts,
 )
 from tests.results import a_grid, linked_copy
+
+
+def test_no_two_scopes_have_the_same_mark_colour_or_name() -> None:
+    scopes = {"base", *get_args(NamedScope)}
+    for look in (COLOURS, MARKERS, LABELS):
+        assert set(look) == scopes
+        assert len(set(look.values())) == len(scopes)
 
 
 def test_every_name_has_a_figure() -> None:

@@ -212,18 +212,19 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(
     assert terminal.screen.cursor_visible
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("raw", ["false", "true"])
 def test_a_run_whose_time_is_over_stops_its_jobs_and_exits_with_a_status_of_its_own(
     raw: str, folder: Path, environment: dict[str, str]
 ) -> None:
-    job = f"sleep 60.{os.getpid()}{len(raw)}"  # a name of its own, to look for
+    job = f"sleep 300.{os.getpid()}{len(raw)}"  # a name of its own, to look for
     (folder / "workflow/Snakefile").write_text(LONG.replace("sleep 60", job))
     begin = time.monotonic()
-    answer = in_pipe(folder, environment, "--time", "6s", "--raw", raw)
-    assert 6 <= time.monotonic() - begin < 40
+    answer = in_pipe(folder, environment, "--time", "25s", "--raw", raw)
+    assert 25 <= time.monotonic() - begin < 90
     assert answer.returncode == 124, answer.stdout
     if raw == "false":
-        assert "stopped after 0:0" in answer.stdout
+        assert "stopped after 0:" in answer.stdout
         assert "the same command continues" in answer.stdout
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert job not in running.stdout
