@@ -30,7 +30,7 @@ def supervise(
         output: file that gets its output and that of its jobs; this process's own by default.
         watch: called several times per second, and after the end. It receives whether a signal
             has been passed on.
-        until: time of ``time.monotonic`` at which it is stopped as by a Ctrl-C.
+        until: time of ``time.monotonic`` at which it is stopped by SIGTERM.
     """
     stopping = False
     # In a session of its own, Snakemake and its jobs get a Ctrl-C exactly once: from here.
@@ -57,7 +57,8 @@ def supervise(
         while process.poll() is None:
             watch(stopping)
             if until is not None and not stopping and time.monotonic() >= until:
-                forward(signal.SIGINT, None)
+                # A Snakemake that is only starting would lose a SIGINT.
+                forward(signal.SIGTERM, None)
             try:
                 process.wait(SECONDS_BETWEEN_LOOKS)
             except subprocess.TimeoutExpired:

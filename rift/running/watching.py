@@ -76,7 +76,7 @@ def watch(
         view: shows the jobs.
         output: file that all output is appended to, also that of the jobs.
         doing: work that Snakemake does while no job is running.
-        until: time of ``time.monotonic`` at which it is stopped as by a Ctrl-C.
+        until: time of ``time.monotonic`` at which it is stopped by SIGTERM.
     """
     jobs, stopped, read = Jobs(), False, 0.0
 
