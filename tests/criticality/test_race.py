@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -340,6 +341,20 @@ def test_a_race_by_commands_gives_its_table_through_the_merge_of_one_shard(
         parse_command("criticality", *flags, "--shard", "1/2", "--output", str(shard)).run()
 
 
+def table_of(rises: NDArray[np.float64], places: dict[str, Place]) -> dict[str, ModuleCriticality]:
+    """Return the table of four modules with some rises on four images, by name."""
+    measured = Measurement(
+        [(name, "conv", 1) for name in places],
+        np.ones(4, np.float32),
+        np.ones(4, bool),
+        np.ones(4),
+        rises,
+        np.zeros((4, 4), bool),
+        places,
+    )
+    return {row.module: row for row in criticality_table(measured)}
+
+
 def test_chosen_modules_rank_before_those_that_fewer_images_showed_as_less_critical() -> None:
     """The race knows that b exceeds a and that d is below c, whatever their few images say."""
     nan = float("nan")
@@ -350,16 +365,7 @@ def test_chosen_modules_rank_before_those_that_fewer_images_showed_as_less_criti
         "c": Place(),
         "d": Place(settled=False, at_least=0.5, at_most=1.5),
     }
-    measured = Measurement(
-        [(name, "conv", 1) for name in "abcd"],
-        np.ones(4, np.float32),
-        np.ones(4, bool),
-        np.ones(4),
-        rises,
-        np.zeros((4, 4), bool),
-        places,
-    )
-    rows = {row.module: row for row in criticality_table(measured)}
+    rows = table_of(rises, places)
     assert {name: row.rank for name, row in rows.items()} == {"a": 1, "b": 2, "d": 3, "c": 4}
     assert {name: row.images for name, row in rows.items()} == {"a": 4, "b": 2, "c": 4, "d": 2}
 
@@ -370,15 +376,6 @@ def test_ties_are_with_the_least_critical_module_whose_rank_counts() -> None:
     rises = np.array(
         [[0.1, 0.5, nan, nan], [0.4, 0.6, 2.4, 2.6], [0.6, 0.4, 2.6, 2.4], [3.0, 3.2, 5.0, 5.2]]
     )
-    measured = Measurement(
-        [(name, "conv", 1) for name in "abcd"],
-        np.ones(4, np.float32),
-        np.ones(4, bool),
-        np.ones(4),
-        rises,
-        np.zeros((4, 4), bool),
-        {"a": Place(settled=False), "b": Place(), "c": Place(), "d": Place()},
-    )
-    rows = {row.module: row for row in criticality_table(measured)}
+    rows = table_of(rises, {"a": Place(settled=False), "b": Place(), "c": Place(), "d": Place()})
     assert [rows[name].rank for name in "abcd"] == [1, 2, 3, 4]
     assert [rows[name].tied for name in "abcd"] == [False, True, True, False]

@@ -51,7 +51,7 @@ MARKERS: dict[Variant, str] = {
     "statistics": "p",
     "statistics-attacked": "8",
     "more-training": "X",
-    "mixed-training": "$M$",  # matplotlib has no other filled mark
+    "mixed-training": "$M$",  # all other filled marks are taken
     "earn-then-spend": "*",
     "rift-then-spend": "H",
 }
