@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import nn
 
 import rift
 from rift import config
@@ -22,7 +21,7 @@ from rift.api.budget import written
 from rift.api.costs import costs_of, measured_speed
 from rift.api.given import settings_of
 from rift.attacks import pgd
-from rift.config import ArchitectureName, AutoAttack, Precision
+from rift.config import ArchitectureName, AutoAttack, CompileName, Precision
 from rift.data.images import Images
 from rift.device import autocast
 from rift.evaluation import autoattack
@@ -81,11 +80,7 @@ SEARCH: dict[str, dict[str, object]] = {
     "cpu": {"method": "pga", "passes": 2, "steps": 1, "restarts": 0},
 }
 
-FORMS: dict[str, Callable[[nn.Module], object]] = {
-    "eager": lambda model: None,
-    "compiled": lambda model: model.compile(),
-    "CUDA graphs": lambda model: model.compile(mode="reduce-overhead"),
-}
+FORMS: dict[str, CompileName] = {"eager": "never", "compiled": "always", "CUDA graphs": "graphs"}
 
 
 def per_second(run: Callable[[], object], images: int, sizes: Sizes, device: torch.device) -> float:
@@ -109,11 +104,10 @@ def training_rows(sizes: Sizes, device: torch.device) -> dict[str, float]:
         ceiling = 2 * side**3 * repeats / min(seconds(product, device) for _ in range(3))
         model = network(sizes.architecture, device=device)
         work = work_of_a_step(model, replace(plan, batches=1), precision)
-        for form, change in forms.items():
+        for form, how in forms.items():
             torch._dynamo.reset()
             model = network(sizes.architecture, device=device)
-            change(model)
-            step = rift_training(model, data, plan, precision)
+            step = rift_training(model, data, plan, precision, compiling=how)
             # What torch cannot compile or capture is a row, too, and the others follow.
             try:
                 rate = per_second(step, sizes.batch * sizes.batches, sizes, device)

@@ -27,12 +27,21 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import flop_registry
 
 from rift.attacks import pgd
-from rift.config import InnerName, Precision, RegimeName, TrainingSettings, merge, recipe_of
+from rift.config import (
+    CompileName,
+    InnerName,
+    Precision,
+    RegimeName,
+    TrainingSettings,
+    merge,
+    recipe_of,
+)
 from rift.data.images import Images
 from rift.device import autocast, resolve_precision
 from rift.progress import no_progress
 from rift.seeds import generator
 from rift.thirdparty import prepare_torchvision
+from rift.training.compiling import compile_network
 from rift.training.epoch import EpochState, Steps, run_epoch
 from rift.training.parallel import ALONE
 from rift.training.regimes import REGIMES
@@ -112,17 +121,19 @@ def set_gpu_as(whose: Literal["rift", "usual"]) -> None:
     torch.backends.cudnn.allow_tf32 = whose == "usual"
 
 
-def forms(plan: Plan) -> list[str]:
-    """Return the suffixes of names for the ways to run networks of rift."""
-    return ["", ", compiled"] if plan.compile else [""]
+def forms(plan: Plan) -> dict[str, CompileName]:
+    """Return the ways to run networks of rift, by the suffix of their names."""
+    return {"": "never", ", compiled": "always"} if plan.compile else {"": "never"}
 
 
 # --- training
 
 
-def settings_of(regime: RegimeName, inner: InnerName, precision: Precision) -> TrainingSettings:
+def settings_of(
+    regime: RegimeName, inner: InnerName, precision: Precision, compiling: CompileName = "never"
+) -> TrainingSettings:
     """Return the regime with the settings of its authors."""
-    chosen = {"train": {"precision": precision}, "inner": {"method": inner}}
+    chosen = {"train": {"precision": precision, "compile": compiling}, "inner": {"method": inner}}
     return TrainingSettings.model_validate(merge(recipe_of(regime).settings, chosen))
 
 
@@ -134,12 +145,11 @@ def rift_training(
     *,
     regime: RegimeName = "pgd",
     inner: InnerName = "pgd",
-    compiled: bool = False,
+    compiling: CompileName = "never",
 ) -> Callable[[], None]:
     """Make the function that trains a few batches exactly like ``rift train``."""
-    if compiled:
-        model.compile()
-    settings = settings_of(regime, inner, precision)
+    settings = settings_of(regime, inner, precision, compiling)
+    compile_network(model, compiling, plan.device)
     stream = generator(0, "benchmark", plan.device)
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
     steps = Steps(
@@ -243,9 +253,9 @@ def usual_training(model: nn.Module, data: Images, plan: Plan) -> Callable[[], N
 def compare_steps(plan: Plan) -> None:
     data, ours = random_images(IMAGES, plan.device), network("resnet18", device=plan.device)
     runs: Runs = {"the usual loop": usual_training(in_default_layout(ours), data, plan)}
-    for form, precision in product(forms(plan), PRECISIONS):
+    for (form, how), precision in product(forms(plan).items(), PRECISIONS):
         name = f"rift, {precision}{form}"
-        runs[name] = rift_training(deepcopy(ours), data, plan, precision, compiled=bool(form))
+        runs[name] = rift_training(deepcopy(ours), data, plan, precision, compiling=how)
     print(
         f"PGD-10 training step, batch {plan.batch}, {plan.batches} batches a turn, "
         f"{plan.workers} loader workers"
@@ -482,9 +492,9 @@ def compare_with_peak(plan: Plan) -> None:
         kind = getattr(torch, precision)
         runs[f"product {precision}"] = matrix_product(plan.device, kind, side, repeats)
         runs[f"convolution {precision}"] = convolution(plan.device, kind, plan.batch, repeats)
-        for form in forms(plan):
+        for form, how in forms(plan).items():
             name = f"step {precision}{form}"
-            runs[name] = rift_training(deepcopy(model), data, plan, precision, compiled=bool(form))
+            runs[name] = rift_training(deepcopy(model), data, plan, precision, compiling=how)
     work = {precision: work_of_a_step(model, plan, precision) for precision in PRECISIONS}
     one_pass = counted(lambda: model(data.up_to(1).floats())).operations
     operations = work["float32"].operations
@@ -536,11 +546,11 @@ def compare_regimes(plan: Plan) -> None:
             precision,
             regime=regime,
             inner=inner,
-            compiled=plan.compile,
+            compiling="always" if plan.compile else "never",
         )
         for name, (regime, inner) in named.items()
     }
-    form = precision + forms(plan)[-1]
+    form = precision + list(forms(plan))[-1]
     print(
         f"Regimes, batch {plan.batch}, {plan.batches} batches a turn, {form}: "
         "time beside that of pgd",

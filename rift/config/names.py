@@ -41,6 +41,7 @@ MethodName = Literal["at", "trades", "twins-at", "twins-trades"]
 SearchName = Literal["pga", "published", "gradient", "race"]
 NormName = Literal["linf", "l2"]
 InnerName = Literal["pgd", "fgsm-rs", "n-fgsm"]
+CompileName = Literal["auto", "always", "graphs", "never"]
 ProtocolName = Literal["paper"]
 ScheduleName = Literal["step", "cosine", "one-cycle"]
 NamedScope = Literal[

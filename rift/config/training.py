@@ -7,7 +7,7 @@ from pydantic import (
     model_validator,
 )
 
-from rift.config.names import InnerName, ScheduleName
+from rift.config.names import CompileName, InnerName, ScheduleName
 from rift.config.normalization import DESCRIPTION, Normalization
 from rift.config.values import (
     Count,
@@ -121,8 +121,10 @@ class TrainingLoop(Optimiser):
         description="Precision of this evaluation; auto is bfloat16 on a GPU that supports it, else"
         " float32.",
     )
-    compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="Whether to compile the network with torch.compile; auto: on a GPU."
+    compile: CompileName = Field(
+        "auto",
+        description="Whether to compile the network with torch.compile; auto: on a GPU; graphs:"
+        " with CUDA graphs, too.",
     )
     accumulate: Count = Field(
         1,

@@ -17,6 +17,7 @@ from rift.config import TrainingSettings
 from rift.device import autocast
 from rift.models.modes import inference, trainable
 from rift.training import awp
+from rift.training.compiling import begin_step
 from rift.training.parallel import ProcessGroup
 from rift.training.regimes import Regime
 from rift.training.running_statistics import Seen, move_statistics, untouched_statistics
@@ -61,6 +62,7 @@ class BatchGradient:
         Returns:
             Mean loss, and number of images that were classified correctly.
         """
+        begin_step(self.settings.train.compile)
         attacks = self.regime.objective is not None
         noise = draw_noise(images, self.attack, self.stream) if attacks else images
         parts = [

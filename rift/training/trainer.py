@@ -17,6 +17,7 @@ from rift.seeds import generator, global_numbers_kept, seed_torch
 from rift.thirdparty import synchronised_norms
 from rift.training.averaging import Average
 from rift.training.checkpoints import Candidates, Checkpoint
+from rift.training.compiling import compile_network
 from rift.training.epoch import EpochState, Steps, run_epoch
 from rift.training.history import Epoch, Trained, TrainingEpoch
 from rift.training.measuring import Measure, measure_robust
@@ -85,8 +86,7 @@ class Trainer:
         model = job.regime.prepare(model)
         if group.size > 1 and on_gpu:
             model = synchronised_norms(model)
-        if chosen.compile == "always" or (chosen.compile == "auto" and on_gpu):
-            model.compile()
+        compile_network(model, chosen.compile, data.device)
         self.model, self.data, self.validation = model, data, validation
         self.job, self.settings, self.seed, self.group = job, job.settings, seed, group
         self.stream = generator(seed, job.purpose, data.device)
