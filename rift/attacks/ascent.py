@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rift.attacks.balls import Projection
+from rift.models.folding import folded
 from rift.models.requirements import as_logits
 
 Objective = Callable[[Tensor], Tensor]
@@ -39,8 +40,9 @@ def ascend(
     Returns:
         The end of the ascent, N×C×H×W.
     """
-    for _ in range(steps):
-        point = point.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(as_logits(model(point))), point)
-        point = project(point.detach() + step * ascent(gradient))
+    with folded(model, point):
+        for _ in range(steps):
+            point = point.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(objective(as_logits(model(point))), point)
+            point = project(point.detach() + step * ascent(gradient))
     return point

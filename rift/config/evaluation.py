@@ -1,6 +1,6 @@
 """Settings of evaluation on test images."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -84,13 +84,24 @@ class AutoAttack(Section):
         " on it.",
     )
 
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Precision in which attacks search. What they find counts if it is"
+        " misclassified in float32.",
+    )
+
     @property
     def version(self) -> str:
-        """Return the version: ``standard``, or ``custom (…)`` with the names of the attacks."""
-        return (
-            "standard"
-            if self.attacks == get_args(AutoAttackName)
-            else f"custom ({', '.join(self.attacks)})"
+        """Return the version: ``standard`` or ``custom`` with the attacks, and bfloat16 if used."""
+        whole = self.attacks == get_args(AutoAttackName)
+        notes: list[str] = [] if whole else list(self.attacks)
+        if self.precision != "float32":
+            notes.append(f"searched in {self.precision}")
+        return " ".join(
+            [
+                "standard" if whole else "custom",
+                *([f"({', '.join(notes)})"] if notes else []),
+            ]
         )
 
 

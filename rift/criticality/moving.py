@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from rift.criticality.prefix import Plan, Prefix, plan_of
 from rift.device import autocast
 from rift.errors import first_line
+from rift.models.folding import folded
 from rift.models.requirements import as_logits
 
 MIB = 2**20
@@ -161,7 +162,8 @@ class Examples:
         theta = weight.detach().clone()
         weight.requires_grad_(True)
         try:
-            yield Moving(self, weight, theta, self._plan(weight), self._cache_mib * MIB)
+            with folded(self.model, self.batches[0][0], moving=weight):
+                yield Moving(self, weight, theta, self._plan(weight), self._cache_mib * MIB)
         finally:
             weight.requires_grad_(False)
             with torch.no_grad():

@@ -10,6 +10,7 @@ from rift import attacks
 from rift.config import Attack
 from rift.data.images import Images
 from rift.errors import RiftError
+from rift.models.folding import PROBED, folded
 from rift.models.modes import inference
 from rift.models.requirements import as_logits, require_classes
 from rift.progress import Progress, no_progress
@@ -69,7 +70,7 @@ def correct(model: nn.Module, data: Images, *, progress: Progress = no_progress)
     """
     outcomes: list[Tensor] = []
     highest = int(data.labels.max()) if len(data) else 0
-    with inference(model):
+    with inference(model), folded(model, data.up_to(PROBED).floats()):
         for batch in data.batches():
             logits = as_logits(model(batch.floats()))
             require_classes(logits, highest)

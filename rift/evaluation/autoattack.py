@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from rift.config import NORMS, AutoAttack, NormName
+from rift.config import NORMS, AutoAttack, AutoAttackName, NormName
 from rift.data.images import Images
+from rift.device import autocast
 from rift.errors import RiftError
 from rift.evaluation.blocks import ALL, Share, blocks_of_shard
 from rift.evaluation.stages import stages
+from rift.models.folding import PROBED, folded
 from rift.models.modes import inference
 from rift.models.requirements import as_logits, require_classes
 from rift.progress import Progress, no_progress
@@ -23,16 +25,83 @@ class ContiguousInputs(nn.Module):
 
     Args:
         model: returns logits for images in [0, 1]; it is set to eval mode.
+
+    Attributes:
+        precision: precision of the next passes.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.precision = "float32"
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the model."""
-        return as_logits(self.model(images.flatten(1).unflatten(1, images.shape[1:])))
+        """Return the logits of the model, float32."""
+        with autocast(self.precision, images.device):
+            return as_logits(self.model(images.flatten(1).unflatten(1, images.shape[1:])))
+
+
+class Attacks:
+    """The attacks of pyautoattack's standard version on one network.
+
+    Args:
+        model: returns logits for images in [0, 1]; in eval mode.
+        norm: norm of the ball.
+        eps: radius of the ball, in pixel values.
+        classes: number of classes; targeted attacks try up to 9 others.
+        device: device of the network.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, norm: NormName, eps: float, classes: int, device: torch.device
+    ) -> None:
+        from pyautoattack import AutoAttack as Runner
+
+        self._model = ContiguousInputs(model)
+        self._runner = Runner(
+            self._model, norm=NORMS[norm], eps=eps, version="standard", device=device
+        )
+        self._runner.apgd_targeted.n_target_classes = min(9, classes - 1)
+        self._runner.fab.n_target_classes = min(9, classes - 1)
+
+    def breaks(
+        self, name: AutoAttackName, images: Tensor, labels: Tensor, *, seed: int, precision: str
+    ) -> Tensor:
+        """Return which images an attack breaks: bool, N.
+
+        An attack in bfloat16 breaks an image only if the image that it found is misclassified in
+        float32. If it is not, the attack is repeated in float32.
+
+        Args:
+            name: attack.
+            images: N×C×H×W, in [0, 1]; classified correctly in float32.
+            labels: N.
+            seed: seed of the attack.
+            precision: precision of the search.
+        """
+        broken = torch.zeros_like(labels, dtype=torch.bool)
+        left = torch.arange(len(labels), device=labels.device)
+        for searched_in in dict.fromkeys((precision, "float32")):
+            if len(left) == 0:
+                break
+            self._runner.attacks_to_run = [name]
+            self._runner.seed = seed
+            self._model.precision = searched_in
+            found, predicted = self._runner.run_standard_evaluation(
+                images[left].contiguous(), labels[left], batch_size=len(left)
+            )
+            self._model.precision = "float32"
+            claims = predicted != labels[left]
+            left, found = left[claims], found[claims]
+            if searched_in != "float32" and len(left) > 0:
+                with torch.no_grad():
+                    holds = self._model(found).argmax(1) != labels[left]
+                broken[left[holds]] = True
+                left = left[~holds]
+            else:
+                broken[left] = True
+        return broken
 
 
 def evaluate_autoattack(
@@ -70,8 +139,6 @@ def evaluate_autoattack(
     Raises:
         RiftError: the model has too few classes.
     """
-    from pyautoattack import AutoAttack as Runner
-
     names, device = stages("autoattack", settings), data.device
     work = share.progress(len(data), device)
     mine = blocks_of_shard(len(data), settings.batch_size, share.shard)
@@ -83,13 +150,15 @@ def evaluate_autoattack(
         shown = {} if robust is None else {"robust_accuracy": 100 * robust}
         progress(work.done, len(steps), note, **shown)
 
-    with inference(model), global_numbers_kept(device), redirect_messages(report, "auto-attack"):
-        runner = Runner(
-            ContiguousInputs(model), norm=NORMS[norm], eps=eps, version="standard", device=device
-        )
+    probe = data.up_to(PROBED).floats()
+    with (
+        inference(model),
+        folded(model, probe),
+        global_numbers_kept(device),
+        redirect_messages(report, "auto-attack"),
+    ):
         classes = _classes(model, data, settings)
-        runner.apgd_targeted.n_target_classes = min(9, classes - 1)
-        runner.fab.n_target_classes = min(9, classes - 1)
+        attacks = Attacks(model, norm=norm, eps=eps, classes=classes, device=device)
         for block, part, place in steps[work.done :]:
             batch = data.take(part)
             images, labels = batch.floats(), batch.labels
@@ -101,12 +170,14 @@ def evaluate_autoattack(
             left = (broken_at == len(names)).nonzero()[:, 0]
             if len(left) > 0:
                 purpose = f"autoattack, block {block}, {names[place]}"
-                runner.attacks_to_run = [names[place]]
-                runner.seed = generator(seed, purpose).initial_seed()
-                _, predicted = runner.run_standard_evaluation(
-                    images[left].contiguous(), labels[left], batch_size=len(left)
+                broken = attacks.breaks(
+                    settings.attacks[place - 1],
+                    images[left],
+                    labels[left],
+                    seed=generator(seed, purpose).initial_seed(),
+                    precision=settings.precision,
                 )
-                broken_at[left[predicted != labels[left]]] = place
+                broken_at[left[broken]] = place
             work.done += 1
             share.keep(work)
             report()

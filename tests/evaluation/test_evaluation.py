@@ -259,6 +259,59 @@ def quick_fab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyautoattack.fab_pt.FABAttack_PT.perturb", perturb)
 
 
+class Lifted(nn.Module):
+    """A model whose logits bfloat16 cannot tell apart: their differences are lost beside 10⁴."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.lift = model, nn.Linear(10, 10)
+        self.lift.weight.data, self.lift.bias.data = torch.eye(10), torch.full((10,), 1e4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.lift(self.model(images).float())
+        return logits
+
+
+def test_autoattack_in_bfloat16_counts_only_what_float32_confirms(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    """In bfloat16 all these images are "misclassified", so all attacks are those of float32."""
+    model = Lifted(prepared_model).eval()
+    few = digits.take((digits.labels > 0).nonzero()[:12, 0])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert (model(few.floats()).argmax(1) == 0).all()
+    found = [
+        evaluate_autoattack(
+            model,
+            few,
+            settings=AutoAttack(attacks=("apgd-ce", "apgd-t"), batch_size=6, precision=precision),
+            eps=0.06,
+            seed=0,
+        )
+        for precision in ("float32", "bfloat16")
+    ]
+    assert 0 < int((found[0] == 3).sum()) < 11
+    assert torch.equal(*found)
+
+
+def test_autoattack_in_bfloat16_breaks_nearly_the_same_images(
+    prepared_model: nn.Module, digits: Images
+) -> None:
+    few = digits.up_to(40)
+    found = [
+        evaluate_autoattack(
+            prepared_model,
+            few,
+            settings=AutoAttack(attacks=("apgd-ce",), batch_size=20, precision=precision),
+            eps=0.03,
+            seed=0,
+        )
+        for precision in ("float32", "bfloat16")
+    ]
+    assert (found[0] != found[1]).sum() <= 2
+    assert 0 < int((found[1] == 2).sum()) < 40
+
+
 @pytest.mark.usefixtures("quick_fab")
 def test_an_image_once_broken_is_not_attacked_again(
     prepared_model: nn.Module, digits: Images, monkeypatch: pytest.MonkeyPatch
@@ -306,6 +359,12 @@ def test_an_image_once_broken_is_not_attacked_again(
 )
 def test_all_four_attacks_are_the_standard_version(attacks: Any, version: str) -> None:
     assert AutoAttack(attacks=attacks).version == version
+
+
+def test_a_version_says_that_it_searched_in_bfloat16() -> None:
+    assert AutoAttack(precision="bfloat16").version == "standard (searched in bfloat16)"
+    few = AutoAttack(attacks=("square",), precision="bfloat16")
+    assert few.version == "custom (square, searched in bfloat16)"
 
 
 @pytest.mark.usefixtures("quick_fab")
