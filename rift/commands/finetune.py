@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from pydantic import Field, model_validator
 
 from rift import artifacts, config
-from rift.artifacts.resume import Work, resumable
+from rift.artifacts.resume import resumable
 from rift.commands.command import (
     Command,
     Device,
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from rift.data.images import Images
     from rift.interpolation import Selection
     from rift.models.checkpoint import ModelSpec
-    from rift.training.history import Trained
 
 OPTIONAL = (
     "regime",
     "method",
     "continuation",
     "mixed",
+    "taught",
+    "teacher",
     "attack",
     "transfer",
     *(name for name in config.RegimeSettings.model_fields if name != "augment"),
@@ -56,6 +57,8 @@ SPEED = ["images_per_second", "seconds"]
 def _read_by(scope: str, regime: str, method: str | None) -> tuple[str, ...]:
     """Return the fields in ``OPTIONAL`` that a scope reads for a base of a regime or method."""
     read = config.sections_of_scope(scope, transfer=method is not None)
+    if config.teacher_of_scope(scope) is not None:
+        read = (*read, "teacher")
     if "regime" not in read:
         return read
     if method is not None:
@@ -90,6 +93,9 @@ class Finetune(Command):
     criticality: Input[Path] = Field(
         description="Criticality table of the base (rift criticality)."
     )
+    teacher: Input[Path | None] = Field(
+        None, description="Weights of the network that gives labels, for the scope taught-training."
+    )
     data: PreparedSet
     scope: Scope = Field(
         description=f"Scope to fine-tune: {', '.join(get_args(NamedScope))}, or module-NAME."
@@ -108,6 +114,7 @@ class Finetune(Command):
     )
     continuation: config.Continuation = config.Continuation()
     mixed: config.Mixed = config.Mixed()
+    taught: config.Taught = config.Taught()
     train: config.Train = config.Train()
     transfer: config.Transfer = config.Transfer()
     attack: config.Attack = config.Attack()
@@ -136,6 +143,16 @@ class Finetune(Command):
         return following_recipe(given) if "regime" in read else given
 
     @model_validator(mode="after")
+    def _has_a_teacher_if_it_needs_one(self) -> "Finetune":
+        teacher = config.teacher_of_scope(self.scope)
+        if teacher is not None and self.teacher is None:
+            raise ValueError(
+                f"teacher: scope {self.scope} needs the network that gives labels; pass --teacher,"
+                f" such as the weights of the scope {teacher}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _attack_fits(self) -> "Finetune":
         config.check_inner(self.inner, self.attack)
         return self
@@ -149,9 +166,9 @@ class Finetune(Command):
         }
 
     def run(self) -> None:
-        from rift.criticality import WHOLE_NETWORK
+        from rift.criticality import WHOLE_NETWORK, train_scope
         from rift.data import load
-        from rift.finetuning import clean_gradient
+        from rift.finetuning import Tuning, clean_gradient
         from rift.models import checkpoint
 
         device = opened_device(self.device)
@@ -159,13 +176,28 @@ class Finetune(Command):
         model, spec = opened_model(self.base, prepared, self.data, device)
         train = prepared.split("train", device).first(self.finetune.images, "finetune.images")
         modules = self._modules(model, train)
+        teacher = None
+        if self.teacher is not None:
+            teacher, _ = opened_model(self.teacher, prepared, self.data, device)
         validation = prepared.split("validation", device)
         source = self.provenance(device)
         # For the table module-choice: what was known of the scope before.
         steepness = clean_gradient(model, modules, train) if modules else 0.0
         with resumable(self.output, self.begun_with(source), tell=say) as work:
             say_where_it_continues(work)
-            finetuned = self._fine_tune(model, train, validation, modules, work)
+            with display("finetune") as progress:
+                tuning = Tuning(
+                    train,
+                    validation,
+                    self._settings(),
+                    regime=self.regime,
+                    method=self.method,
+                    teacher=teacher,
+                    seed=self.seed,
+                    work=work,
+                    progress=progress,
+                )
+                finetuned = train_scope(self.scope, model, modules, tuning)
             # Equal runs give equal files, so the speed of a regime's training is omitted.
             rows = history(finetuned).drop(columns=SPEED, errors="ignore")
             artifacts.write_csv(self.history, rows, source)
@@ -174,36 +206,11 @@ class Finetune(Command):
         names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
         say(f"{', '.join(names) or 'no weight'}: epoch {finetuned.kept} kept")
 
-    def _fine_tune(
-        self,
-        model: "nn.Module",
-        train: "Images",
-        validation: "Images",
-        modules: list[str],
-        work: Work,
-    ) -> "Trained":
-        """Train the modules in the way of the scope, and return the result."""
-        from rift.criticality import train_scope
-        from rift.finetuning import Tuning
-
-        sections = (
-            "finetune",
-            "augment",
-            *(name for name in OPTIONAL if name in config.RunSettings.model_fields),
-        )
-        settings = config.RunSettings(**{name: getattr(self, name) for name in sections})
-        with display("finetune") as progress:
-            tuning = Tuning(
-                train,
-                validation,
-                settings,
-                regime=self.regime,
-                method=self.method,
-                seed=self.seed,
-                work=work,
-                progress=progress,
-            )
-            return train_scope(self.scope, model, modules, tuning)
+    def _settings(self) -> config.RunSettings:
+        """Return the sections that training of a scope may read."""
+        names = (name for name in OPTIONAL if name in config.RunSettings.model_fields)
+        sections = ("finetune", "augment", *names)
+        return config.RunSettings(**{name: getattr(self, name) for name in sections})
 
     def _modules(self, model: "nn.Module", images: "Images") -> list[str]:
         """Return the names of the modules in the scope.

@@ -58,6 +58,7 @@ NamedScope = Literal[
     "statistics-attacked",
     "more-training",
     "mixed-training",
+    "taught-training",
     "earn-then-spend",
     "rift-then-spend",
 ]

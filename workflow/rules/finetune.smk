@@ -1,6 +1,7 @@
 rule finetune:
     input:
         base=start_of_finetuning,
+        teacher=teacher_of,
         criticality="<results>/{run}/criticality.csv",
         data=prepared_of,
     output:
@@ -17,7 +18,7 @@ rule finetune:
         runtime="2h",
     params:
         **version("finetune"),
-        settings=lambda wildcards: experiment.finetune_flags(wildcards.run, wildcards.scope),
+        settings=finetune_settings,
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
         "exec rift finetune --base {input.base} --criticality {input.criticality} --data {input.data} --scope {wildcards.scope}"

@@ -43,6 +43,7 @@ OMITTED = (
     "norms",
     "more-training",
     "mixed-training",
+    "taught-training",
     "earn-then-spend",
     "rift-then-spend",
 )

@@ -34,6 +34,7 @@ COLOURS: dict[Variant, str] = {
     "statistics-attacked": "#C2A5CF",
     "more-training": "#B2182B",
     "mixed-training": "#117733",
+    "taught-training": "#000080",
     "earn-then-spend": "#F4A582",
     "rift-then-spend": "#1B9E77",
 }
@@ -52,6 +53,7 @@ MARKERS: dict[Variant, str] = {
     "statistics-attacked": "8",
     "more-training": "X",
     "mixed-training": "$M$",  # all other filled marks are taken
+    "taught-training": "$T$",
     "earn-then-spend": "*",
     "rift-then-spend": "H",
 }
@@ -70,6 +72,7 @@ LABELS: dict[Variant, str] = {
     "statistics-attacked": "statistics of attacked images",
     "more-training": "more training of the base",
     "mixed-training": "clean and attacked images",
+    "taught-training": "labels of a teacher",
     "earn-then-spend": "more training, then all layers",
     "rift-then-spend": "RiFT, then all layers",
 }
