@@ -174,7 +174,7 @@ class Finetune(Command):
         device = opened_device(self.device)
         prepared = load(self.data, ("train", "validation"))
         model, spec = opened_model(self.base, prepared, self.data, device)
-        train = prepared.split("train", device).first(self.finetune.images, "finetune.images")
+        train = prepared.split("train", device).first(*self._number_of_images())
         modules = self._modules(model, train)
         teacher = None
         if self.teacher is not None:
@@ -205,6 +205,13 @@ class Finetune(Command):
             checkpoint.save(self.output, finetuned.state, spec, source, **facts)
         names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
         say(f"{', '.join(names) or 'no weight'}: epoch {finetuned.kept} kept")
+
+    def _number_of_images(self) -> tuple[config.ImageCount, str]:
+        """Return the number of training images, and the setting that gives it."""
+        for name in config.sections_of_scope(self.scope):
+            if isinstance(own := getattr(self, name), config.Mixed):
+                return own.images, f"{name}.images"
+        return self.finetune.images, "finetune.images"
 
     def _settings(self) -> config.RunSettings:
         """Return the sections that training of a scope may read."""

@@ -89,6 +89,9 @@ class Mixed(Continuation):
         description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
         " turns it off. null: train.averaging.",
     )
+    images: ImageCount = Field(
+        "all", description="Number of training images, from the first: ≥ 1, or all."
+    )
     clean_share: Annotated[Number, Field(ge=0, le=1)] = Field(
         1 / 3,
         description="Share of the loss on clean images; the rest is the loss of the base's regime:"

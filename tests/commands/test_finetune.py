@@ -49,3 +49,22 @@ def test_a_stopped_fine_tuning_says_where_it_continues_and_gives_the_same_bytes(
     # A signal is seen after the next batch.
     assert "continuing in epoch 1, after batch 3\n" in capsys.readouterr().err
     assert [path.read_bytes() for path in made] == before
+
+
+def test_scopes_that_continue_training_have_images_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which setting counts shows in the message about too many images."""
+    words = commands(tmp_path, config.parse(SMALL, "config.yaml"))
+    for stage in ("prepare", "train", "criticality", "finetune"):
+        rift(*words[stage])
+    given = list(words["finetune"])
+    place = given.index("--scope") + 1
+    for scope, setting in (("mixed-training", "mixed"), ("taught-training", "taught")):
+        teacher = ("--teacher", words["finetune"][words["finetune"].index("--output") + 1])
+        changed = [*given[:place], scope, *given[place + 1 :]]
+        changed += [f"--{setting}.images", "99999", "--regime", "pgd"]
+        changed += teacher if setting == "taught" else ()
+        with pytest.raises(SystemExit):
+            rift(*changed)
+        assert f"{setting}.images: is 99999, but the split has" in capsys.readouterr().err
