@@ -209,7 +209,8 @@ class Finetune(Command):
     def _number_of_images(self) -> tuple[config.ImageCount, str]:
         """Return the number of training images, and the setting that gives it."""
         for name in config.sections_of_scope(self.scope):
-            if isinstance(own := getattr(self, name), config.Mixed):
+            own = getattr(self, name)
+            if isinstance(own, config.Continuation) and own.images is not None:
                 return own.images, f"{name}.images"
         return self.finetune.images, "finetune.images"
 

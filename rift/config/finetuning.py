@@ -73,6 +73,11 @@ class Continuation(Section):
         description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
         " turns it off. Default: train.averaging.",
     )
+    images: ImageCount | None = Field(
+        None,
+        description="Number of training images, from the first: ≥ 1, or all. Default:"
+        " finetune.images.",
+    )
 
 
 class Mixed(Continuation):
@@ -84,16 +89,16 @@ class Mixed(Continuation):
         " as for continuation.",
     )
     learning_rate: Positive = Field(0.02, description="Initial learning rate of SGD: > 0.")
-    averaging: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
+    averaging: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.999,
         description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
-        " turns it off. null: train.averaging.",
+        " turns it off.",
     )
     images: ImageCount = Field(
         "all", description="Number of training images, from the first: ≥ 1, or all."
     )
     clean_share: Annotated[Number, Field(ge=0, le=1)] = Field(
-        1 / 3,
+        1 / 6,
         description="Share of the loss on clean images; the rest is the loss of the base's regime:"
         " in [0, 1].",
     )
@@ -102,11 +107,6 @@ class Mixed(Continuation):
 class Taught(Mixed):
     """Continued PGD training with the labels of a teacher (scope ``taught-training``)."""
 
-    clean_share: Annotated[Number, Field(ge=0, le=1)] = Field(
-        1 / 6,
-        description="Share of the loss on clean images; the rest is the loss on attacked ones: in"
-        " [0, 1].",
-    )
     teacher_share: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.5,
         description="Share of each label that is the teacher's probabilities; the rest is the class"

@@ -60,8 +60,12 @@ def test_scopes_that_continue_training_have_images_of_their_own(
         rift(*words[stage])
     given = list(words["finetune"])
     place = given.index("--scope") + 1
-    for scope, setting in (("mixed-training", "mixed"), ("taught-training", "taught")):
-        teacher = ("--teacher", words["finetune"][words["finetune"].index("--output") + 1])
+    for scope, setting in (
+        ("more-training", "continuation"),
+        ("mixed-training", "mixed"),
+        ("taught-training", "taught"),
+    ):
+        teacher = ("--teacher", given[given.index("--base") + 1])
         changed = [*given[:place], scope, *given[place + 1 :]]
         changed += [f"--{setting}.images", "99999", "--regime", "pgd"]
         changed += teacher if setting == "taught" else ()

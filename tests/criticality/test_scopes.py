@@ -225,7 +225,9 @@ def continued(
     scope: Scope = "more-training",
     **continuation: Any,
 ) -> Trained:
-    own = {"learning_rate": 0.01, "averaging": None, **continuation}
+    own: dict[str, Any] = {"learning_rate": 0.01, **continuation}
+    if scope != "more-training":
+        own.setdefault("averaging", 0.5)
     settings = RunSettings(
         finetune=Finetune(epochs=8),
         **{SECTION_OF[scope]: own},
