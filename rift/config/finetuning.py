@@ -7,7 +7,7 @@ from pydantic import (
     Field,
 )
 
-from rift.config.names import NamedScope, Scope
+from rift.config.names import NamedScope, ScheduleName, Scope
 from rift.config.values import (
     Count,
     ImageCount,
@@ -63,11 +63,15 @@ class Continuation(Section):
 
     epochs: Count | Literal["matched"] = Field(
         "matched",
-        description="Number of epochs: ≥ 1. Halfway, the learning rate is divided by 10. matched:"
-        " finetune.epochs, divided by the passes of an image through the network per step of the"
-        " regime (11 for PGD-10), rounded, and at least 1.",
+        description="Number of epochs: ≥ 1. matched: finetune.epochs, divided by the passes of an"
+        " image through the network per step of the regime (11 for PGD-10), rounded, and at least"
+        " 1.",
     )
     learning_rate: Positive = Field(1e-3, description="Initial learning rate of SGD: > 0.")
+    schedule: ScheduleName = Field(
+        "step",
+        description="Learning rate schedule. step: halfway, the learning rate is divided by 10.",
+    )
     averaging: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
         None,
         description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"
@@ -84,11 +88,13 @@ class Mixed(Continuation):
     """Continued training on attacked and clean images (scope ``mixed-training``)."""
 
     epochs: Count | Literal["matched"] = Field(
-        3,
-        description="Number of epochs: ≥ 1. Halfway, the learning rate is divided by 10. matched:"
-        " as for continuation.",
+        3, description="Number of epochs: ≥ 1. matched: as for continuation."
     )
     learning_rate: Positive = Field(0.02, description="Initial learning rate of SGD: > 0.")
+    schedule: ScheduleName = Field(
+        "cosine",
+        description="Learning rate schedule. step: halfway, the learning rate is divided by 10.",
+    )
     averaging: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.999,
         description="Decay per step of an exponential moving average of the weights: in [0, 1); 0"

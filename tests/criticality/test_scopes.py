@@ -324,7 +324,7 @@ def test_a_step_of_mixed_training_is_sgd_on_the_loss_of_attacked_and_of_clean_im
     two = digits.take(digits.labels < 2).up_to(30)
     model, eps = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), 0.1
     settings = RunSettings(
-        mixed=Mixed(epochs=1, learning_rate=0.5, averaging=0, clean_share=share),
+        mixed=Mixed(epochs=1, learning_rate=0.5, schedule="step", averaging=0, clean_share=share),
         train=Train(batch_size=30, weight_decay=0.1, label_smoothing=smoothing),
         attack=Attack(eps=eps, step=2 * eps, steps=1),
         augment=PLAIN,
@@ -355,7 +355,12 @@ def test_a_step_of_taught_training_is_sgd_on_the_labels_of_class_and_teacher(
     eps = 0.1
     settings = RunSettings(
         taught=Taught(
-            epochs=1, learning_rate=0.5, averaging=0, clean_share=clean, teacher_share=taught
+            epochs=1,
+            learning_rate=0.5,
+            schedule="step",
+            averaging=0,
+            clean_share=clean,
+            teacher_share=taught,
         ),
         train=Train(batch_size=30, weight_decay=0.1),
         attack=Attack(eps=eps, step=2 * eps, steps=1),

@@ -24,8 +24,8 @@ def continue_training(
     """Continue the regime or method of the base, and return the epoch that it keeps.
 
     Loss, inner attack, augmentation and optimiser are those of the base's training or transfer, and
-    so are the training images of a transfer. The learning rate is that of the continuation, divided
-    by 10 halfway; the last layer of a transfer is no longer new and has no other one. A warm-up of
+    so are the training images of a transfer. Learning rate and schedule are those of the
+    continuation; the last layer of a transfer is no longer new and has no other one. A warm-up of
     AWP is over.
 
     Args:
@@ -94,7 +94,7 @@ def _settings(
     changed = {
         "epochs": epochs,
         "learning_rate": own.learning_rate,
-        "schedule": "step",
+        "schedule": own.schedule,
         "milestones": halfway(epochs),
         "averaging": averaging,
         "compile": "never",  # the model is left as it was found
