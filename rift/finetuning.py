@@ -43,7 +43,6 @@ class Tuning:
         settings: settings of the run; a scope reads the sections that it needs.
         regime: regime that trained the base.
         method: method of the transfer that made the base; None if a regime trained it.
-        teacher: network that gives labels, on the device of the model; None for scopes without one.
         seed: seed of data order, augmentation and attacks.
         work: source of the state of an interrupted run, and target of this run's states.
         after_epoch: called with the result so far after every epoch.
@@ -55,7 +54,6 @@ class Tuning:
     settings: RunSettings
     regime: RegimeName = "pgd"
     method: MethodName | None = None
-    teacher: nn.Module | None = None
     seed: int = 0
     work: Work = field(default_factory=Work)
     after_epoch: Callable[[Trained], None] = lambda trained: None

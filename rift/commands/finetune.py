@@ -43,8 +43,6 @@ OPTIONAL = (
     "method",
     "continuation",
     "mixed",
-    "taught",
-    "teacher",
     "attack",
     "transfer",
     *(name for name in config.RegimeSettings.model_fields if name != "augment"),
@@ -57,8 +55,6 @@ SPEED = ["images_per_second", "seconds"]
 def _read_by(scope: str, regime: str, method: str | None) -> tuple[str, ...]:
     """Return the fields in ``OPTIONAL`` that a scope reads for a base of a regime or method."""
     read = config.sections_of_scope(scope, transfer=method is not None)
-    if config.teacher_of_scope(scope) is not None:
-        read = (*read, "teacher")
     if "regime" not in read:
         return read
     if method is not None:
@@ -93,9 +89,6 @@ class Finetune(Command):
     criticality: Input[Path] = Field(
         description="Criticality table of the base (rift criticality)."
     )
-    teacher: Input[Path | None] = Field(
-        None, description="Weights of the network that gives labels, for the scope taught-training."
-    )
     data: PreparedSet
     scope: Scope = Field(
         description=f"Scope to fine-tune: {', '.join(get_args(NamedScope))}, or module-NAME."
@@ -114,7 +107,6 @@ class Finetune(Command):
     )
     continuation: config.Continuation = config.Continuation()
     mixed: config.Mixed = config.Mixed()
-    taught: config.Taught = config.Taught()
     train: config.Train = config.Train()
     transfer: config.Transfer = config.Transfer()
     attack: config.Attack = config.Attack()
@@ -143,16 +135,6 @@ class Finetune(Command):
         return following_recipe(given) if "regime" in read else given
 
     @model_validator(mode="after")
-    def _has_a_teacher_if_it_needs_one(self) -> "Finetune":
-        teacher = config.teacher_of_scope(self.scope)
-        if teacher is not None and self.teacher is None:
-            raise ValueError(
-                f"teacher: scope {self.scope} needs the network that gives labels; pass --teacher,"
-                f" such as the weights of the scope {teacher}"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _attack_fits(self) -> "Finetune":
         config.check_inner(self.inner, self.attack)
         return self
@@ -176,9 +158,6 @@ class Finetune(Command):
         model, spec = opened_model(self.base, prepared, self.data, device)
         train = prepared.split("train", device).first(*self._number_of_images())
         modules = self._modules(model, train)
-        teacher = None
-        if self.teacher is not None:
-            teacher, _ = opened_model(self.teacher, prepared, self.data, device)
         validation = prepared.split("validation", device)
         source = self.provenance(device)
         # For the table module-choice: what was known of the scope before.
@@ -192,7 +171,6 @@ class Finetune(Command):
                     self._settings(),
                     regime=self.regime,
                     method=self.method,
-                    teacher=teacher,
                     seed=self.seed,
                     work=work,
                     progress=progress,

@@ -18,10 +18,8 @@ from rift.config.finetuning import (
     Continuation,
     Finetune,
     Mixed,
-    Taught,
     sections_of_scope,
     start_of_scope,
-    teacher_of_scope,
 )
 from rift.config.grid import LEAST_MODULES, Grid, ImportedBase, Report
 from rift.config.interpolation import Interpolate, Spend
@@ -200,7 +198,6 @@ __all__ = [
     "Spend",
     "Standard",
     "TableName",
-    "Taught",
     "TimmArchitecture",
     "Trades",
     "Train",
@@ -231,6 +228,5 @@ __all__ = [
     "sections_of_other_regimes",
     "sections_of_scope",
     "start_of_scope",
-    "teacher_of_scope",
     "whole_dataset",
 ]

@@ -88,7 +88,7 @@ class Mixed(Continuation):
     """Continued training on attacked and clean images (scope ``mixed-training``)."""
 
     epochs: Count | Literal["matched"] = Field(
-        3, description="Number of epochs: ≥ 1. matched: as for continuation."
+        5, description="Number of epochs: ≥ 1. matched: as for continuation."
     )
     learning_rate: Positive = Field(0.02, description="Initial learning rate of SGD: > 0.")
     schedule: ScheduleName = Field(
@@ -110,16 +110,6 @@ class Mixed(Continuation):
     )
 
 
-class Taught(Mixed):
-    """Continued PGD training with the labels of a teacher (scope ``taught-training``)."""
-
-    teacher_share: Annotated[Number, Field(ge=0, le=1)] = Field(
-        0.5,
-        description="Share of each label that is the teacher's probabilities; the rest is the class"
-        " of the image: in [0, 1].",
-    )
-
-
 # Sections beside finetune and augment that a scope reads. ``regime`` stands for the regime of the
 # base, and for the sections that only this regime uses. For a transfer, it stands for the method,
 # and ``train`` for ``transfer``.
@@ -127,7 +117,6 @@ SECTIONS_OF_SCOPES: dict[NamedScope, tuple[str, ...]] = {
     "statistics-attacked": ("attack",),
     "more-training": ("continuation", "train", "attack", "inner", "regime"),
     "mixed-training": ("mixed", "train", "attack", "inner", "regime"),
-    "taught-training": ("taught", "train", "attack", "inner", "regime"),
 }
 
 
@@ -151,10 +140,6 @@ STARTS_FROM: dict[NamedScope, NamedScope] = {
 }
 
 
-# Scopes whose labels come from the weights of another scope, the teacher.
-TAUGHT_BY: dict[NamedScope, NamedScope] = {"taught-training": "all-layers"}
-
-
 def ranked_by(scopes: Sequence[Scope]) -> tuple[tuple[int, ...], int]:
     """Return the numbers of least critical modules and of most critical ones that scopes choose.
 
@@ -169,11 +154,6 @@ def ranked_by(scopes: Sequence[Scope]) -> tuple[tuple[int, ...], int]:
 def start_of_scope(scope: Scope) -> NamedScope | None:
     """Return the scope whose weights the fine-tuning starts from; None if it is the base."""
     return next((start for name, start in STARTS_FROM.items() if name == scope), None)
-
-
-def teacher_of_scope(scope: Scope) -> NamedScope | None:
-    """Return the scope whose weights give labels; None if only the data set does."""
-    return next((teacher for name, teacher in TAUGHT_BY.items() if name == scope), None)
 
 
 def sections_of_scope(scope: Scope, *, transfer: bool = False) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from rift.config.finetuning import sections_of_scope, start_of_scope, teacher_of_scope
+from rift.config.finetuning import sections_of_scope, start_of_scope
 from rift.config.names import (
     DATASET_FIGURES,
     MODULE_SCOPE,
@@ -99,15 +99,12 @@ class Grid(Section):
     @model_validator(mode="after")
     def _scopes_have_what_they_start_from(self) -> "Grid":
         for scope in self.scopes:
-            needs = {
-                "starts from the weights": start_of_scope(scope),
-                "takes labels from the weights": teacher_of_scope(scope),
-            }
-            for what, other in needs.items():
-                if other is not None and other not in self.scopes:
-                    raise ValueError(
-                        f"scopes contains {scope}, which {what} of {other}; add {other} to scopes"
-                    )
+            start = start_of_scope(scope)
+            if start is not None and start not in self.scopes:
+                raise ValueError(
+                    f"scopes contains {scope}, which starts from the weights of {start}; add"
+                    f" {start} to scopes"
+                )
         return self
 
     @model_validator(mode="after")

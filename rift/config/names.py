@@ -58,7 +58,6 @@ NamedScope = Literal[
     "statistics-attacked",
     "more-training",
     "mixed-training",
-    "taught-training",
     "earn-then-spend",
     "rift-then-spend",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rift.config.criticality import Criticality
 from rift.config.data import Corrupt, Data
 from rift.config.evaluation import Evaluate
-from rift.config.finetuning import Continuation, Finetune, Mixed, Taught, ranked_by
+from rift.config.finetuning import Continuation, Finetune, Mixed, ranked_by
 from rift.config.interpolation import Interpolate, Spend
 from rift.config.names import Scope
 from rift.config.regimes import Awp, Mart, Score, Trades
@@ -75,7 +75,6 @@ class RunSettings(TrainingSettings):
     finetune: Finetune = Finetune()
     continuation: Continuation = Continuation()
     mixed: Mixed = Mixed()
-    taught: Taught = Taught()
     interpolate: Interpolate = Interpolate()
     spend: Spend = Spend()
     evaluate: Evaluate = Evaluate()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rift import layout
 from rift.artifacts import FORMATS, Provenance, content_digest
-from rift.config import start_of_scope, teacher_of_scope
+from rift.config import start_of_scope
 from rift.errors import RiftError
 from rift.layout import TO, Run
 
@@ -109,19 +109,12 @@ def _start(inside: tuple[str, ...]) -> str:
     return layout.BASE if start is None else layout.finetuned(start)
 
 
-def _teacher(inside: tuple[str, ...]) -> str:
-    """Return the weights that give labels to the fine-tuning of a scope."""
-    teacher = teacher_of_scope(inside[0])
-    return layout.BASE if teacher is None else layout.finetuned(teacher)
-
-
 # Functions of the path of an artifact below its run and of its stage; they return a path below the
 # run.
 _ROLES: dict[str, Callable[[tuple[str, ...], str], str]] = {
     "base": lambda inside, stage: _start(inside) if stage == "finetune" else layout.BASE,
     "criticality": lambda inside, stage: layout.CRITICALITY,
     "finetuned": lambda inside, stage: layout.finetuned(inside[0]),
-    "teacher": lambda inside, stage: _teacher(inside),
     "earned": lambda inside, stage: _start(inside),
     "weights": lambda inside, stage: layout.weights(inside[1]),
 }

@@ -613,12 +613,11 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
             cell, scope
         )
 
-    continuing = {"more-training", "mixed-training", "earn-then-mix", "taught-training"} & {*SCOPES}
+    continuing = {"more-training", "mixed-training"}
     changes: tuple[tuple[dict[str, Any], set[str]], ...] = (
         ({"inner": {"steps": 3}}, continuing),
         ({"continuation": {"epochs": 2}}, {"more-training"}),
         ({"mixed": {"clean_share": 0.5}}, {"mixed-training"}),
-        ({"taught": {"teacher_share": 0.2}}, {"taught-training"}),
         ({"trades": {"beta": 3}}, continuing),
         ({"attack": {"eps": 0.2}}, {*continuing, "statistics-attacked"}),
         ({"finetune": {"batch_size": 7}}, set(SCOPES)),
@@ -629,8 +628,7 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
     asked = experiment(grid={**GRID, "regimes": ["trades"]}, trades={"beta": 3})
     for scope in (*SCOPES, "module-conv1"):
         given = asked.finetune_flags(cell, scope).replace("'", "").split()
-        teacher = ("--teacher", "t.safetensors") if scope == "taught-training" else ()
-        command = parse_command(*FINETUNE, "--scope", scope, *given, *teacher)
+        command = parse_command(*FINETUNE, "--scope", scope, *given)
         assert isinstance(command, Finetune)
         settings = command.settings_for_provenance()
         if scope in continuing:
@@ -643,16 +641,7 @@ def test_a_scope_gets_the_settings_that_it_reads_and_no_others() -> None:
             assert set(settings) == {"scope", "finetune", "augment", *own}
 
 
-def test_a_teacher_is_for_the_scope_that_needs_one() -> None:
-    with pytest.raises(ValidationError, match=r"scope taught-training needs .*; pass --teacher"):
-        parse_command(*FINETUNE, "--scope", "taught-training")
-    with pytest.raises(ValidationError, match=r"teacher.*scope rift"):
-        parse_command(*FINETUNE, "--scope", "rift", "--teacher", "t.safetensors")
-
-
 def test_a_scope_that_starts_from_another_one_needs_it() -> None:
-    with pytest.raises(RiftError, match=r"takes labels from the weights of all-layers; add all-l"):
-        experiment(grid={**GRID, "scopes": ["rift", "taught-training"]})
     with pytest.raises(RiftError, match=r"add more-training to scopes"):
         experiment(grid={**GRID, "scopes": ["rift", "earn-then-spend"]})
     with pytest.raises(RiftError, match=r"add rift to scopes"):

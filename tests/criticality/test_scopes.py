@@ -1,7 +1,6 @@
 """The scopes that differ from plain fine-tuning of modules."""
 
 import io
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from rift.config import (
     RegimeName,
     RunSettings,
     Scope,
-    Taught,
     Trades,
     Train,
     Transfer,
@@ -185,7 +183,7 @@ def test_statistics_refuse_a_network_without_batch_norm(digits: Images) -> None:
             recomputed(scope, small(nn.GroupNorm(2, 4)), digits.up_to(40), 32)
 
 
-CONTINUING = ("more-training", "mixed-training", "taught-training")
+CONTINUING = ("more-training", "mixed-training")
 
 
 @pytest.mark.parametrize("scope", ["statistics", "statistics-attacked", *CONTINUING])
@@ -212,7 +210,6 @@ def test_every_state_that_is_saved_leads_to_the_same_end(
 SECTION_OF: dict[Scope, str] = {
     "more-training": "continuation",
     "mixed-training": "mixed",
-    "taught-training": "taught",
 }
 
 
@@ -236,8 +233,7 @@ def continued(
         attack=Attack(eps=0.1, step=0.05, steps=3),
         inner=Inner(method="n-fgsm") if regime == "pgd" else Inner(),
     )
-    teacher = deepcopy(model) if scope == "taught-training" else None
-    tuning = Tuning(data, data, settings, regime=regime, teacher=teacher, work=work or Work())
+    tuning = Tuning(data, data, settings, regime=regime, work=work or Work())
     return train_scope(scope, model, [""], tuning)
 
 
@@ -341,57 +337,6 @@ def test_a_step_of_mixed_training_is_sgd_on_the_loss_of_attacked_and_of_clean_im
     (gradient,) = torch.autograd.grad((1 - share) * losses[0] + share * losses[1], weight)
     expected = weight - 0.5 * (gradient + 0.1 * weight)
     torch.testing.assert_close(result.state["1.weight"], expected.detach())
-
-
-@pytest.mark.parametrize("clean", [0, 0.25])
-@pytest.mark.parametrize("taught", [0, 0.5, 1])
-def test_a_step_of_taught_training_is_sgd_on_the_labels_of_class_and_teacher(
-    digits: Images, clean: float, taught: float
-) -> None:
-    """At a linear layer, PGD moves a pixel against the label's mean weight, if that is clear."""
-    two = digits.take(digits.labels < 2).up_to(30)
-    torch.manual_seed(0)
-    model, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)) for _ in range(2))
-    eps = 0.1
-    settings = RunSettings(
-        taught=Taught(
-            epochs=1,
-            learning_rate=0.5,
-            schedule="step",
-            averaging=0,
-            clean_share=clean,
-            teacher_share=taught,
-        ),
-        train=Train(batch_size=30, weight_decay=0.1),
-        attack=Attack(eps=eps, step=2 * eps, steps=1),
-        augment=PLAIN,
-    )
-    classes = nn.functional.one_hot(two.labels, 2).float()
-    labels = (1 - taught) * classes + taught * teacher(two.floats()).softmax(1).detach()
-
-    weight = model.get_submodule("1").get_parameter("weight")
-    # The gradient of CE(f(x), q) for two classes is (p₀ − q₀)·(w₀ − w₁). PGD begins at a random
-    # point, at which p₀ − q₀ has the same sign if the teacher and the network agree enough.
-    point = two.floats().requires_grad_()
-    loss = nn.functional.cross_entropy(model(point), labels, reduction="sum")
-    (upwards,) = torch.autograd.grad(loss, point)
-    clear = ((model(two.floats()).softmax(1) - labels)[:, 0].abs() > 0.1).nonzero()[:, 0]
-    two, labels, upwards = two.take(clear), labels[clear], upwards[clear]
-    assert len(clear) > 10
-    attacked = (two.floats() + eps * upwards.sign()).clamp(0, 1)
-    losses = [nn.functional.cross_entropy(model(x), labels) for x in (attacked, two.floats())]
-    (gradient,) = torch.autograd.grad((1 - clean) * losses[0] + clean * losses[1], weight)
-    expected = (weight - 0.5 * (gradient + 0.1 * weight)).detach()
-
-    tuning = Tuning(two, two, settings, teacher=teacher)
-    result = train_scope("taught-training", model, [""], tuning)
-    torch.testing.assert_close(result.state["1.weight"], expected)
-
-
-def test_taught_training_needs_a_teacher(prepared_model: nn.Module, digits: Images) -> None:
-    tuning = Tuning(digits, digits, RunSettings())
-    with pytest.raises(RiftError, match=r"there is no teacher; pass .* --teacher"):
-        train_scope("taught-training", prepared_model, [""], tuning)
 
 
 class Centred(nn.Flatten):

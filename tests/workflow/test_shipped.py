@@ -11,7 +11,7 @@ import yaml
 
 from rift import artifacts
 from rift.config import RegimeName
-from tests.workflow.running import RUN, TINY, Configuration, Workflow
+from tests.workflow.running import TINY, Configuration, Workflow
 
 
 def shipped(repository: Path, name: str) -> Configuration:
@@ -57,21 +57,6 @@ def test_figures_of_twins_wait_for_the_baseline_too(repository: Path, tmp_path: 
         (inputs,) = [before for before, after in jobs if f"{method}/transfer-pareto.png" in after]
         for each in (method, baseline):
             assert f"/{each}/seed0/evaluation/rift/adversarial.npz" in inputs
-
-
-def test_a_scope_waits_for_its_teacher(repository: Path, tmp_path: Path) -> None:
-    grid = {**TINY["grid"], "scopes": ["rift", "all-layers", "taught-training"], "autoattack": []}
-    workflow = Workflow(repository, tmp_path)
-    answer = workflow({**TINY, "grid": grid}, "--dry-run", "--printshellcmds")
-    said = answer.stdout + answer.stderr
-    teachers = {
-        scope: re.findall(r"--teacher (\S+)", rest)
-        for scope, rest in re.findall(r"rift finetune .*--scope (\S+)(.*)", said)
-    }
-    teacher = str(RUN / "all-layers/finetuned.safetensors")
-    assert teachers == {"rift": [], "all-layers": [], "taught-training": [teacher]}
-    (inputs,) = re.findall(r"input: (.*)\n *output: \S*/taught-training/finetuned", said)
-    assert teacher in inputs
 
 
 @pytest.mark.whole

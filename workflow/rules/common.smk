@@ -6,7 +6,7 @@ import rift.config
 from rift import layout
 from rift.artifacts import stage_version, workflow_lock
 from rift.artifacts.origins import stale_bases
-from rift.config import start_of_scope, teacher_of_scope
+from rift.config import start_of_scope
 from rift.data.raw import stale_data
 from rift.errors import RiftError
 from rift.layout import Cell, Run
@@ -181,18 +181,6 @@ def earned_of(wildcards):
 def start_of_finetuning(wildcards):
     """Return the weights that the fine-tuning of a scope starts from."""
     return earned_of(wildcards) or f"{results}/{wildcards.run}/{layout.BASE}"
-
-
-def teacher_of(wildcards):
-    """Return the weights of another scope that give labels to a scope; nothing if it needs none."""
-    teacher = teacher_of_scope(wildcards.scope)
-    return [] if teacher is None else f"{results}/{wildcards.run}/{layout.finetuned(teacher)}"
-
-
-def finetune_settings(wildcards, input):
-    """Return the settings of fine-tuning as flags, and those of files that only some scopes have."""
-    settings = experiment.finetune_flags(wildcards.run, wildcards.scope)
-    return f"{settings} --teacher {input.teacher}" if input.teacher else settings
 
 
 def weights_of(wildcards):

@@ -1,7 +1,6 @@
 rule finetune:
     input:
         base=start_of_finetuning,
-        teacher=teacher_of,
         criticality="<results>/{run}/criticality.csv",
         data=prepared_of,
     output:
@@ -18,7 +17,7 @@ rule finetune:
         runtime="2h",
     params:
         **version("finetune"),
-        settings=finetune_settings,
+        settings=lambda wildcards: experiment.finetune_flags(wildcards.run, wildcards.scope),
         seed=lambda wildcards: run_of(wildcards).seed,
     shell:
         "exec rift finetune --base {input.base} --criticality {input.criticality} --data {input.data} --scope {wildcards.scope}"

@@ -21,7 +21,6 @@ from rift.criticality.scopes.more_training import continue_training
 from rift.criticality.scopes.most_critical import most_critical
 from rift.criticality.scopes.norms import scales_and_biases
 from rift.criticality.scopes.statistics import no_module, no_parameter, recompute
-from rift.criticality.scopes.taught_training import continue_with_teacher
 from rift.finetuning import Tuning, on_clean_images, parameters_of
 from rift.training.history import Trained
 
@@ -59,7 +58,6 @@ SCOPES: dict[NamedScope, ScopeKind] = {
     "statistics-attacked": ScopeKind(no_module, no_parameter, partial(recompute, attacked=True)),
     "more-training": ScopeKind(all_layers, train=continue_training),
     "mixed-training": ScopeKind(all_layers, train=continue_on_both),
-    "taught-training": ScopeKind(all_layers, train=continue_with_teacher),
     "earn-then-spend": ScopeKind(all_layers),
     "rift-then-spend": ScopeKind(all_layers),
 }

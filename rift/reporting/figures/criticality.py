@@ -43,7 +43,6 @@ OMITTED = (
     "norms",
     "more-training",
     "mixed-training",
-    "taught-training",
     "earn-then-spend",
     "rift-then-spend",
 )

@@ -34,7 +34,6 @@ COLOURS: dict[Variant, str] = {
     "statistics-attacked": "#C2A5CF",
     "more-training": "#B2182B",
     "mixed-training": "#117733",
-    "taught-training": "#000080",
     "earn-then-spend": "#F4A582",
     "rift-then-spend": "#1B9E77",
 }
@@ -53,7 +52,6 @@ MARKERS: dict[Variant, str] = {
     "statistics-attacked": "8",
     "more-training": "X",
     "mixed-training": "$M$",  # all other filled marks are taken
-    "taught-training": "$T$",
     "earn-then-spend": "*",
     "rift-then-spend": "H",
 }
@@ -72,7 +70,6 @@ LABELS: dict[Variant, str] = {
     "statistics-attacked": "statistics of attacked images",
     "more-training": "more training of the base",
     "mixed-training": "clean and attacked images",
-    "taught-training": "labels of a teacher",
     "earn-then-spend": "more training, then all layers",
     "rift-then-spend": "RiFT, then all layers",
 }

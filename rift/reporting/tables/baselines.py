@@ -13,7 +13,6 @@ SCOPES: dict[str, Scope] = {
     "norms and biases": "norms",
     "more training of the base": "more-training",
     "clean and attacked images": "mixed-training",
-    "labels of a teacher": "taught-training",
     "more training, then all layers": "earn-then-spend",
     "RiFT, then all layers": "rift-then-spend",
 }
