@@ -30,10 +30,16 @@ class _Narrow(argparse.HelpFormatter):
         self, action: argparse.Action, default_metavar: str
     ) -> Callable[[int], tuple[str, ...]]:
         shown = action.metavar if isinstance(action.metavar, str) else default_metavar
-        if not isinstance(shown, str) or len(shown) <= LONGEST:
+        if not isinstance(shown, str) or self._fits(action, shown):
             return super()._metavar_formatter(action, default_metavar)
         short = "NAME,..." if "tuple" in shown or "list" in shown else "NAME"
         return lambda size: (short,) * size
+
+    def _fits(self, action: argparse.Action, shown: str) -> bool:
+        """Return whether the values of a flag fit beside it, in the usage too."""
+        flag = max(action.option_strings, key=len, default="")
+        line = f"usage: {self._prog} [{flag} {shown}]"
+        return len(shown) <= LONGEST and len(line) <= self._width
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         # A name such as vit-small stays in one line, so that it can be found and copied.
@@ -41,7 +47,7 @@ class _Narrow(argparse.HelpFormatter):
 
     def _expand_help(self, action: argparse.Action) -> str:
         text = super()._expand_help(action)
-        if isinstance(action.metavar, str) and len(action.metavar) > LONGEST:
+        if isinstance(action.metavar, str) and not self._fits(action, action.metavar):
             types = {"int", "str", "tuple", "list", "float", "Path"}
             names = [name for name in re.findall(r"[\w.-]+", action.metavar) if name not in types]
             names = [name for name in dict.fromkeys(names) if name.strip(".")]
