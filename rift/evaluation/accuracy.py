@@ -10,9 +10,9 @@ from rift import attacks
 from rift.config import Attack
 from rift.data.images import Images
 from rift.errors import RiftError
-from rift.models.folding import PROBED, folded
+from rift.models.folding import folded
 from rift.models.modes import inference
-from rift.models.requirements import as_logits, require_classes
+from rift.models.requirements import PROBED, as_logits, require_classes
 from rift.progress import Progress, no_progress
 
 

@@ -9,9 +9,9 @@ from rift.device import autocast
 from rift.errors import RiftError
 from rift.evaluation.blocks import ALL, Share, blocks_of_shard
 from rift.evaluation.stages import stages
-from rift.models.folding import PROBED, folded
+from rift.models.folding import folded
 from rift.models.modes import inference
-from rift.models.requirements import as_logits, require_classes
+from rift.models.requirements import PROBED, as_logits, require_classes
 from rift.progress import Progress, no_progress
 from rift.seeds import generator, global_numbers_kept
 from rift.thirdparty import redirect_messages

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rift.models.requirements import PROBED
 from rift.seeds import global_numbers_kept
 
-PROBED = 2
-"""Number of images of the passes that look for pairs and check them."""
 TOLERANCE = 1e-3
 """Greatest difference of logits, as a share of the greatest logit, that the check allows.
 
