@@ -5,7 +5,7 @@ Figures have the width at which they are printed: sizes of type here are sizes o
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -37,7 +37,9 @@ COLOURS: dict[Variant, str] = {
     "earn-then-spend": "#F4A582",
     "rift-then-spend": "#1B9E77",
 }
-MARKERS: dict[Variant, str] = {
+# A mark by matplotlib: its letter; or corners, 1 for a star, and degrees of rotation.
+Mark = str | tuple[int, Literal[0, 1, 2], int]
+MARKERS: dict[Variant, Mark] = {
     "base": "o",
     "rift": "D",
     "robust-critical": "s",
@@ -51,7 +53,7 @@ MARKERS: dict[Variant, str] = {
     "statistics": "p",
     "statistics-attacked": "8",
     "more-training": "X",
-    "mixed-training": "$M$",  # all other filled marks are taken
+    "mixed-training": (4, 1, 0),
     "earn-then-spend": "*",
     "rift-then-spend": "H",
 }
@@ -144,7 +146,7 @@ def colour(scope: Scope, scopes: Sequence[Variant]) -> str:
     return COLOURS.get(scope) or OTHER_COLOURS[_place(scope, scopes) % len(OTHER_COLOURS)]
 
 
-def marker(scope: Scope, scopes: Sequence[Variant]) -> str:
+def marker(scope: Scope, scopes: Sequence[Variant]) -> Mark:
     """Return the marker of a scope among those of a grid."""
     return MARKERS.get(scope) or OTHER_MARKERS[_place(scope, scopes) % len(OTHER_MARKERS)]
 
@@ -153,7 +155,7 @@ def _place(scope: Scope, scopes: Sequence[Variant]) -> int:
     return [other for other in scopes if other not in COLOURS].index(scope)
 
 
-def mark(kind: str, **look: Any) -> Line2D:
+def mark(kind: Mark, **look: Any) -> Line2D:
     """Return a marker for a legend."""
     return Line2D([], [], marker=kind, linestyle="none", **{"color": INK, **look})
 
