@@ -131,13 +131,11 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
-    def _the_table_of_transfers_has_rows(self) -> "Experiment":
-        asked = "tables" in self.report.model_fields_set and "transfer" in self.report.tables
-        if asked and not self.grid.transfers:
-            raise ValueError(
-                "report.tables: contains transfer, but grid.transfers is empty; remove it there, or"
-                " add a transfer"
-            )
+    def _tables_have_rows(self) -> "Experiment":
+        explicit = "tables" in self.report.model_fields_set
+        for name in self.report.tables if explicit else ():
+            if lacking := self.grid.lacking(name):
+                raise ValueError(f"report.tables: contains {name}, but {lacking}")
         return self
 
     @model_validator(mode="after")
@@ -285,10 +283,8 @@ class Experiment(Settings):
 
     @property
     def tables(self) -> tuple[TableName, ...]:
-        """Return the tables of the report; without transfers, that of transfers is omitted."""
-        return tuple(
-            name for name in self.report.tables if name != "transfer" or self.grid.transfers
-        )
+        """Return the tables of the report; those without rows are omitted."""
+        return tuple(name for name in self.report.tables if not self.grid.lacking(name))
 
     @property
     def figures(self) -> dict[Cell, tuple[FigureName, ...]]:

@@ -140,6 +140,17 @@ STARTS_FROM: dict[NamedScope, NamedScope] = {
 }
 
 
+# What a scope is compared with, beside the base: scopes without the part that it is about. For
+# RiFT, these are the statistics of batch norm alone, and another module.
+CONTROLS_OF_SCOPES: dict[NamedScope, tuple[NamedScope, ...]] = {
+    "rift": ("statistics", "robust-critical"),
+    "statistics": ("statistics-attacked",),
+    "mixed-training": ("more-training",),
+    "earn-then-spend": ("more-training",),
+    "rift-then-spend": ("rift",),
+}
+
+
 def ranked_by(scopes: Sequence[Scope]) -> tuple[tuple[int, ...], int]:
     """Return the numbers of least critical modules and of most critical ones that scopes choose.
 

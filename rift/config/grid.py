@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from rift.config.finetuning import sections_of_scope, start_of_scope
+from rift.config.finetuning import CONTROLS_OF_SCOPES, sections_of_scope, start_of_scope
 from rift.config.names import (
     DATASET_FIGURES,
     MODULE_SCOPE,
@@ -141,6 +141,27 @@ class Grid(Section):
             alone = [scope for scope in self.scopes if re.match(MODULE_SCOPE, scope)]
             return len(alone) >= LEAST_MODULES
         return name not in DATASET_FIGURES
+
+    @property
+    def controls(self) -> list[tuple[Scope, Scope]]:
+        """Return the scopes that the grid has together with a control of them, and this control."""
+        return [
+            (scope, control)
+            for scope, controls in CONTROLS_OF_SCOPES.items()
+            for control in controls
+            if scope in self.scopes and control in self.scopes
+        ]
+
+    def lacking(self, name: TableName) -> str | None:
+        """Return why a table would have no rows, and what to do; None if it has rows."""
+        if name == "transfer" and not self.transfers:
+            return "grid.transfers is empty; remove it there, or add a transfer"
+        if name == "controls" and not self.controls:
+            return (
+                "grid.scopes has no scope together with its control; remove it there, or add both"
+                " (such as mixed-training and more-training)"
+            )
+        return None
 
     def only(self, cell: Cell) -> "Grid":
         """Return the part of the grid that belongs to a cell."""

@@ -91,6 +91,7 @@ TableName = Literal[
     "module-choice",
     "top-k",
     "baselines",
+    "controls",
     "transfer",
     "corruptions",
     "criticality",

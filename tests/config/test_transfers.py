@@ -82,6 +82,16 @@ def test_the_table_of_transfers_belongs_to_experiments_with_transfers() -> None:
         experiment(runs, report={"tables": ["main", "transfer"]})
 
 
+def test_the_table_of_controls_belongs_to_experiments_with_a_scope_and_its_control() -> None:
+    with_control = experiment({"scopes": ["rift", "robust-critical"]})
+    assert with_control.grid.controls == [("rift", "robust-critical")]
+    assert "controls" in with_control.tables
+    without = {"scopes": ["rift", "top2"]}
+    assert set(with_control.tables) - set(experiment(without).tables) == {"controls"}
+    with pytest.raises(RiftError, match=r"report\.tables: contains controls, but grid\.scopes has"):
+        experiment(without, report={"tables": ["main", "controls"]})
+
+
 def test_a_base_can_be_imported_for_the_source_but_not_for_a_transfer() -> None:
     found = experiment(base=[{"weights": "base.pth", "regime": "pgd"}])
     assert [run.name for run in found.imports] == ["runs/digits-0-4/resnet8/pgd/seed3"]

@@ -275,3 +275,28 @@ def test_outcomes_of_different_images_are_not_compared(
     for name in ("main", "top-k"):
         with pytest.raises(RiftError, match=message):
             make_table(name, copy, ONE_CELL)
+
+
+def test_a_scope_is_compared_with_its_control_image_by_image(tmp_path: Path) -> None:
+    rng, seeds = np.random.default_rng(0), (0, 1)
+    scopes = ("mixed-training", "more-training", "top2")
+    for seed in seeds:
+        write_run(tmp_path, Run(CELL, seed), RunContent(scopes=scopes), rng)
+    asked = a_grid(seeds=seeds, scopes=scopes, autoattack=())
+    table = make_table("controls", tmp_path, asked)
+    label, heading = "mixed-training, compared with more-training", "digits, resnet8, pgd"
+    assert list(table.shown.index) == [(heading, name) for name in (label, "Δ", "Δ, p")]
+    mixed, control = (outcomes_of(tmp_path, CELL, seeds, scope, "standard") for scope in scopes[:2])
+    delta, test = paired_delta(control, mixed), exact_test(control, mixed)
+    row = table.numbers.set_index("metric").loc["std"]
+    assert row["reference"] == f"{CELL.name}/more-training"
+    assert row["mean"] == pytest.approx(100 * mixed.mean())
+    assert row["delta_mean"] == pytest.approx(100 * (mixed.mean() - control.mean()))
+    assert (row["delta_low"], row["delta_high"]) == pytest.approx((delta.low, delta.high))
+    assert (row["p"], row["gained"], row["lost"]) == (test.p, test.gained, test.lost)
+    assert any("Δ is the difference from the control" in note for note in table.notes)
+
+
+def test_a_table_of_controls_without_a_pair_says_what_to_name(folder: Path) -> None:
+    with pytest.raises(RiftError, match=r"name both with --grid\.scopes, such as mixed-training"):
+        make_table("controls", folder, a_grid(scopes=("rift", "top2"), autoattack=()))

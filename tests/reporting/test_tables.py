@@ -31,8 +31,8 @@ def by(table: pd.DataFrame, *keys: str) -> dict[Any, dict[Any, Any]]:
     return {row[keys[0]] if single else tuple(row[key] for key in keys): row for row in rows}
 
 
-# The table of transfers needs transfers.
-TABLES_OF_RUNS = tuple(name for name in TABLES if name != "transfer")
+# Others need transfers, or a scope and its control.
+TABLES_OF_RUNS = tuple(name for name in TABLES if not ONE_CELL.lacking(name))
 
 
 def test_every_name_has_a_table() -> None:
@@ -41,7 +41,7 @@ def test_every_name_has_a_table() -> None:
 
 @pytest.mark.parametrize("name", get_args(TableName))
 def test_a_table_without_any_number_is_refused(name: TableName, folder: Path) -> None:
-    message = r"results0: .*(no run of the grid|no benchmark file)"
+    message = r"results0: .*(no run of the grid|no benchmark file|no scope together)"
     with pytest.raises(RiftError, match=message):
         make_table(name, folder, a_grid(("kanji",)))
 

@@ -10,6 +10,7 @@ from rift.config import TableName
 from rift.reporting.results import Results
 from rift.reporting.tables.baselines import baselines
 from rift.reporting.tables.by_regime import regimes
+from rift.reporting.tables.controls import controls
 from rift.reporting.tables.corruptions import corruptions
 from rift.reporting.tables.cost import cost
 from rift.reporting.tables.criticality import criticality
@@ -29,6 +30,7 @@ TABLES: dict[TableName, TableMaker] = {
     "module-choice": module_choice,
     "top-k": top_k,
     "baselines": baselines,
+    "controls": controls,
     "transfer": transfer,
     "corruptions": corruptions,
     "criticality": criticality,
