@@ -54,8 +54,9 @@ class Grid(Section):
     seeds: Names[Seed] = Field((0, 1, 2), description="Seeds: ≥ 0. Each seed gives a separate run.")
     scopes: Names[Scope] = Field(("rift",), description="Scopes to fine-tune.")
     autoattack: Annotated[tuple[Variant, ...], AfterValidator(distinct)] = Field(
-        ("base", "rift"),
-        description="Variants (base or a scope) to evaluate with AutoAttack in addition to PGD.",
+        default_factory=lambda given: ("base", *({"rift"} & set(given.get("scopes", ())))),
+        description="Variants (base or a scope) to evaluate with AutoAttack in addition to PGD."
+        " Default: base, and rift if it is one of the scopes.",
     )
     transfers: Annotated[tuple[TransferPair, ...], AfterValidator(distinct)] = Field(
         (),

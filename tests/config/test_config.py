@@ -20,6 +20,7 @@ from rift.commands.exchange import Import
 from rift.commands.finetune import Finetune
 from rift.commands.report import Table
 from rift.commands.train import Train
+from rift.config import Grid
 from rift.config.names import SourceName
 from rift.config.normalization import mean_and_std
 from rift.config.sources import SOURCES
@@ -107,7 +108,8 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
             "grid.seeds: must not contain a value twice; repeated: 1",
         ),
         (
-            "grid: {datasets: [digits], architectures: [resnet8], scopes: [top2]}",
+            "grid: {datasets: [digits], architectures: [resnet8], scopes: [top2],"
+            " autoattack: [rift]}",
             "grid: autoattack contains rift, but scopes does not",
         ),
         (
@@ -934,3 +936,9 @@ def test_a_leading_tilde_is_the_home_folder(
     assert config.ImportedBase(weights="./m.pth").flags == "--weights ./m.pth"
     with pytest.raises(RiftError, match="the home folder is unknown; write the path without ~no"):
         _ = config.Data(root="~nobody-of-this-name/sets").folder
+
+
+def test_autoattack_runs_by_default_on_the_base_and_on_rift_where_it_is_a_scope() -> None:
+    names = {"datasets": ("digits",), "architectures": ("resnet8",)}
+    assert Grid.model_validate(names).autoattack == ("base", "rift")
+    assert Grid.model_validate({**names, "scopes": ("top2",)}).autoattack == ("base",)
