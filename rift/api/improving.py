@@ -1,6 +1,7 @@
 """RiFT in one call."""
 
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -90,105 +91,145 @@ def improve(
         interpolate=interpolate,
         pgd=pgd,
     )
-    work, shared = work or Work(), {"seed": seed, "progress": progress}
+    job = _Improvement(
+        base,
+        images,
+        sections,
+        modules,
+        autoattack,
+        {"seed": seed, "progress": progress},
+        work or Work(),
+    )
     chosen: dict[str, Any] = {}
     if budget is not None:
-        chosen = _within(budget, base, images, sections, autoattack, progress, work)
-        images, sections = limited(chosen, images, sections)
-    found = _improved(base, images, sections, modules, autoattack, shared, work)
-    settings = {**sections.model_dump(mode="json"), "modules": modules, "autoattack": autoattack}
+        chosen = job.amounts_within(budget)
+        limited_images, limited_sections = limited(chosen, images, sections)
+        job = replace(job, images=limited_images, sections=limited_sections)
+    settings = {
+        **job.sections.model_dump(mode="json"),
+        "modules": modules,
+        "autoattack": autoattack,
+    }
     if budget is not None:
         settings["budget"] = {"time": budget, **chosen["amounts"]}
-    return replace(found, settings=settings, budget=chosen.get("text", ""))
+    return replace(job.run(), settings=settings, budget=chosen.get("text", ""))
 
 
-def _within(
-    budget: str,
-    base: nn.Module,
-    images: dict[str, Images],
-    sections: Sections,
-    autoattack: bool,
-    progress: bool,
-    work: Work,
-) -> dict[str, Any]:
-    """Choose the numbers that fit a time, or take those that an earlier process chose; say them."""
+@dataclass(frozen=True)
+class _Improvement:
+    """The steps of RiFT for one network. Each runs unless an earlier process has finished it.
 
-    def choose(_step: Work) -> dict[str, Any]:
-        return amounts_within(budget, base, images, sections, autoattack=autoattack)
-
-    with shown("budget", progress) as tell:
-        chosen: dict[str, Any] = work.step("budget", choose)
-        tell(1, 1, chosen["text"])
-    return chosen
-
-
-def _improved(
-    base: nn.Module,
-    images: dict[str, Images],
-    sections: Sections,
-    modules: int,
-    autoattack: bool,
-    shared: dict[str, Any],
-    work: Work,
-) -> Result:
-    """Run the steps that no earlier process finished, and return the result.
-
-    ``shared`` are keywords of all steps.
+    Attributes:
+        base: the robust network.
+        images: images of ``train``, ``validation`` and, if given, ``test``.
+        sections: settings of all steps.
+        modules: number of least critical modules that are fine-tuned.
+        autoattack: whether AutoAttack is run on the test images, too.
+        shared: keywords of all steps: ``seed`` and ``progress``.
+        work: saves the results of finished steps.
     """
-    train, validation = images["train"], images["validation"]
-    # Wrong numbers of images would otherwise be found after hours.
-    train.first(sections.finetune.images, "finetune.images")
-    selection = validation.first(sections.interpolate.images, "interpolate.images")
-    threat = sections.attack
 
-    asked_of_race = sections.criticality.racing_for([modules], 0, sections.finetune)
+    base: nn.Module
+    images: dict[str, Images]
+    sections: Sections
+    modules: int
+    autoattack: bool
+    shared: dict[str, Any]
+    work: Work
 
-    def measure(_step: Work) -> list[dict[Any, Any]]:
-        found = steps.mrc(base, train, attack=threat, criticality=asked_of_race, **shared)
-        return found.to_dict("records")
+    def amounts_within(self, budget: str) -> dict[str, Any]:
+        """Choose the numbers that fit a time, and say them."""
 
-    table = pd.DataFrame(work.step("criticality", measure))
-    names = steps.least_critical_of(table, modules, sections.finetune)
+        def choose(_step: Work) -> dict[str, Any]:
+            return amounts_within(
+                budget, self.base, self.images, self.sections, autoattack=self.autoattack
+            )
 
-    def tune(step: Work) -> dict[str, Any]:
-        asked = {"finetune": sections.finetune, "augment": sections.augment, **shared}
-        with step.saving_often():
-            found = steps.fine_tune(base, train, validation, names, work=step, **asked)
-        return {**vars(found), "history": [asdict(row) for row in found.history]}
+        with shown("budget", self.shared["progress"]) as tell:
+            chosen: dict[str, Any] = self.work.step("budget", choose)
+            tell(1, 1, chosen["text"])
+        return chosen
 
-    tuned = _restored(work.step("fine-tuning", tune), train.device)
+    def run(self) -> Result:
+        """Run all steps, and return the result."""
+        sections, validation = self.sections, self.images["validation"]
+        # Wrong numbers of images would otherwise be found after hours.
+        self.images["train"].first(sections.finetune.images, "finetune.images")
+        selection = validation.first(sections.interpolate.images, "interpolate.images")
 
-    def sweep(_step: Work) -> list[dict[Any, Any]]:
-        asked = {"attack": threat, "interpolate": sections.interpolate, **shared}
-        return steps.sweep(base, tuned, selection, **asked).to_dict("records")
+        table = self.mrc()
+        names = steps.least_critical_of(table, self.modules, sections.finetune)
+        tuned = self.fine_tuned(names)
+        points = self.sweep(tuned, selection)
+        alpha = steps.select(
+            points, sections.interpolate.tolerance, sections.interpolate.confidence
+        )
+        better = steps.interpolate(self.base, tuned, alpha)
+        outcomes = self.outcomes(better, alpha) if "test" in self.images else {}
+        return Result(
+            model=better,
+            modules=names,
+            alpha=alpha,
+            mrc=table,
+            history=_history(tuned),
+            sweep=points,
+            accuracy=compared(**outcomes) if outcomes else selected(points, alpha, len(selection)),
+            outcomes=outcomes,
+            validation_images=len(selection),
+            seed=self.shared["seed"],
+        )
 
-    points = pd.DataFrame(work.step("sweep", sweep))
-    rule = sections.interpolate
-    alpha = steps.select(points, rule.tolerance, rule.confidence)
-    better = steps.interpolate(base, tuned, alpha)
+    def mrc(self) -> pd.DataFrame:
+        """Return the MRC of all modules."""
+        sections = self.sections
+        asked = sections.criticality.racing_for([self.modules], 0, sections.finetune)
 
-    outcomes: dict[str, pd.DataFrame] = {}
-    for name, network in (("before", base), ("after", better)) if "test" in images else ():
+        def measure(_step: Work) -> list[dict[Any, Any]]:
+            how = {"attack": sections.attack, "criticality": asked, **self.shared}
+            return steps.mrc(self.base, self.images["train"], **how).to_dict("records")
 
-        def evaluate(step: Work, network: nn.Module = network) -> dict[Any, Any]:
-            asked = {"pgd": sections.pgd, "autoattack": autoattack, **shared}
-            found = steps.evaluate(network, images["test"], attack=threat, work=step, **asked)
+        return pd.DataFrame(self.work.step("criticality", measure))
+
+    def fine_tuned(self, names: Sequence[str]) -> Trained:
+        """Fine-tune modules on clean images."""
+        train, validation = self.images["train"], self.images["validation"]
+
+        def tune(step: Work) -> dict[str, Any]:
+            sections = self.sections
+            how = {"finetune": sections.finetune, "augment": sections.augment, **self.shared}
+            with step.saving_often():
+                found = steps.fine_tune(self.base, train, validation, names, work=step, **how)
+            return {**vars(found), "history": [asdict(row) for row in found.history]}
+
+        return _restored(self.work.step("fine-tuning", tune), train.device)
+
+    def sweep(self, tuned: Trained, selection: Images) -> pd.DataFrame:
+        """Measure the points between the base and the fine-tuned weights."""
+
+        def measure(_step: Work) -> list[dict[Any, Any]]:
+            sections = self.sections
+            how = {"attack": sections.attack, "interpolate": sections.interpolate, **self.shared}
+            return steps.sweep(self.base, tuned, selection, **how).to_dict("records")
+
+        return pd.DataFrame(self.work.step("sweep", measure))
+
+    def outcomes(self, better: nn.Module, alpha: float) -> dict[str, pd.DataFrame]:
+        """Evaluate the network before and after on the test images; at α = 0 they are the same."""
+        before = self.evaluated("before", self.base)
+        return {"before": before, "after": self.evaluated("after", better) if alpha else before}
+
+    def evaluated(self, name: str, network: nn.Module) -> pd.DataFrame:
+        """Return what a network classifies correctly, one row per test image."""
+
+        def evaluate(step: Work) -> dict[Any, Any]:
+            sections = self.sections
+            how = {"pgd": sections.pgd, "autoattack": self.autoattack, **self.shared}
+            found = steps.evaluate(
+                network, self.images["test"], attack=sections.attack, work=step, **how
+            )
             return found.to_dict("list")
 
-        same = name == "after" and not alpha
-        outcomes[name] = outcomes["before"] if same else pd.DataFrame(work.step(name, evaluate))
-    return Result(
-        model=better,
-        modules=names,
-        alpha=alpha,
-        mrc=table,
-        history=_history(tuned),
-        sweep=points,
-        accuracy=compared(**outcomes) if outcomes else selected(points, alpha, len(selection)),
-        outcomes=outcomes,
-        validation_images=len(selection),
-        seed=shared["seed"],
-    )
+        return pd.DataFrame(self.work.step(name, evaluate))
 
 
 def _restored(saved: dict[str, Any], device: torch.device) -> Trained:

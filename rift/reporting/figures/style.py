@@ -54,7 +54,7 @@ MARKERS: dict[Variant, Mark] = {
     "statistics-attacked": "8",
     "more-training": "X",
     "mixed-training": (4, 1, 0),
-    "earn-then-spend": "*",
+    "earn-then-spend": (3, 1, 0),  # "*" marks the selected α
     "rift-then-spend": "H",
 }
 LABELS: dict[Variant, str] = {
