@@ -178,8 +178,9 @@ class Finetune(Command):
                 finetuned = train_scope(self.scope, model, modules, tuning)
             # Equal runs give equal files, so the speed of a regime's training is omitted.
             rows = history(finetuned).drop(columns=SPEED, errors="ignore")
-            artifacts.write_csv(self.history, rows, source)
             facts = {"modules": modules, "clean_gradient": steepness}
+            # Tables need these facts where weights are not kept.
+            artifacts.write_csv(self.history, rows, {**source, **facts})
             checkpoint.save(self.output, finetuned.state, spec, source, **facts)
         names = ("the whole network" if name == WHOLE_NETWORK else name for name in modules)
         say(f"{', '.join(names) or 'no weight'}: epoch {finetuned.kept} kept")

@@ -94,7 +94,8 @@ def _of_seed(results: Results, cell: Cell, seed: int) -> Iterator[dict[str, obje
         return
     table = own.criticality(cell).reset_index(drop=True)
     for scope in results.grid.scopes:
-        if not own.with_files(cell, *_files(scope)).grid.seeds:
+        measured = own.with_files(cell, layout.sweep(scope), layout.selection(scope))
+        if not measured.with_fine_tuning(cell, scope).grid.seeds:
             continue
         (modules,) = own.fine_tuned_modules(cell, scope)
         (choice,) = own.selections(cell, scope)
@@ -111,7 +112,3 @@ def _of_seed(results: Results, cell: Cell, seed: int) -> Iterator[dict[str, obje
                 "clean_gradient": own.clean_gradients(cell, scope)[0],
                 "gain": changes[choice["alpha"]],
             }
-
-
-def _files(scope: str) -> tuple[str, ...]:
-    return layout.finetuned(scope), layout.sweep(scope), layout.selection(scope)

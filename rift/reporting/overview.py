@@ -126,7 +126,7 @@ def choice(results: Results, cell: Cell) -> str:
     """
     if "rift" not in results.grid.scopes:
         return ""
-    found = results.with_files(cell, layout.selection("rift"), layout.finetuned("rift"))
+    found = results.with_files(cell, layout.selection("rift")).with_fine_tuning(cell, "rift")
     seeds = found.grid.seeds
     if not seeds:
         return ""

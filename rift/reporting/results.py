@@ -203,29 +203,35 @@ class Results:
         source = read_provenance(self.file(cell, self.grid.seeds[0], layout.CRITICALITY))
         return dict(source["settings"])
 
+    def with_fine_tuning(self, cell: Cell, scope: Scope) -> "Results":
+        """Restrict to seeds for which it is known what a scope fine-tuned (possibly none)."""
+        seeds = tuple(seed for seed in self.grid.seeds if self._fine_tuning(cell, seed, scope))
+        return replace(self, grid=self.grid.model_copy(update={"seeds": seeds}))
+
     def fine_tuned_modules(self, cell: Cell, scope: Scope) -> list[list[str]]:
         """Return the modules that were fine-tuned, by seed.
 
         Raises:
             RiftError: a file is missing, is damaged, or does not list its modules.
         """
-        files = self._files(cell, layout.finetuned(scope))
-        facts = {file: read_facts(file) for file in files}
-        for file in files:
-            if "modules" not in facts[file]:
+        found: list[list[str]] = []
+        for seed in self.grid.seeds:
+            facts = self._fine_tuning(cell, seed, scope)
+            if "modules" not in facts:
                 raise RiftError(
-                    f"{file}: does not list the modules that were fine-tuned; run rift finetune"
-                    " again"
+                    f"{self.file(cell, seed, layout.finetuned(scope))}: does not list the modules"
+                    " that were fine-tuned; run rift finetune again"
                 )
-        return [list(facts[file]["modules"]) for file in files]
+            found.append(list(facts["modules"]))
+        return found
 
     def clean_gradients(self, cell: Cell, scope: Scope) -> list[float]:
         """Return the norm of the gradient of the clean loss in the scope, by seed.
 
         It is NaN for weights that an earlier version fine-tuned.
         """
-        files = self._files(cell, layout.finetuned(scope))
-        return [float(read_facts(file).get("clean_gradient", math.nan)) for file in files]
+        facts = (self._fine_tuning(cell, seed, scope) for seed in self.grid.seeds)
+        return [float(known.get("clean_gradient", math.nan)) for known in facts]
 
     def finetune_settings(self, cell: Cell, scope: Scope) -> list[dict[str, Any]]:
         """Return the settings of fine-tuning, by seed."""
@@ -306,6 +312,19 @@ class Results:
             for seed in self.grid.seeds
             if all(self.file(cell, seed, name).exists() for name in required)
         )
+
+    def _fine_tuning(self, cell: Cell, seed: int, scope: Scope) -> dict[str, Any]:
+        """Return the facts of fine-tuning; empty if there are none.
+
+        They are those of the table, which may be kept without the weights. Tables of earlier
+        versions lack them, and the weights have them.
+        """
+        table = self.file(cell, seed, layout.finetuning(scope))
+        weights = self.file(cell, seed, layout.finetuned(scope))
+        facts = dict(read_provenance(table)) if table.exists() else {}
+        if "modules" in facts:
+            return facts
+        return read_facts(weights) if weights.exists() else {}
 
     def _files(self, cell: Cell, name: str) -> list[Path]:
         return [self.file(cell, seed, name) for seed in self.grid.seeds]

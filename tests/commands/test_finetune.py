@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rift import config
+from rift import artifacts, config
 from rift.commands import finetune
 from tests.experiment import commands, outputs, rift
 from tests.workflow.running import SMALL
@@ -37,6 +37,11 @@ def test_a_stopped_fine_tuning_says_where_it_continues_and_gives_the_same_bytes(
         rift(*words[stage])
     assert "continuing" not in capsys.readouterr().err
     made = outputs(words["finetune"])
+    weights, history = sorted(made, key=lambda path: path.suffix, reverse=True)
+    facts, table = artifacts.read_facts(weights), artifacts.read_provenance(history)
+    assert len(facts["modules"]) == 1
+    assert table["modules"] == facts["modules"]
+    assert table["clean_gradient"] == facts["clean_gradient"] > 0
     before = [path.read_bytes() for path in made]
     for path in made:
         path.unlink()

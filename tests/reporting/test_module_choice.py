@@ -1,5 +1,6 @@
 """The table of rules for the choice of the module."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,20 @@ def rows_of(folder: Path, *scopes: str) -> dict[tuple[str, str], str]:
     return {
         (str(row), str(key)): text for row, texts in rows.items() for key, text in texts.items()
     }
+
+
+def test_the_table_needs_no_weights(folder: Path) -> None:
+    expected = rows_of(folder, *SCOPES, "top2")
+    for seed, scope in product(MRC, (*SCOPES, "top2")):
+        run = folder / Run(CELL, seed).name
+        weights = run / layout.finetuned(scope)
+        facts = {
+            name: artifacts.read_facts(weights)[name] for name in ("modules", "clean_gradient")
+        }
+        rows = pd.DataFrame({"epoch": [1]})
+        artifacts.write_csv(run / layout.finetuning(scope), rows, {**source(), **facts})
+        weights.unlink()
+    assert rows_of(folder, *SCOPES, "top2") == expected
 
 
 def test_a_rule_is_judged_by_the_gains_of_every_module(folder: Path) -> None:

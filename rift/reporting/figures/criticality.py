@@ -79,7 +79,7 @@ def collect(results: Results, cell: Cell) -> ModuleCriticality:
     for scope in measured.grid.scopes:
         if scope in OMITTED:
             continue
-        tuned = measured.with_files(cell, layout.finetuned(scope))
+        tuned = measured.with_fine_tuning(cell, scope)
         modules = tuned.fine_tuned_modules(cell, scope)
         for seed, names in zip(tuned.grid.seeds, modules, strict=True):
             for name in names:

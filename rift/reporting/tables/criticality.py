@@ -100,7 +100,7 @@ def _ranks(table: pd.DataFrame) -> list[str]:
 
 def _fine_tuned(results: Results, cell: Cell, scope: Scope) -> dict[int, list[str]]:
     """Return the modules that a scope fine-tuned, for the seeds that have it."""
-    tuned = results.with_files(cell, layout.finetuned(scope))
+    tuned = results.with_fine_tuning(cell, scope)
     return dict(zip(tuned.grid.seeds, tuned.fine_tuned_modules(cell, scope), strict=True))
 
 
