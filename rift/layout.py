@@ -52,6 +52,12 @@ FIGURE_NEEDS: dict[str, tuple[Need, ...]] = {
     "transfer-mechanism": ("training",),
     "transfer-pareto": ("standard", "adversarial"),
 }
+# Kinds of results that each table needs, likewise.
+TABLE_NEEDS: dict[str, tuple[Need, ...]] = {
+    # Both name the modules that were fine-tuned.
+    "criticality": ("criticality", "sweep"),
+    "module-choice": ("criticality", "sweep"),
+}
 # ``training`` is not included, because an imported base has no training history.
 DEFAULT_NEEDS: tuple[Need, ...] = ("criticality", "sweep", "standard", "ood", "adversarial")
 
@@ -212,6 +218,11 @@ def figure_needs(name: str) -> tuple[Need, ...]:
     return FIGURE_NEEDS.get(name, DEFAULT_NEEDS)
 
 
+def table_needs(name: str) -> tuple[Need, ...]:
+    """Return the kinds of results that a table needs."""
+    return TABLE_NEEDS.get(name, DEFAULT_NEEDS)
+
+
 def figure_files(
     name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
 ) -> tuple[str, ...]:
@@ -222,6 +233,25 @@ def figure_files(
         scopes: scopes that the figure shows.
         variants: variants that the figure shows.
     """
+    return _files(figure_needs(name), scopes, variants)
+
+
+def table_files(
+    name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return the paths of the files of each run that a table needs, relative to the run folder.
+
+    Args:
+        name: name of the table.
+        scopes: scopes that the table shows.
+        variants: variants that the table shows.
+    """
+    return _files(table_needs(name), scopes, variants)
+
+
+def _files(
+    needs: Iterable[Need], scopes: Iterable[str], variants: Iterable[str]
+) -> tuple[str, ...]:
     evaluated, swept = tuple(variants), tuple(scopes)
     files: dict[Need, tuple[str, ...]] = {
         "training": (TRAINING,),
@@ -231,7 +261,7 @@ def figure_files(
         "ood": tuple(outcomes(variant, "ood") for variant in evaluated),
         "adversarial": tuple(outcomes(variant, "adversarial") for variant in evaluated),
     }
-    return tuple(file for need in figure_needs(name) for file in files[need])
+    return tuple(file for need in needs for file in files[need])
 
 
 def benchmarks(run: Run, stage: str, part: str = "") -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from rift.artifacts import (
 from rift.config import Grid, Scope, Variant, describe
 from rift.config.sources import SOURCES
 from rift.errors import RiftError
-from rift.layout import Cell, Evaluation, Run
+from rift.layout import Cell, Evaluation, Need, Run
 from rift.reporting.lineage import check_inputs, check_summary
 from rift.reporting.outcomes import Metric, Outcomes, pick
 
@@ -93,10 +93,13 @@ class Results:
     Attributes:
         folder: folder of the experiment.
         grid: cells, seeds and variants to read.
+        needs: kinds of results to read. Evaluations of other kinds count as missing, so that what
+            is shown does not depend on whether they were run before.
     """
 
     folder: Path
     grid: Grid
+    needs: tuple[Need, ...] = layout.DEFAULT_NEEDS
 
     def file(self, cell: Cell, seed: int, name: str) -> Path:
         """Return the path of an artifact of a run.
@@ -182,7 +185,7 @@ class Results:
         Raises:
             RiftError: a file is damaged.
         """
-        evaluations: tuple[Evaluation, ...] = ("standard", "ood", "adversarial")
+        evaluations = [name for name in get_args(Evaluation) if name in self.needs]
         for cell, seed in product(cells(self.grid), self.grid.seeds):
             for path in (
                 self.file(cell, seed, layout.BASE),
@@ -334,7 +337,7 @@ class Results:
     ) -> Iterator[tuple[int, Path, Provenance, dict[str, Array]]]:
         """Yield seed, file, provenance and arrays of all outcomes that exist."""
         name = layout.outcomes(variant, evaluation)
-        for seed in self._having(cell, (name,)):
+        for seed in self._having(cell, (name,)) if evaluation in self.needs else ():
             path = self.file(cell, seed, name)
             source, arrays = read_origin(path), read_outcomes(path)
             weights = self.file(cell, seed, layout.weights(variant))

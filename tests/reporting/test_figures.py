@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from scipy import stats
 
 from rift import layout
-from rift.config import DATASET_FIGURES, TRANSFER_FIGURES, FigureName, NamedScope, Scope
+from rift.config import DATASET_FIGURES, TRANSFER_FIGURES, FigureName, NamedScope, Scope, TableName
 from rift.errors import RiftError
 from rift.layout import Run
 from rift.reporting.figures import FIGURES
@@ -106,6 +106,8 @@ def test_a_figure_without_declared_needs_needs_all_that_every_run_has() -> None:
     assert set(layout.figure_needs("new")) == set(get_args(layout.Need)) - {"training"}
     files = layout.figure_files("new", scopes=("rift",), variants=("base",))
     assert {layout.CRITICALITY, layout.sweep("rift"), layout.outcomes("base", "ood")} < set(files)
+    assert layout.table_needs("new") == layout.figure_needs("new")
+    assert set(layout.TABLE_NEEDS) < set(get_args(TableName))
     assert set(layout.FIGURE_NEEDS) == set(get_args(FigureName)) - set(DATASET_FIGURES)
 
 

@@ -90,6 +90,23 @@ def test_a_table_is_made_from_existing_results_and_lists_missing_ones(copy: Path
     assert list(robust) == ["–", "–", "–", ""]
 
 
+@pytest.mark.parametrize("name", sorted(layout.TABLE_NEEDS))
+def test_a_table_does_not_depend_on_files_that_it_does_not_declare(
+    name: TableName, folder: Path, tmp_path: Path
+) -> None:
+    needed = {*layout.table_files(name, ONE_CELL.scopes, ONE_CELL.variants), layout.BASE}
+    # Both exist before a sweep.
+    needed |= {layout.finetuned(scope) for scope in ONE_CELL.scopes}
+    for seed, file in product(ONE_CELL.seeds, needed):
+        link = tmp_path / Run(CELL, seed).name / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.hardlink_to(folder / Run(CELL, seed).name / file)
+    complete, alone = (make_table(name, place, ONE_CELL) for place in (folder, tmp_path))
+    assert alone.notes == complete.notes
+    pd.testing.assert_frame_equal(alone.shown, complete.shown)
+    pd.testing.assert_frame_equal(alone.numbers, complete.numbers)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -2,16 +2,7 @@
 # checks every one.
 rule table:
     input:
-        below_runs(
-            experiment.runs,
-            layout.CRITICALITY,
-            *(layout.selection(scope) for scope in grid.scopes),
-            *(
-                layout.outcomes(variant, evaluation)
-                for variant in grid.variants
-                for evaluation in ("standard", "ood", "adversarial")
-            ),
-        ),
+        lambda wildcards: below_runs(experiment.runs, *layout.table_files(wildcards.table, grid.scopes, grid.variants)),
     output:
         html=report(
             "<results>/tables/{table}.html",
@@ -110,7 +101,7 @@ use rule figure as dataset_figure with:
 # The first page of the report.
 rule overview:
     input:
-        rules.table.input,
+        below_runs(experiment.runs, *layout.table_files("overview", grid.scopes, grid.variants)),
     output:
         html=report(
             "<results>/overview.html",

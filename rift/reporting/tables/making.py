@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rift.config import Grid, TableName
+from rift.layout import table_needs
 from rift.reporting.results import Results
 from rift.reporting.tables import TABLES, notes
 from rift.reporting.tables.table import Table
@@ -20,7 +21,7 @@ def make_table(name: TableName, folder: Path, grid: Grid) -> Table:
     Raises:
         RiftError: the table would be empty, or an artifact is damaged.
     """
-    results = Results(folder, grid)
+    results = Results(folder, grid, table_needs(name))
     table = TABLES[name](results)
     table = replace(table, notes=[*table.notes, *notes.versions(results)])
     if not notes.selected_on_test(results):
