@@ -91,28 +91,9 @@ def improve(
         interpolate=interpolate,
         pgd=pgd,
     )
-    job = _Improvement(
-        base,
-        images,
-        sections,
-        modules,
-        autoattack,
-        {"seed": seed, "progress": progress},
-        work or Work(),
-    )
-    chosen: dict[str, Any] = {}
-    if budget is not None:
-        chosen = job.amounts_within(budget)
-        limited_images, limited_sections = limited(chosen, images, sections)
-        job = replace(job, images=limited_images, sections=limited_sections)
-    settings = {
-        **job.sections.model_dump(mode="json"),
-        "modules": modules,
-        "autoattack": autoattack,
-    }
-    if budget is not None:
-        settings["budget"] = {"time": budget, **chosen["amounts"]}
-    return replace(job.run(), settings=settings, budget=chosen.get("text", ""))
+    shared = {"seed": seed, "progress": progress}
+    job = _Improvement(base, images, sections, modules, autoattack, shared, work or Work())
+    return job.run() if budget is None else job.run_within(budget)
 
 
 @dataclass(frozen=True)
@@ -150,6 +131,14 @@ class _Improvement:
             tell(1, 1, chosen["text"])
         return chosen
 
+    def run_within(self, budget: str) -> Result:
+        """Run all steps with numbers of images and epochs that fit a time."""
+        chosen = self.amounts_within(budget)
+        images, sections = limited(chosen, self.images, self.sections)
+        found = replace(self, images=images, sections=sections).run()
+        about = {**found.settings, "budget": {"time": budget, **chosen["amounts"]}}
+        return replace(found, settings=about, budget=chosen["text"])
+
     def run(self) -> Result:
         """Run all steps, and return the result."""
         sections, validation = self.sections, self.images["validation"]
@@ -177,6 +166,11 @@ class _Improvement:
             outcomes=outcomes,
             validation_images=len(selection),
             seed=self.shared["seed"],
+            settings={
+                **sections.model_dump(mode="json"),
+                "modules": self.modules,
+                "autoattack": self.autoattack,
+            },
         )
 
     def mrc(self) -> pd.DataFrame:
