@@ -3,6 +3,7 @@
 import importlib
 import io
 import logging
+import os
 import re
 import sys
 import warnings
@@ -12,6 +13,20 @@ from types import ModuleType
 from typing import Any
 
 _libraries: list[object] = []  # torch drops the operators of a library without references
+
+
+@contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable that a package reads, and put it back afterwards."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def prepare_torchvision() -> None:

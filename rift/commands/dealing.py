@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rift.commands.command import say
 from rift.errors import RiftError
+from rift.thirdparty import environment_variable
 
 GPUS = "RIFT_GPUS"
 """Environment variable: number of GPUs that are dealt. Without it, none are."""
@@ -43,18 +44,11 @@ def dealt_gpus(count: int) -> Iterator[None]:
     if not there:
         yield
         return
-    before = os.environ.get(VISIBLE)
     with ExitStack() as held:
         names = _locked(held, there, min(count, len(there)))
-        os.environ[VISIBLE] = ",".join(names)
+        held.enter_context(environment_variable(VISIBLE, ",".join(names)))
         say(f"GPU {' and '.join(names)} of {len(there)}")
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[VISIBLE]
-            else:
-                os.environ[VISIBLE] = before
+        yield
 
 
 def _gpus() -> list[str]:

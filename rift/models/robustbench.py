@@ -4,9 +4,7 @@ The robustbench package downloads, caches and builds them.
 """
 
 import importlib.util
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from rift.config import NORMS, ROBUSTBENCH, NormName
 from rift.errors import RiftError, first_line
-from rift.thirdparty import prepare_robustbench
+from rift.thirdparty import environment_variable, prepare_robustbench
 
 CACHE = Path("models")
 """Folder of the weights that RobustBench downloads, relative to the working directory."""
@@ -93,19 +91,9 @@ def load_robustbench(name: str, dataset: str, norm: NormName = "linf") -> nn.Mod
     return network.eval()
 
 
-@contextmanager
-def _tensors_only() -> Iterator[None]:
+def _tensors_only() -> AbstractContextManager[None]:
     """Make every call of torch.load reject files that could run code."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    return environment_variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
 
 
 @torch.no_grad()
