@@ -226,32 +226,20 @@ def table_needs(name: str) -> tuple[Need, ...]:
 def figure_files(
     name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the paths of the files that a figure of a cell needs, relative to the run folder.
+    """Return the files that a figure of a cell needs; see ``needed_files``."""
+    return needed_files(figure_needs(name), scopes, variants)
+
+
+def needed_files(
+    needs: Iterable[Need], scopes: Iterable[str] = (), variants: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return the paths of the files of some kinds of results, relative to the run folder.
 
     Args:
-        name: name of the figure.
-        scopes: scopes that the figure shows.
-        variants: variants that the figure shows.
+        needs: kinds of results.
+        scopes: scopes that are shown.
+        variants: variants that are shown.
     """
-    return _files(figure_needs(name), scopes, variants)
-
-
-def table_files(
-    name: str, scopes: Iterable[str] = (), variants: Iterable[str] = ()
-) -> tuple[str, ...]:
-    """Return the paths of the files of each run that a table needs, relative to the run folder.
-
-    Args:
-        name: name of the table.
-        scopes: scopes that the table shows.
-        variants: variants that the table shows.
-    """
-    return _files(table_needs(name), scopes, variants)
-
-
-def _files(
-    needs: Iterable[Need], scopes: Iterable[str], variants: Iterable[str]
-) -> tuple[str, ...]:
     evaluated, swept = tuple(variants), tuple(scopes)
     files: dict[Need, tuple[str, ...]] = {
         "training": (TRAINING,),

@@ -119,7 +119,7 @@ class _Improvement:
     work: Work
 
     def amounts_within(self, budget: str) -> dict[str, Any]:
-        """Choose the numbers that fit a time, and say them."""
+        """Choose the numbers that fit a time, or take those of an earlier process; say them."""
 
         def choose(_step: Work) -> dict[str, Any]:
             return amounts_within(

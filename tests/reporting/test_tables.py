@@ -92,16 +92,21 @@ def test_a_table_is_made_from_existing_results_and_lists_missing_ones(copy: Path
 
 @pytest.mark.parametrize("name", sorted(layout.TABLE_NEEDS))
 def test_a_table_does_not_depend_on_files_that_it_does_not_declare(
-    name: TableName, folder: Path, tmp_path: Path
+    name: TableName, copy: Path, tmp_path: Path
 ) -> None:
-    needed = {*layout.table_files(name, ONE_CELL.scopes, ONE_CELL.variants), layout.BASE}
+    needs = layout.table_needs(name)
+    needed = {*layout.needed_files(needs, ONE_CELL.scopes, ONE_CELL.variants), layout.BASE}
+    # Notes about versions must not depend on evaluations either.
+    later = copy / Run(CELL, 0).name / layout.outcomes("rift", "standard")
+    made = {**source(), "commit": "0" * 40, "rift": "9.9"}
+    artifacts.write_outcomes(later, artifacts.read_outcomes(later), made)
     # Both exist before a sweep.
     needed |= {layout.finetuned(scope) for scope in ONE_CELL.scopes}
     for seed, file in product(ONE_CELL.seeds, needed):
-        link = tmp_path / Run(CELL, seed).name / file
+        link = tmp_path / "alone" / Run(CELL, seed).name / file
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.hardlink_to(folder / Run(CELL, seed).name / file)
-    complete, alone = (make_table(name, place, ONE_CELL) for place in (folder, tmp_path))
+        link.hardlink_to(copy / Run(CELL, seed).name / file)
+    complete, alone = (make_table(name, place, ONE_CELL) for place in (copy, tmp_path / "alone"))
     assert alone.notes == complete.notes
     pd.testing.assert_frame_equal(alone.shown, complete.shown)
     pd.testing.assert_frame_equal(alone.numbers, complete.numbers)

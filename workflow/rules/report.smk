@@ -2,7 +2,9 @@
 # checks every one.
 rule table:
     input:
-        lambda wildcards: below_runs(experiment.runs, *layout.table_files(wildcards.table, grid.scopes, grid.variants)),
+        lambda wildcards: below_runs(
+            experiment.runs, *layout.needed_files(layout.table_needs(wildcards.table), grid.scopes, grid.variants)
+        ),
     output:
         html=report(
             "<results>/tables/{table}.html",
@@ -101,7 +103,7 @@ use rule figure as dataset_figure with:
 # The first page of the report.
 rule overview:
     input:
-        below_runs(experiment.runs, *layout.table_files("overview", grid.scopes, grid.variants)),
+        below_runs(experiment.runs, *layout.needed_files(layout.DEFAULT_NEEDS, grid.scopes, grid.variants)),
     output:
         html=report(
             "<results>/overview.html",
