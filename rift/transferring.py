@@ -8,6 +8,7 @@ from torch import nn
 
 from rift.artifacts.resume import State, Work
 from rift.config import MethodName, Train, Transfer, TransferSettings
+from rift.config.transfer import BASELINES_OF_METHODS
 from rift.data.images import Images
 from rift.errors import RiftError
 from rift.models import build
@@ -16,7 +17,7 @@ from rift.models.heads import classifier_of, renew_classifier
 from rift.models.modes import trainable
 from rift.models.requirements import PROBED
 from rift.models.scale_invariance import scale_invariant_weights
-from rift.models.two_wings import join_wings
+from rift.models.two_wings import check_wings, join_wings
 from rift.progress import Progress, no_progress
 from rift.seeds import generator
 from rift.training.history import Trained
@@ -30,7 +31,14 @@ PROBE, MAIN = "linear probe", "transfer"
 
 
 def network_for_target(
-    source: nn.Module, spec: ModelSpec, *, classes: int, channels: int, size: int, seed: int
+    source: nn.Module,
+    spec: ModelSpec,
+    *,
+    classes: int,
+    channels: int,
+    size: int,
+    enlarge: int | None = None,
+    seed: int,
 ) -> tuple[nn.Module, ModelSpec, str]:
     """Return a network with the weights of a source and a new last layer.
 
@@ -43,6 +51,7 @@ def network_for_target(
         classes: number of classes of the target.
         channels: number of image channels of the target.
         size: image size of the target in pixels.
+        enlarge: side in pixels to which the network enlarges the images; None to do as the source.
         seed: seed of the last layer.
 
     Returns:
@@ -56,16 +65,23 @@ def network_for_target(
             f"the base is for images of {len(spec.mean)} channels, but the target has {channels};"
             " choose a base and a target with the same number"
         )
+    if enlarge is not None and enlarge <= size:
+        raise RiftError(
+            f"transfer.enlarge: is {enlarge}, but the images have {size} pixels already; choose"
+            " more, or remove the setting"
+        )
     probe = torch.rand((PROBED, channels, spec.size, spec.size), generator=generator(0, "probe"))
     head = classifier_of(source, probe)
     renew_classifier(source, head, classes, seed=seed)
-    target = replace(spec, classes=classes, size=size)
+    target = replace(spec, classes=classes, size=size, enlarge=enlarge or spec.enlarge)
     model = build(**asdict(target), seed=seed)
-    load_state(
-        model,
-        source.state_dict(),
-        f"the base is for images of {spec.size} pixels, and does not take {size}",
-    )
+    otherwise = "the network with a new last layer is another one"
+    if (target.enlarge or size) != (spec.enlarge or spec.size):
+        otherwise = (
+            f"the base is for images of {spec.enlarge or spec.size} pixels, and does not take"
+            f" {target.enlarge or size}"
+        )
+    load_state(model, source.state_dict(), otherwise)
     return model, target, head
 
 
@@ -113,6 +129,9 @@ def transfer(
     work = work or Work()
     chosen = settings.transfer
     data = data.first(chosen.images, "transfer.images")
+    few = data.take(slice(0, PROBED)).floats()
+    if method in BASELINES_OF_METHODS:
+        check_wings(model, few)
     own = list(model.get_submodule(head).parameters())
     training = settings.as_training()
     if chosen.init_head == "linear-probe" and not (work.state and MAIN in work.state):
@@ -130,7 +149,7 @@ def transfer(
         head=own,
         head_rate=chosen.head_rate,
         measure=measure_transfer,
-        watched=scale_invariant_weights(model, data.take(slice(0, PROBED)).floats()),
+        watched=scale_invariant_weights(model, few),
     )
     try:
         trainer = Trainer(model, data, validation, job, seed=seed, group=group)

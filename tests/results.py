@@ -51,7 +51,7 @@ class RunContent:
     images: int = 50
     epochs: int = 3
     robust_module: int | None = None
-    stage: Literal["train", "import"] = "train"
+    stage: Literal["train", "import", "transfer"] = "train"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

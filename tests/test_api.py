@@ -388,8 +388,39 @@ def test_problems_are_refused_with_a_reason(base: nn.Module, splits: dict[str, A
         ("train: labels: are missing", (base, pixels, validation), {}),
         ("train: has 3 parts", (base, (pixels, labels, 1), validation), {}),
         ("validation: contains no image", (base, train, validation.up_to(0)), {}),
-        ("validation: are the training images", (base, train, train), {}),
-        ("test: are images that decide", (base, train, validation), {"test": validation}),
+        ("validation: 256 of its 256 images are also in train", (base, train, train), {}),
+        (
+            "validation: 256 of its 256 images are also in train",
+            (base, (pixels, labels), (pixels.clone(), labels.clone())),
+            {},
+        ),
+        (
+            "test: 200 of its 200 images are also in validation; pass images that decide nothing",
+            (base, train, validation),
+            {"test": validation},
+        ),
+        (
+            "test: 100 of its 150 images are also in train",
+            (base, train.take(slice(100)), validation),
+            {"test": (torch.cat([pixels[:100], pair_of(test)[0][:50]]), labels.repeat(2)[:150])},
+        ),
+        (
+            "test: network: cannot process images of shape",
+            (base, train, validation),
+            {"test": (torch.rand(8, 3, 8, 8), labels[:8])},
+        ),
+        (
+            "validation: labels: contain 10, but the network has 10 logits",
+            (base, train, (torch.rand(8, 1, 8, 8), labels[:8] * 0 + 10)),
+            {},
+        ),
+        (
+            r"test: has images of shape \(1, 16, 16\), but train has \(1, 8, 8\)",
+            (base, train, validation),
+            {"test": (torch.rand(8, 1, 16, 16), labels[:8])},
+        ),
+        ("modules: is 'conv1'; .*takes names", (base, train, validation), {"modules": "conv1"}),
+        ("budget: is 300; it must be text with", (base, train, validation), {"budget": 300}),
         (
             "pass test, or omit autoattack",
             (base, train, validation),

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rift import models
+from rift.artifacts import provenance, read_facts
 from rift.artifacts.resume import Work
 from rift.config import Attack, Augment, MethodName, Transfer, TransferSettings, Twins
 from rift.data.images import Images
 from rift.errors import RiftError
+from rift.models import checkpoint
 from rift.models.checkpoint import ModelSpec
 from rift.training.history import Trained, TrainingEpoch, TransferEpoch
 from rift.training.methods import METHODS
@@ -217,3 +220,43 @@ def test_a_network_without_batch_norm_has_no_norms_in_its_history(digits: Images
     (row,) = trained.history
     assert isinstance(row, TransferEpoch)
     assert (row.weight_norm, row.gradient_norm, row.effective_learning_rate) == (None, None, None)
+
+
+def test_a_network_that_enlarges_sees_what_it_saw_at_the_source() -> None:
+    """Its logits are those of the plain network for images that were enlarged before."""
+    spec = replace(SPEC, size=32)
+    before = models.build(**asdict(spec), seed=7).eval()
+    model, target, _ = network_for_target(
+        copy.deepcopy(before), spec, classes=10, channels=1, size=8, enlarge=32, seed=0
+    )
+    assert (target.size, target.enlarge) == (8, 32)
+    plain, _, _ = network_for_target(before, spec, classes=10, channels=1, size=32, seed=0)
+    images = torch.rand(4, 1, 8, 8)
+    large = images.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    torch.testing.assert_close(model.eval()(images), plain.eval()(large))
+    # Another transfer of the result goes on with it.
+    again = network_for_target(model, target, classes=3, channels=1, size=8, seed=0)
+    assert again[1].enlarge == 32
+    with pytest.raises(RiftError, match=r"transfer\.enlarge: is 8, but the images have 8 pixels"):
+        network_for_target(before, spec, classes=10, channels=1, size=8, enlarge=8, seed=0)
+
+
+def test_the_enlargement_is_part_of_a_checkpoint_and_of_nothing_else(tmp_path: Path) -> None:
+    for enlarge in (None, 16):
+        spec = replace(SPEC, enlarge=enlarge)
+        model = models.build(**asdict(spec), seed=7).eval()
+        path = tmp_path / f"{enlarge}.safetensors"
+        checkpoint.save(path, model.state_dict(), spec, provenance("train", {}))
+        loaded, found = checkpoint.load(path)
+        assert found == spec
+        images = torch.rand(2, 1, 8, 8)
+        assert torch.equal(loaded(images), model(images))
+        # Files without it are those of earlier versions.
+        assert ("enlarge" in read_facts(path)["model"]) == (enlarge is not None)
+
+
+def test_a_last_layer_with_weight_norm_is_refused_by_name() -> None:
+    model = source()
+    torch.nn.utils.parametrizations.weight_norm(model.get_submodule("linear"))
+    with pytest.raises(RiftError, match=r"the weight of its last layer linear is computed from"):
+        network_for_target(model, SPEC, classes=4, channels=1, size=8, seed=0)

@@ -1,10 +1,12 @@
 """The arguments of the functions for Python: networks, images and settings of the user."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import nn
@@ -15,7 +17,7 @@ from rift.config.values import Section
 from rift.data.images import Images
 from rift.device import exact_arithmetic
 from rift.errors import RiftError
-from rift.models.requirements import unwrapped
+from rift.models.requirements import PROBED, check_network, unwrapped
 from rift.progress import Progress, display, hidden
 from rift.seeds import global_numbers_kept
 
@@ -103,6 +105,32 @@ def images_of(given: ImageSet, device: torch.device, argument: str) -> Images:
     if not len(images):
         raise RiftError(f"{argument}: contains no image; pass at least one")
     return images
+
+
+def check_usable(model: nn.Module, images: Images, argument: str) -> None:
+    """Check that a network can process images, and has a logit for each of their labels.
+
+    Args:
+        model: network, on the device of the images.
+        images: images of one argument.
+        argument: name of the argument, for messages.
+
+    Raises:
+        RiftError: it cannot, as ``check_network`` says.
+    """
+    try:
+        check_network(model, images.take(slice(0, PROBED)).floats(), images.labels)
+    except RiftError as error:
+        raise RiftError(f"{argument}: {error}") from error
+
+
+def digests_of(images: Images) -> set[bytes]:
+    """Return a digest of the pixels of every image, in 8 bits each."""
+    return {
+        hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+        for batch in images.batches()
+        for pixels in (batch.floats() * 255).round().to(torch.uint8).numpy(force=True)
+    }
 
 
 def for_criticality(images: Images, settings: config.Criticality) -> Images:

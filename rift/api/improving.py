@@ -1,6 +1,6 @@
 """RiFT in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,17 @@ from rift import config
 from rift.api import steps
 from rift.api.budget import amounts_within, limited
 from rift.api.comparison import compared, selected
-from rift.api.given import Given, ImageSet, Sections, images_of, network_of, settings_of, shown
+from rift.api.given import (
+    Given,
+    ImageSet,
+    Sections,
+    check_usable,
+    digests_of,
+    images_of,
+    network_of,
+    settings_of,
+    shown,
+)
 from rift.api.result import Result
 from rift.artifacts import Work
 from rift.data.images import Images
@@ -77,12 +87,16 @@ def improve(
             message says why.
         Stopped: a signal asked the process to stop, with ``work``.
     """
-    _check_sets(train, validation, test, modules, autoattack)
+    _check_asked(test, modules, autoattack)
     _check_budget(budget)
     with network_of(model) as (network, device):
         base = copied(network)
     splits = {"train": train, "validation": validation} | ({} if test is None else {"test": test})
     images = {name: images_of(split, device, name) for name, split in splits.items()}
+    # Whatever is wrong with a set would otherwise be found after hours.
+    for name, some in images.items():
+        check_usable(base, some, name)
+    _check_comparable(images)
     sections = settings_of(
         attack=attack,
         criticality=criticality,
@@ -94,6 +108,15 @@ def improve(
     shared = {"seed": seed, "progress": progress}
     job = _Improvement(base, images, sections, modules, autoattack, shared, work or Work())
     return job.run() if budget is None else job.run_within(budget)
+
+
+SHARED = 0.01
+"""Largest share of images that two sets may have in common: published sets have some duplicates."""
+
+PURPOSES = {
+    "validation": "the network was not trained on",
+    "test": "decide nothing, or omit test",
+}
 
 
 @dataclass(frozen=True)
@@ -142,7 +165,6 @@ class _Improvement:
     def run(self) -> Result:
         """Run all steps, and return the result."""
         sections, validation = self.sections, self.images["validation"]
-        # Wrong numbers of images would otherwise be found after hours.
         self.images["train"].first(sections.finetune.images, "finetune.images")
         selection = validation.first(sections.interpolate.images, "interpolate.images")
 
@@ -239,31 +261,56 @@ def _check_budget(budget: str | None) -> None:
     Raises:
         RiftError: it is none.
     """
+    if not isinstance(budget, str | None):
+        raise RiftError(f"budget: is {budget!r}; it must be text with a unit, such as '30m'")
     try:
         config.seconds_of(budget or "1s")
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise RiftError(f"budget: is {budget!r}; it {error}") from error
 
 
-def _check_sets(
-    train: ImageSet, validation: ImageSet, test: ImageSet | None, modules: int, autoattack: bool
-) -> None:
-    """Check what would make the result meaningless.
+def _check_asked(test: ImageSet | None, modules: int, autoattack: bool) -> None:
+    """Check arguments that need no pass over the images.
 
     Raises:
-        RiftError: one set has two purposes, AutoAttack has no images, or no module is asked for.
+        RiftError: AutoAttack has no images, or no module is asked for.
     """
-    if validation is train:
-        raise RiftError(
-            "validation: are the training images, which the network knows; pass images that it was"
-            " not trained on"
-        )
-    if test is not None and (test is train or test is validation):
-        raise RiftError("test: are images that decide the result; pass other images, or omit test")
     if autoattack and test is None:
         raise RiftError("autoattack: runs on test images; pass test, or omit autoattack")
-    if modules < 1:
-        raise RiftError(f"modules: is {modules}; choose at least 1")
+    if type(modules) is not int or modules < 1:
+        raise RiftError(
+            f"modules: is {modules!r}; it is how many of the least critical modules are fine-tuned,"
+            " so choose a whole number from 1 on (rift.fine_tune takes names)"
+        )
+
+
+def _check_comparable(images: Mapping[str, Images]) -> None:
+    """Check that all sets have images of one shape, and that none serves two purposes.
+
+    Images that are streamed are not compared: each would have to be read once more.
+
+    Raises:
+        RiftError: shapes differ, or more than ``SHARED`` of a set's images are in an earlier set.
+    """
+    shape = images["train"].shape
+    known: dict[str, set[bytes]] = {}
+    for name, some in images.items():
+        if some.shape != shape:
+            raise RiftError(
+                f"{name}: has images of shape {some.shape}, but train has {shape}; pass images of"
+                " one shape"
+            )
+        if type(some) is not Images:
+            continue
+        own = digests_of(some)
+        for earlier, others in known.items():
+            shared = len(own & others)
+            if shared > SHARED * len(own):
+                raise RiftError(
+                    f"{name}: {shared} of its {len(own)} images are also in {earlier}; pass images"
+                    f" that {PURPOSES[name]}"
+                )
+        known[name] = own
 
 
 def _history(tuned: Trained) -> pd.DataFrame:

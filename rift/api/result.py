@@ -154,7 +154,9 @@ class Result:
         return self._page(whole=False)
 
     def _finding(self) -> str:
-        tuned = f"fine-tuned {listed(self.modules)} of {len(self.mrc)} modules"
+        # The modules of a plain nn.Sequential are called 0, 1, 2, which could be read as a count.
+        names = [f"module {name}" if name.isdigit() else name for name in self.modules]
+        tuned = f"fine-tuned {listed(names)} of {len(self.mrc)} modules"
         if self.gained:
             return f"RiFT {tuned} and selected alpha {self.alpha:g} of {len(self.sweep)} values."
         return (

@@ -14,6 +14,7 @@ from rift import config, finetuning, interpolation
 from rift.api.given import (
     Given,
     ImageSet,
+    check_usable,
     for_criticality,
     images_of,
     network_of,
@@ -133,11 +134,15 @@ def fine_tune(
         modules = least_critical_of(modules, 1, settings.finetune)
     names = [modules] if isinstance(modules, str) else list(modules)
     with network_of(model) as (network, device), shown("fine-tuning", progress) as tell:
-        images = images_of(train, device, "train")
+        images, selection = (
+            images_of(train, device, "train"),
+            images_of(validation, device, "validation"),
+        )
+        check_usable(network, selection, "validation")
         return finetuning.fine_tune(
             copied(network),  # training would drop the gradients of the original
             images.first(settings.finetune.images, "finetune.images"),
-            images_of(validation, device, "validation"),
+            selection,
             names,
             settings=settings.finetune,
             augmentation=settings.augment,
@@ -178,6 +183,7 @@ def sweep(
     settings = settings_of(attack=attack, interpolate=interpolate)
     with network_of(model) as (network, device), shown("sweep", progress) as tell:
         images = images_of(validation, device, "validation")
+        check_usable(network, images, "validation")
         points = interpolation.sweep(
             network,
             snapshot(network),

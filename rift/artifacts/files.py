@@ -152,7 +152,9 @@ def reading(path: Path, load: Callable[[], Content]) -> Content:
     except RiftError:
         raise
     except FileNotFoundError as error:
-        raise RiftError(f"{path}: does not exist; run the stage that writes it first") from error
+        raise RiftError(
+            f"{path}: does not exist; check the path, or run the stage that writes it"
+        ) from error
     except IsADirectoryError as error:
         raise RiftError(f"{path}: is a folder; name a file instead") from error
     except PermissionError as error:

@@ -323,7 +323,26 @@ def opened_model(
         raise RiftError(
             f"{weights}: is for {ours}, but {data} has {theirs}; pass weights and data that match"
         )
+    _warn_of_other_data(weights, data)
     return model, spec
+
+
+def _warn_of_other_data(weights: Path, data: Path) -> None:
+    """Say so if a network was trained on another prepared set than the one it is used with.
+
+    That is right for another test set. But two cuts of one data set share images, and then training
+    images would count as images that the network has never seen.
+    """
+    source = artifacts.read_facts(weights).get("provenance", {})
+    trained_on = source.get("inputs", {}).get("data")
+    if source.get("stage") == "import" or trained_on in (None, artifacts.content_digest(data)):
+        return
+    say(
+        f"warning: {weights} was not trained on {data}, but on another prepared set; if both are"
+        " of the same data set, images of this one were training images there, and accuracies are"
+        " too high: prepare the data with the settings of that training (data.seed,"
+        " data.validation, data.test, data.cut)"
+    )
 
 
 def opened(

@@ -132,12 +132,16 @@ class Import(Command):
 
         from rift.importing import ImportReport, import_base
         from rift.models.checkpoint import ModelSpec
+        from rift.seeds import generator
 
         assert self.source is not None
         facts = SOURCES[self.source]
         like = ModelSpec(self.architecture, facts.classes, facts.size, facts.mean, facts.std)
-        none = torch.empty(0, len(facts.mean), facts.size, facts.size)
-        found = import_base(self.base, like, dataset=self.source, norm=self.norm, images=none)
+        # Any images serve to compare the network with that of the model zoo.
+        images = torch.rand(
+            (2, len(facts.mean), facts.size, facts.size), generator=generator(0, "import")
+        )
+        found = import_base(self.base, like, dataset=self.source, norm=self.norm, images=images)
         return found, ImportReport({}, {}, None, False)
 
     def _file_facts(self) -> dict[str, Any]:

@@ -116,6 +116,13 @@ class Run(Command):
             )
         # Mistakes in the file are said at once, and without the log of Snakemake.
         experiment = config.read(self.config)
+        for base in experiment.imports.values():
+            for file in base.files:
+                if not Path(file).is_file():
+                    raise RiftError(
+                        f"{self.config}: base: {file} does not exist; correct its path, which is"
+                        " relative to the working directory"
+                    )
         if not (self.unlock or self.dry_run):
             # Snakemake and its jobs outlive a killed `rift run`. The same command must go on.
             workflow_lock.wait_for_running(Path(".snakemake"), experiment.experiment, say)

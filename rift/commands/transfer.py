@@ -106,6 +106,7 @@ class Transfer(Command):
                 classes=len(prepared.classes),
                 channels=len(prepared.mean),
                 size=prepared.size,
+                enlarge=self.transfer.enlarge,
                 seed=self.seed,
             )
         except RiftError as error:

@@ -12,7 +12,7 @@ These modules do not import torch, because the Snakefile imports them every time
 from rift.config.criticality import SETTINGS_OF_SEARCHES, Criticality
 from rift.config.data import Corrupt, Data, data_root
 from rift.config.evaluation import Adversarial, AutoAttack, Evaluate, Ood, Pgd, Standard
-from rift.config.experiment import Experiment, Overrides
+from rift.config.experiment import Experiment
 from rift.config.finetuning import (
     SECTIONS_OF_SCOPES,
     Continuation,
@@ -60,6 +60,7 @@ from rift.config.names import (
     class_range,
     whole_dataset,
 )
+from rift.config.overrides import Overrides
 from rift.config.protocols import PROTOCOLS, Protocol
 from rift.config.reading import describe, load, parse, read, schema
 from rift.config.regimes import (

@@ -8,7 +8,6 @@ from typing import Annotated, Any, cast
 from pydantic import (
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -19,25 +18,22 @@ from rift.config.names import (
     DATASET_FIGURES,
     ROBUSTBENCH,
     TRANSFER_FIGURES,
-    Architecture,
     CorruptionName,
-    Dataset,
     FigureName,
     MethodName,
     ProtocolName,
     RegimeName,
     Scope,
     TableName,
+    has_any_size,
     whole_dataset,
 )
 from rift.config.outside import code_file, is_outside
+from rift.config.overrides import Overrides
 from rift.config.protocols import PROTOCOLS
 from rift.config.regimes import fill_from_recipe, recipe_of
 from rift.config.settings import (
     RESULT_NEUTRAL,
-    MethodSettings,
-    RegimeSettings,
-    RunSettings,
     Settings,
 )
 from rift.config.sources import SOURCES
@@ -45,36 +41,6 @@ from rift.config.threat import check_inner
 from rift.config.transfer import SECTIONS_OF_METHODS, baseline_of, fill_from_target
 from rift.config.values import Section, flag, flag_text, merge
 from rift.layout import TO, Cell, Run, figure_needs
-
-
-class Overrides(Section):
-    """Settings for single regimes or methods, data sets or architectures.
-
-    Their priority increases in this order.
-    """
-
-    regimes: Mapping[RegimeName, RegimeSettings] = Field(
-        {},
-        description="Settings by regime. Omitted settings follow the recipe of the authors of the"
-        " regime.",
-    )
-
-    methods: Mapping[MethodName, MethodSettings] = Field(
-        {}, description="Settings of transfers by method."
-    )
-    datasets: Mapping[Dataset, Settings] = Field(
-        {},
-        description="Settings by data set; for a transfer, by its target. Those of digits also"
-        " apply to digits-0-4.",
-        json_schema_extra={"propertyNames": TypeAdapter(Dataset).json_schema()},
-    )
-    architectures: Mapping[Architecture, RunSettings] = Field(
-        {},
-        description="Settings by architecture. The sections data and corrupt cannot differ between"
-        " them.",
-        # pydantic omits the names of the keys, because their type is a union.
-        json_schema_extra={"propertyNames": TypeAdapter(Architecture).json_schema()},
-    )
 
 
 class Experiment(Settings):
@@ -165,6 +131,22 @@ class Experiment(Settings):
                     " linf; remove protocol, or attack.norm"
                 )
             check_inner(settings.inner, settings.attack)
+        return self
+
+    @model_validator(mode="after")
+    def _sides_are_used(self) -> "Experiment":
+        of_one_size = [name for name in self.datasets if not has_any_size(name)]
+        if self.data.side is not None and len(of_one_size) == len(self.datasets):
+            raise ValueError(
+                f"data.side: the images of {', '.join(of_one_size)} have one size; remove the"
+                " setting"
+            )
+        for name, settings in self.overrides.datasets.items():
+            if settings.data.side is not None and not has_any_size(name):
+                raise ValueError(
+                    f"overrides.datasets.{name}.data.side: the images of this data set have one"
+                    " size; remove the setting"
+                )
         return self
 
     @model_validator(mode="after")
@@ -266,6 +248,9 @@ class Experiment(Settings):
             merged = fill_from_recipe(regime, merged)
         if method is not None and dataset is not None:
             merged = fill_from_target(method, dataset, merged)
+        if dataset is not None and not has_any_size(dataset):
+            # The file's data.side is for its other data sets.
+            merged = merge(merged, {"data": {"side": None}})
         return Settings.model_validate(merged).for_scopes(self.grid.scopes)
 
     def settings_of(self, run: Run | Cell | str) -> Settings:

@@ -131,6 +131,8 @@ ARRAYS = "arrays:"
 _OWN = rf"({IMAGE_FOLDER}|{ARRAYS})[A-Za-z0-9][A-Za-z0-9_.]*"
 OWN_DATASET = rf"^{_OWN}$"
 OwnDataset = Annotated[str, StringConstraints(pattern=OWN_DATASET)]
+# Data sets with images of any size, which are resized to data.side.
+ANY_SIZE: tuple[DatasetName, ...] = ("caltech-256", "cub-200", "stanford-dogs")
 # Some classes of a data set, by the first and the last label: digits-0-4.
 _WHOLE = rf"{'|'.join(get_args(DatasetName))}|{_OWN}"
 CLASS_RANGE = rf"^({_WHOLE})-[0-9]+-[0-9]+$"
@@ -174,6 +176,12 @@ def whole_dataset(name: str) -> DatasetName:
     """
     match = re.match(CLASS_RANGE, name)
     return cast("DatasetName", match.group(1) if match else name)
+
+
+def has_any_size(name: str) -> bool:
+    """Return whether the images of a data set, or of a range of its classes, are resized."""
+    whole = whole_dataset(name)
+    return whole in ANY_SIZE or whole.startswith(IMAGE_FOLDER)
 
 
 def class_range(name: str) -> tuple[int, int] | None:

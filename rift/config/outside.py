@@ -36,6 +36,8 @@ def code_file(architecture: str) -> Path:
     for part in module.split("."):
         found = PathFinder.find_spec(part, places)
         places = list(found.submodule_search_locations or []) if found else []
+    if found is None and module.endswith(".py"):
+        raise RiftError(f"{architecture}: names a file; write {architecture.replace('.py:', ':')}")
     if found is None or not found.origin or not found.origin.endswith(".py"):
         raise RiftError(
             f"{architecture}: the working directory {Path.cwd()} has no module"

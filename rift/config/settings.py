@@ -57,14 +57,9 @@ class TransferSettings(MethodSettings):
     def as_training(self) -> TrainingSettings:
         """Return the same settings in the form that the trainer takes."""
         loop = {name: getattr(self.transfer, name) for name in TrainingLoop.model_fields}
-        return TrainingSettings(
-            train=Train(**loop),
-            augment=self.augment,
-            inner=self.inner,
-            attack=self.attack,
-            trades=self.trades,
-            twins=self.twins,
-        )
+        others = {name: getattr(self, name) for name in type(self).model_fields}
+        del others["transfer"]
+        return TrainingSettings(train=Train(**loop), **others)
 
 
 class RunSettings(TrainingSettings):

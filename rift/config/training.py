@@ -10,6 +10,7 @@ from pydantic import (
 from rift.config.names import CompileName, InnerName, ScheduleName
 from rift.config.normalization import DESCRIPTION, Normalization
 from rift.config.values import (
+    AddedLater,
     Count,
     ImageCount,
     NotNegative,
@@ -30,6 +31,11 @@ class Augment(Section):
         " border.",
     )
     flip: bool = Field(True, description="Mirror images horizontally with probability 0.5.")
+    smallest_area: Annotated[Annotated[Number, Field(gt=0, le=1)] | None, AddedLater()] = Field(
+        None,
+        description="Smallest share of the area of an image that a random resized crop keeps: in"
+        " (0, 1]. Such a crop replaces the shift; ImageNet's usual value is 0.08. null: the shift.",
+    )
 
 
 class Optimiser(Section):

@@ -1,14 +1,23 @@
 """Transfer of a base to another data set, and the recipes of its authors by target."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from rift.config.names import DatasetName, MethodName, whole_dataset
 from rift.config.regimes import Recipe
 from rift.config.training import TrainingLoop
-from rift.config.values import Count, ImageCount, NotNegative, Number, Positive, Section, merge
+from rift.config.values import (
+    AddedLater,
+    Count,
+    ImageCount,
+    NotNegative,
+    Number,
+    Positive,
+    Section,
+    merge,
+)
 from rift.layout import Cell
 
 
@@ -35,6 +44,11 @@ class Transfer(TrainingLoop):
         "random",
         description="Start of the new last layer. random: the default weights of its type;"
         " linear-probe: it alone is trained adversarially before all weights are.",
+    )
+    enlarge: Annotated[Annotated[int, Field(ge=8, le=1024)] | None, AddedLater()] = Field(
+        None,
+        description="Side in pixels to which the network enlarges the images of the target, by"
+        " nearest neighbours: 8 to 1024. Attacks change the original pixels. null: as the base.",
     )
     probe_epochs: Count = Field(5, description="Number of epochs of the linear probe: ≥ 1.")
     probe_learning_rate: Positive = Field(

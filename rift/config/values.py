@@ -15,7 +15,9 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
+    model_serializer,
 )
 
 from rift.config.names import CORRUPTION_LISTS, CorruptionListName, CorruptionName
@@ -24,11 +26,30 @@ from rift.errors import RiftError
 T = TypeVar("T")
 
 
+class AddedLater:
+    """Mark of a setting that earlier versions did not have, and whose default is None.
+
+    None is not written, so results of earlier versions count as made with the same settings.
+    """
+
+
 class Section(BaseModel):
     """Base class of sections: immutable, and without unknown keys, infinity and NaN."""
 
     # Validators are built at their first use: most commands, and --help, need only a few of them.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @model_serializer(mode="wrap")
+    def _without_added(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        added = {
+            name
+            for name, field in type(self).model_fields.items()
+            if any(isinstance(mark, AddedLater) for mark in field.metadata)
+        }
+        return {
+            key: value for key, value in written.items() if key not in added or value is not None
+        }
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

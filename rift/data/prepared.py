@@ -80,8 +80,7 @@ def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> 
 
     Raises:
         RiftError: the data set is missing, damaged, or cannot be downloaded; it does not contain
-            the range of classes; or ``cut: last``
-            leaves a class without images in the training or the validation split.
+            the range of classes; or a class has too few images for every split.
     """
     dataset = dataset_named(name)
     if dataset.archive is not None:
@@ -105,6 +104,13 @@ def prepare(name: Dataset, settings: Data, progress: Progress = no_progress) -> 
             )
     else:
         _cut(images, labels, "validation", settings.validation, rng)
+    for label, count in enumerate(np.bincount(labels["train"], minlength=len(source.classes))):
+        if count == 0:
+            raise RiftError(
+                f"{name}: class {source.classes[label]} has too few images, so none is left for"
+                " training; give every class at least three images, or two and test images of its"
+                " own"
+            )
 
     # The histogram of each channel gives exact moments, without a float copy of the images.
     levels = np.arange(256) / 255

@@ -135,7 +135,10 @@ class Tracer:
             return
         if path.suffix not in FORMATS or self._is_report(path):
             node.digest = file_digest(path)
-            node.problems.append("has no lineage; a version before lineage made it: make it again")
+            node.problems.append(
+                "has no lineage: files of stages have one, and tables and figures that were made"
+                " with --lineage"
+            )
             return
         node.provenance = checked_provenance(path)
         node.digest = content_digest(path.with_suffix(".json") if _is_array(path) else path)

@@ -22,6 +22,7 @@ def build(
     size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    enlarge: int | None = None,
     seed: int = 0,
 ) -> nn.Module:
     """Return a randomly initialised model with input normalisation.
@@ -36,6 +37,8 @@ def build(
         size: image size in pixels.
         mean: mean of each channel, for images in [0, 1]; its length is the number of channels.
         std: standard deviation of each channel, for images in [0, 1].
+        enlarge: side in pixels to which the model enlarges the images, by nearest neighbours; None
+            if the network takes them as they are.
         seed: seed of the initial weights.
 
     Raises:
@@ -44,8 +47,8 @@ def build(
     with global_numbers_kept(torch.device("cpu")):
         # Only the CPU generator is seeded: torch.manual_seed would also seed every GPU.
         torch.default_generator.manual_seed(seed)
-        model = network(architecture, classes=classes, channels=len(mean), size=size)
-    normalize_inputs(model, mean, std)
+        model = network(architecture, classes=classes, channels=len(mean), size=enlarge or size)
+    normalize_inputs(model, mean, std, enlarge)
     # Convolutions are faster in this memory format, and saved files do not change. The cast is
     # needed because the type stubs of torch omit the argument.
     cast("Any", model).to(memory_format=torch.channels_last)

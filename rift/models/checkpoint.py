@@ -26,6 +26,7 @@ class ModelSpec:
         size: image size in pixels.
         mean: mean of each channel, for images in [0, 1].
         std: standard deviation of each channel, for images in [0, 1].
+        enlarge: side in pixels to which the model enlarges the images; None if it does not.
     """
 
     architecture: Architecture
@@ -33,6 +34,7 @@ class ModelSpec:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    enlarge: int | None = None
 
 
 def save(
@@ -56,7 +58,11 @@ def save(
 def facts_of(spec: ModelSpec) -> dict[str, Any]:
     """Return the facts in a file of weights from which ``load`` builds their model."""
     code = {"code": code_digest(spec.architecture)} if is_outside(spec.architecture) else {}
-    return {"model": asdict(spec), **code}
+    described = asdict(spec)
+    if spec.enlarge is None:
+        # As in files of earlier versions.
+        del described["enlarge"]
+    return {"model": described, **code}
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelSpec]:
@@ -78,7 +84,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
     known: dict[str, Any] = {
         name: tuple(fact) if isinstance(fact, list) else fact for name, fact in described.items()
     }
-    if set(known) != {field.name for field in fields(ModelSpec)}:
+    if set(known) | {"enlarge"} != {field.name for field in fields(ModelSpec)}:
         raise RiftError(
             f"{path}: describes its model by {', '.join(known)}; it was written by another version"
             " of rift; delete it and run the stage that writes it"
@@ -104,9 +110,10 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Mod
 def _is_well_typed(spec: ModelSpec) -> bool:
     """Return whether a specification from a file has values that a model can have."""
     channels = (spec.mean, spec.std)
+    counts = (spec.classes, spec.size, *(() if spec.enlarge is None else (spec.enlarge,)))
     return (
         isinstance(spec.architecture, str)
-        and all(type(count) is int and 0 < count < 10**6 for count in (spec.classes, spec.size))
+        and all(type(count) is int and 0 < count < 10**6 for count in counts)
         and all(isinstance(values, tuple) and values for values in channels)
         and len(spec.mean) == len(spec.std)
         and all(

@@ -70,7 +70,7 @@ class Model(nn.Module):
         self.model = {call}
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model((images - self.mu) / self.sigma)
+        {body}
 
 
 def load_model() -> Model:
@@ -80,6 +80,9 @@ def load_model() -> Model:
     network.model.load_state_dict(weights)
     return network.eval()
 '''
+# The same as rift.models.normalisation does.
+ENLARGING = """normalised = (images - self.mu) / self.sigma
+        return self.model(nn.functional.interpolate(normalised, size=({inside}, {inside})))"""
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
@@ -134,8 +137,9 @@ def module_source(spec: ModelSpec, weights: str) -> str:
         weights: file name of the state dict, which is in the same folder as the module.
     """
     imported = "rift.models import network"
-    call = "network({architecture!r}, classes={classes}, channels={channels}, size={size})"
-    if spec.architecture in ROBUSTBENCH and spec.size == 32 and len(spec.mean) == 3:
+    call = "network({architecture!r}, classes={classes}, channels={channels}, size={inside})"
+    inside = spec.enlarge or spec.size
+    if spec.architecture in ROBUSTBENCH and inside == 32 and len(spec.mean) == 3:
         name, call = ROBUSTBENCH[spec.architecture]
         imported = f"robustbench.model_zoo.architectures.{name}"
     facts = {
@@ -143,7 +147,11 @@ def module_source(spec: ModelSpec, weights: str) -> str:
         "classes": spec.classes,
         "channels": len(spec.mean),
         "size": spec.size,
+        "inside": inside,
     }
+    body = "return self.model((images - self.mu) / self.sigma)"
+    if spec.enlarge is not None:
+        body = ENLARGING.format(**facts)
     read = 'torch.load(path, map_location="cpu", weights_only=True)'
     imports = ""
     if weights.endswith(SAFE):
@@ -158,4 +166,5 @@ def module_source(spec: ModelSpec, weights: str) -> str:
         mean=list(spec.mean),
         std=list(spec.std),
         call=call.format(**facts),
+        body=body,
     )

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from rift.errors import RiftError
 from rift.models.modes import eager, inference
@@ -59,8 +60,17 @@ def renew_classifier(model: nn.Module, name: str, classes: int, *, seed: int) ->
         name: name of the classifier.
         classes: number of classes of the new one.
         seed: seed of the new weights.
+
+    Raises:
+        RiftError: the weight of the classifier is computed from other weights (weight norm).
     """
     old = model.get_submodule(name)
+    if parametrize.is_parametrized(old) or "weight" not in dict(old.named_parameters()):
+        raise RiftError(
+            f"network: the weight of its last layer {name} is computed from others (weight norm or"
+            " the like), so a transfer cannot make a new one; choose an architecture whose last"
+            " layer is an ordinary linear layer"
+        )
     parent, _, own = name.rpartition(".")
     with global_numbers_kept(torch.device("cpu")):
         seed_torch(seed, "new classifier", torch.device("cpu"))

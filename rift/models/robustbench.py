@@ -26,7 +26,7 @@ def load_robustbench(name: str, dataset: str, norm: NormName = "linf") -> nn.Mod
 
     Args:
         name: name of the network in RobustBench.
-        dataset: name of the data set, ``cifar10`` or ``cifar100``.
+        dataset: name of the data set: ``cifar10``, ``cifar100`` or ``imagenet``.
         norm: norm of the threat model; the L2 zoo has networks for ``cifar10`` alone.
 
     Raises:
@@ -42,11 +42,15 @@ def load_robustbench(name: str, dataset: str, norm: NormName = "linf") -> nn.Mod
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
     from robustbench.utils import load_model
 
-    sets = {"cifar10": BenchmarkDataset.cifar_10, "cifar100": BenchmarkDataset.cifar_100}
+    sets = {
+        "cifar10": BenchmarkDataset.cifar_10,
+        "cifar100": BenchmarkDataset.cifar_100,
+        "imagenet": BenchmarkDataset.imagenet,
+    }
     if dataset not in sets:
         raise RiftError(
-            f"{ROBUSTBENCH}{name}: RobustBench has no networks for {dataset}; choose"
-            f" {' or '.join(sets)}"
+            f"{ROBUSTBENCH}{name}: RobustBench has no networks for {dataset}, only for"
+            f" {', '.join(sets)}; choose another data set, or weights in a file"
         )
     threat_model = ThreatModel(NORMS[norm])
     zoo = model_dicts[sets[dataset]]

@@ -7,13 +7,18 @@ one, except within ``frozen_wing``.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rift.errors import RiftError
+from rift.errors import RiftError, first_line
+from rift.models.modes import eager, inference
+from rift.models.requirements import PROBED
+from rift.seeds import global_numbers_kept
 
 
 class TwoWingNorm(nn.Module):
@@ -78,6 +83,47 @@ def split_wings(model: nn.Module) -> nn.Module:
             )
     _replace(model, {norm: TwoWingNorm(norm) for norm in norms.values()})
     return model
+
+
+def check_wings(model: nn.Module, images: Tensor) -> None:
+    """Check that passes of a network can go through two wings, by two passes over a few images.
+
+    Args:
+        model: plain network with batch norm; afterwards it is as before.
+        images: a few images, float32 in [0, 1], N×C×H×W.
+
+    Raises:
+        RiftError: as ``split_wings``; or the network uses a batch norm otherwise than by calling
+            the module that its name leads to.
+    """
+    own_way = (
+        "the network does not call it as a module by its name, so it cannot have two wings; choose"
+        " the method at or trades, or call every batch norm as self.NAME(values)"
+    )
+    called = Counter[str]()
+    split_wings(model)
+    wings = {
+        name: (module.adaptive, module.frozen)
+        for name, module in model.named_modules()
+        if isinstance(module, TwoWingNorm)
+    }
+    # Only the frozen members may be called here.
+    handles = [
+        adaptive.register_forward_hook(lambda *_, name=name: called.update([name]))
+        for name, (adaptive, _) in wings.items()
+    ]
+    try:
+        numbers = global_numbers_kept(images.device)
+        with inference(model), torch.no_grad(), eager(model), numbers, frozen_wing(model):
+            model(images[:PROBED])
+    except (AttributeError, TypeError) as error:
+        raise RiftError(f"network: batch norm ({first_line(error)}): {own_way}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        join_wings(model)
+    if called:
+        raise RiftError(f"network: batch norm {min(called)}: {own_way}")
 
 
 def join_wings(model: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -229,12 +230,18 @@ def normalization(
         Mean and standard deviation of each channel, and their origin: ``file``, or ``asked``.
 
     Raises:
-        RiftError: the file and the user both give a normalisation, or neither does, or it is for
-            another number of channels.
+        RiftError: the file and the user give different normalisations, or neither gives one, or it
+            is for another number of channels.
     """
     if fitted.mean is not None and fitted.std is not None:
         if asked is not None:
-            raise RiftError(f"{path}: contains its own normalisation; omit normalization: {asked}")
+            said = (mean, std) if asked == "dataset" else mean_and_std(asked, len(mean))
+            # Some files have rounded values.
+            if not np.allclose(said, (fitted.mean, fitted.std), rtol=0, atol=1e-3):
+                raise RiftError(
+                    f"{path}: contains its own normalisation, and it is not {asked}; omit"
+                    f" normalization: {asked}"
+                )
         return fitted.mean, fitted.std, "file"
     if asked is None:
         raise RiftError(

@@ -275,7 +275,9 @@ def test_tables_without_rows_or_columns_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RiftError, match="does not exist; run the stage that writes it first"):
+    with pytest.raises(
+        RiftError, match="does not exist; check the path, or run the stage that writes it"
+    ):
         artifacts.read_json(tmp_path / "none.json")
     (tmp_path / "results").write_text("a file where a folder should be")
     with pytest.raises(RiftError, match=r"results/a\.json: cannot be written: "):

@@ -426,7 +426,7 @@ def test_the_arguments_of_a_command_give_the_same_command(words: list[str]) -> N
             lambda _: b"<!DOCTYPE html><html>Not found</html>",
             "is damaged or not of the expected format",
         ),
-        (lambda _: None, "does not exist; run the stage that writes it first"),
+        (lambda _: None, "does not exist; check the path, or run the stage that writes it"),
     ],
 )
 def test_damaged_input_stops_a_stage_before_it_writes(
@@ -619,6 +619,27 @@ def test_a_model_for_other_data_is_refused(
     )
     assert f"is for {ours}, but {data} has {theirs}" in answer.stderr
     assert not (tmp_path / "o.json").exists()
+
+
+@pytest.mark.parametrize(("stage", "warned"), [("train", True), ("import", False)])
+def test_another_cut_of_the_data_is_said(
+    stage: str, warned: bool, prepared: data.Prepared, folder: Path, tmp_path: Path
+) -> None:
+    """A network knows its training images; weights from outside are checked by their import."""
+    own, other = folder / "digits.safetensors", tmp_path / "other.safetensors"
+    again = data.prepare("digits", config.Data(validation=0.2, test=0.2, seed=1))
+    data.save(other, again, provenance("test", {}))
+    spec = checkpoint.ModelSpec("resnet8", 10, 8, prepared.mean, prepared.std)
+    state = models.build(**asdict(spec)).state_dict()
+    weights, out = tmp_path / "base.safetensors", tmp_path / "o.json"
+    trained = provenance(stage, {}, inputs={"data": artifacts.content_digest(own)})
+    checkpoint.save(weights, state, spec, trained)
+    words = ("evaluate", "standard", "--weights", weights, "--output", out)
+    for given in (own, other):
+        answer = rift(*words, "--outcomes", tmp_path / "o.npz", "--data", given)
+        assert answer.returncode == 0
+        told = f"{weights} was not trained on {given}, but on another prepared set"
+        assert (told in answer.stderr) == (warned and given == other)
 
 
 @pytest.mark.parametrize("device", ["cuda:17", "meta", "abacus"])

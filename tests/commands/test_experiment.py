@@ -88,6 +88,11 @@ def test_run_says_mistakes_at_once_and_passes_the_status_on(
     monkeypatch.setenv("PYTHONPATH", str(repository))
     with pytest.raises(RiftError, match=r"nothing\.yaml: cannot be read"):
         Run(config=Path("nothing.yaml")).run()
+    file = Path("config/config.yaml")
+    given = yaml.safe_load(file.read_text())
+    Path("imported.yaml").write_text(yaml.safe_dump({**given, "base": [{"weights": "no.pth"}]}))
+    with pytest.raises(RiftError, match=r"imported\.yaml: base: no\.pth does not exist; correct"):
+        Run(config=Path("imported.yaml")).run()
     Path("workflow/Snakefile").write_text("rule all:\n    shell: 'exit 3'\n")
     with pytest.raises(SystemExit) as ended:
         Run().run()

@@ -136,7 +136,7 @@ def test_what_the_zoo_does_not_have_is_said(
     with pytest.raises(RiftError, match=r"has no L2 networks for cifar100; choose another"):
         load_robustbench("nothing", "cifar100", "l2")
     with pytest.raises(
-        RiftError, match=r"has no networks for tiny-imagenet; choose cifar10 or cifar100"
+        RiftError, match=r"has no networks for tiny-imagenet, only for cifar10, cifar100, ima"
     ):
         load_robustbench("Wong2020Fast", "tiny-imagenet")
 
@@ -160,13 +160,16 @@ def test_what_the_zoo_does_not_have_is_said(
         ("resnet8", 8, 1, False, "net.pth"),
         ("resnet8", 8, 1, False, "net.safetensors"),
         ("timm:test_vit", 32, 3, False, "net.pth"),
+        ("resnet18", 16, 3, True, "net.pth"),
     ],
 )
 def test_an_exported_module_gives_the_same_logits(
     architecture: str, size: int, channels: int, of_robustbench: bool, weights: str, tmp_path: Path
 ) -> None:
     prepare_robustbench()
-    spec = checkpoint.ModelSpec(architecture, 10, size, (0.3,) * channels, (0.2,) * channels)
+    enlarge = 32 if size == 16 else None
+    colours = (0.3,) * channels, (0.2,) * channels
+    spec = checkpoint.ModelSpec(architecture, 10, size, *colours, enlarge=enlarge)
     model = models.build(**asdict(spec), seed=5).eval()
     checkpoint.save(tmp_path / "base.safetensors", model.state_dict(), spec, provenance("test", {}))
     rift(
@@ -222,6 +225,23 @@ def test_weights_of_a_source_without_images_are_imported_for_transfers(tmp_path:
     # The base of a transfer to small images with seven classes.
     _, target, head = network_for_target(model, found, classes=7, channels=3, size=32, seed=0)
     assert (target.classes, target.size, head) == (7, 32, "linear")
+
+
+def test_a_network_of_the_zoo_for_imagenet_is_the_base_of_a_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    like = checkpoint.ModelSpec("timm:resnet18", 1000, 224, (0.5,) * 3, (0.25,) * 3)
+    network = models.build(**asdict(like), seed=1)
+    path = tmp_path / "models/imagenet/Linf/Salman2020Do_R18.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(export.plain_state(network), path)
+    name = "robustbench:Salman2020Do_R18"
+    words = ("--weights", name, "--architecture", "timm:resnet18", "--source", "imagenet")
+    rift("import", tmp_path, *words, "--output", "base.safetensors", "--manifest", "base.json")
+    model, spec = checkpoint.load(tmp_path / "base.safetensors")
+    assert spec.mean == pytest.approx((0.485, 0.456, 0.406))
+    assert torch.equal(model.state_dict()["fc.weight"], network.state_dict()["fc.weight"])
 
 
 def test_an_export_under_the_name_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -339,5 +339,5 @@ def test_a_network_of_the_zoo_must_be_of_the_data_set(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = without("architecture", "normalization")
-    with pytest.raises(RiftError, match="RobustBench has no networks for digits; choose cifar10"):
+    with pytest.raises(RiftError, match="RobustBench has no networks for digits, only for cifar10"):
         run(parse_command(*command, "--robustbench", "Rice2020Overfitting", "--output", "better"))

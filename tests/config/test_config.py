@@ -21,7 +21,7 @@ from rift.commands.finetune import Finetune
 from rift.commands.report import Table
 from rift.commands.train import Train
 from rift.config import Grid
-from rift.config.names import SourceName
+from rift.config.names import SourceName, has_any_size
 from rift.config.normalization import mean_and_std
 from rift.config.sources import SOURCES
 from rift.criticality.scopes import SCOPES
@@ -29,6 +29,7 @@ from rift.criticality.searches import SEARCHES
 from rift.data.corruptions import CORRUPTIONS
 from rift.data.corruptions.corrupting import severities
 from rift.data.sources import DATASETS
+from rift.data.sources.named import dataset_named
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 from rift.models.architectures import ARCHITECTURES
@@ -781,6 +782,10 @@ def test_every_experiment_that_comes_with_rift_is_valid(repository: Path) -> Non
     for name, each in found.items():
         validator.validate(yaml.safe_load((repository / f"config/{name}.yaml").read_text()))
         assert each.experiment == {"config": "paper"}.get(name, name)
+        # What only `rift prepare` would refuse.
+        for dataset in each.datasets:
+            side = each.settings(dataset).data.side
+            assert side is None or dataset_named(dataset).any_size
 
 
 def test_the_schema_refuses_what_the_models_refuse(repository: Path) -> None:
@@ -942,3 +947,32 @@ def test_autoattack_runs_by_default_on_the_base_and_on_rift_where_it_is_a_scope(
     names = {"datasets": ("digits",), "architectures": ("resnet8",)}
     assert Grid.model_validate(names).autoattack == ("base", "rift")
     assert Grid.model_validate({**names, "scopes": ("top2",)}).autoattack == ("base",)
+
+
+def test_the_side_is_that_of_data_sets_with_images_of_any_size() -> None:
+    grid = {**GRID, "datasets": ["cifar10", "caltech-256", "image-folder:pets"]}
+    found = experiment(grid=grid, data={"side": 96})
+    flags = {name: found.flags(None, "data", dataset=name) for name in found.datasets}
+    assert {name: "--data.side 96" in flag for name, flag in flags.items()} == {
+        "cifar10": False,
+        "caltech-256": True,
+        "image-folder:pets": True,
+    }
+    with pytest.raises(RiftError, match=r"data\.side: the images of cifar10 have one size"):
+        experiment(grid={**GRID, "datasets": ["cifar10"]}, data={"side": 96})
+    with pytest.raises(RiftError, match=r"overrides\.datasets\.cifar10\.data\.side: the images"):
+        experiment(grid=grid, overrides={"datasets": {"cifar10": {"data": {"side": 96}}}})
+
+
+def test_any_size_is_said_of_the_same_data_sets_by_settings_and_sources() -> None:
+    for name in [*get_args(config.DatasetName), "image-folder:x", "arrays:x", "cub-200-0-9"]:
+        assert has_any_size(name) == dataset_named(name).any_size
+
+
+def test_settings_that_were_added_later_are_written_only_if_they_are_set() -> None:
+    """Results of earlier versions have no such key, and count as made with the same settings."""
+    assert config.Augment().model_dump() == {"crop": 4, "flip": True}
+    assert config.Augment(smallest_area=0.5).model_dump()["smallest_area"] == 0.5
+    assert "enlarge" not in config.Transfer().model_dump()
+    read = config.Augment.model_validate({"crop": 1, "flip": False})
+    assert read.smallest_area is None

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from rift import data
 from rift.config import Augment, Data
-from rift.data.augmentation import augment
+from rift.data.augmentation import augment, resized_crops
 from rift.data.images import Images
 from rift.data.prepared import SPLITS
 from rift.errors import RiftError
@@ -191,3 +191,46 @@ def test_asking_for_more_images_than_there_are_is_refused(prepared: data.Prepare
 def test_floats_keep_values() -> None:
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     assert torch.equal(Images.of(images, [0]).floats(), images.float() / 255)
+
+
+@settings(max_examples=30)
+@given(st.floats(0.05, 1), st.booleans(), st.integers(0, 2**31))
+def test_a_resized_crop_is_a_part_of_the_image(area: float, flip: bool, seed: int) -> None:
+    """On an image whose grey levels rise along one side, a part is a narrower range of levels."""
+    side = 32
+    ramp = torch.linspace(0, 1, side).repeat(64, 1, side, 1)  # rises from left to right
+    stream = torch.Generator().manual_seed(seed)
+    across = resized_crops(ramp, area, flip=flip, generator=stream)
+    assert across.shape == ramp.shape
+    torch.testing.assert_close(across, across[:, :, :1].expand_as(across))
+    steps = across[:, 0, 0].diff(dim=1)
+    inside = steps[:, 3:-3]  # the border is not interpolated
+    torch.testing.assert_close(inside, inside[:, :1].expand_as(inside), atol=1e-5, rtol=1e-3)
+    # Its width is that of the part: at least the square root of the area at the narrowest ratio.
+    widths = inside[:, 0].abs() * (side - 1)
+    assert widths.max() <= 1 + 1e-4
+    assert widths.min() >= (area * 3 / 4) ** 0.5 - 1e-4
+    assert flip or (inside > 0).all()
+
+
+def test_resized_crops_are_spread_over_the_image_and_half_are_mirrored() -> None:
+    ramp = torch.linspace(0, 1, 32).repeat(4000, 1, 32, 1)
+    parts = resized_crops(ramp, 0.25, flip=True, generator=torch.Generator().manual_seed(0))
+    middles = parts[:, 0, 16, 15:17].mean(1)
+    assert middles.mean() == pytest.approx(0.5, abs=0.01)
+    # Areas are uniform from 0.25 to 1: a mean of 5/8, and 14/24 · 2 = 7/9 for their roots' mean.
+    widths = (parts[:, 0, 16, 20] - parts[:, 0, 16, 10]).abs() * 31 / 10
+    assert widths.mean() == pytest.approx(7 / 9, abs=0.02)
+    assert ((parts[:, 0, 16, 20] < parts[:, 0, 16, 10]).float().mean()) == pytest.approx(
+        0.5, abs=0.03
+    )
+
+
+def test_resized_crops_keep_the_type_of_stored_images() -> None:
+    images = Images.of(torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8), torch.arange(5))
+    asked = Augment(smallest_area=0.08)
+    parts = [augment(images, asked, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert stored(parts[0]).dtype == torch.uint8
+    assert torch.equal(stored(parts[0]), stored(parts[1]))
+    whole = augment(images, Augment(smallest_area=1, flip=False), torch.Generator().manual_seed(1))
+    assert not torch.equal(stored(whole), stored(parts[0]))

@@ -144,6 +144,18 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
         ),
         r"ant/0.png: has more than 8 bits per pixel; convert it to 8 bits",
     ),
+    "another ending": (
+        lambda folder: Image.new("RGB", (9, 9)).save(folder / "train/ant/9.webp"),
+        r"ant/9\.webp: is no JPEG or PNG image, which rift does not read; put its images into",
+    ),
+    "folder inside": (
+        lambda folder: picture(folder / "train/ant/more/1.png", (1, 2, 3)),
+        r"ant/more: is a folder inside a class",
+    ),
+    "thin": (
+        lambda folder: picture(folder / "train/ant/0.png", (1, 2, 3), (510, 10)),
+        r"ant/0.png: has 510 × 10 pixels; one side is more than 50 times the other",
+    ),
     "huge": (
         lambda folder: Image.new("1", (9000, 6000)).save(folder / "train/ant/0.png"),
         r"ant/0.png: has 9000 × 6000 pixels, more than 50,000,000",
@@ -204,7 +216,13 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
         r"must be uint8, or floats in \[0, 1\] that are multiples of 1/255.* from 2 to 2",
     ),
     "between": ({"train_images": np.full((20, 3, 8, 8), 0.5005)}, "stores 8 bits"),
-    "nan": ({"train_images": np.full((20, 3, 8, 8), np.nan)}, r"floats in \[0, 1\]; found is"),
+    "nan": ({"train_images": np.full((20, 3, 8, 8), np.nan)}, r"\[0, 1\]; found is NaN or inf"),
+    "from -1": ({"train_labels": np.arange(20) % 5 - 1}, "found is the label -1"),
+    "from 1": ({"train_labels": np.arange(20) % 5 + 1}, "found are 5 labels from 1 to 5$"),
+    "one image": (
+        {"train_labels": np.arange(20) // 19, "test_labels": np.arange(10) % 2},
+        "class 1 has too few images, so none",
+    ),
     "ints": ({"train_images": np.zeros((20, 3, 8, 8), np.int64)}, "found is int64"),
     "not square": ({"train_images": np.zeros((20, 3, 8, 9), np.uint8)}, "must be square images"),
     "channels": ({"train_images": np.zeros((20, 4, 8, 8), np.uint8)}, "one or three channels"),
@@ -229,9 +247,14 @@ def test_arrays_that_are_no_data_set_are_refused(kind: str, tmp_path: Path) -> N
 def test_a_file_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RiftError, match=r"mine\.npz: is missing"):
         read(tmp_path, "arrays:mine", None)
-    (tmp_path / "mine.npz").write_bytes(b"PK damaged")
-    with pytest.raises(RiftError, match=r"is no \.npz file"):
-        read(tmp_path, "arrays:mine", None)
+    np.savez_compressed(tmp_path / "mine.npz", **some_arrays())
+    whole = (tmp_path / "mine.npz").read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes(byte ^ 255 for byte in whole[middle : middle + 9])
+    for damaged in (b"PK damaged", whole[:middle], flipped + whole[middle + 9 :]):
+        (tmp_path / "mine.npz").write_bytes(damaged)
+        with pytest.raises(RiftError, match=r"is no \.npz file"):
+            read(tmp_path, "arrays:mine", None)
 
 
 def test_arrays_without_a_test_split_get_one(tmp_path: Path) -> None:
@@ -378,3 +401,23 @@ def test_a_list_that_names_files_outside_of_the_set_is_refused(name: str, tmp_pa
         scipy.io.savemat(tmp_path / "stanford-dogs/test_list.mat", {"file_list": listed})
     with pytest.raises(RiftError, match=r"a list names 001\.ant/\.\./.* which is outside"):
         read(tmp_path, name)
+
+
+def test_notes_beside_images_and_the_mark_of_a_spreadsheet_do_no_harm(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "")
+    (folder / "ant/notes.txt").write_text("seen in May")
+    lines = [
+        f"{path.relative_to(folder).as_posix()},{'test' if path.stem == '0' else 'train'}"
+        for path in sorted(folder.glob("*/*"))
+        if path.suffix != ".txt"
+    ]
+    text = "\n".join(["file,split", *lines])
+    (folder / "split.csv").write_text(text, encoding="utf-8-sig")
+    assert len(read(tmp_path).labels["test"]) == 3
+
+
+def test_a_missing_list_of_stanford_dogs_is_named_with_where_it_is_from(tmp_path: Path) -> None:
+    write_dogs(tmp_path)
+    (tmp_path / "stanford-dogs/train_list.mat").unlink()
+    with pytest.raises(RiftError, match=r"train_list\.mat: is missing; download lists\.tar of"):
+        read(tmp_path, "stanford-dogs")

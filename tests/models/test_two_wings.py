@@ -10,7 +10,13 @@ from torch.nn import functional as F
 from rift import models
 from rift.errors import RiftError
 from rift.models.heads import classifier_of, renew_classifier
-from rift.models.two_wings import adaptive_state, frozen_wing, join_wings, split_wings
+from rift.models.two_wings import (
+    adaptive_state,
+    check_wings,
+    frozen_wing,
+    join_wings,
+    split_wings,
+)
 from rift.thirdparty import synchronised_norms
 
 
@@ -193,3 +199,45 @@ def test_a_network_without_one_last_layer_is_refused() -> None:
 
     with pytest.raises(RiftError, match="no linear layer returns its logits"):
         classifier_of(Mean(), torch.rand(2, 1, 4, 4))
+
+
+class OwnWay(nn.Module):
+    """A network that uses its batch norm otherwise than by calling it by its name."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.conv, self.bn, self.out = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.way, self.others = way, [self.bn]
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.conv(images)
+        if self.way == "list":
+            values = self.others[0](values)
+        else:
+            values = F.batch_norm(values, self.bn.running_mean, self.bn.running_var)
+        logits: Tensor = self.out(values.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(("way", "named"), [("list", "batch norm bn:"), ("read", "running_mean")])
+def test_a_norm_that_would_escape_its_wings_is_refused(way: str, named: str) -> None:
+    model = OwnWay(way)
+    with pytest.raises(RiftError, match=rf"{named}.*choose the method at or trades"):
+        check_wings(model, torch.rand(2, 1, 8, 8))
+    assert isinstance(model.bn, nn.BatchNorm2d)
+    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_the_check_of_wings_leaves_a_network_as_it_was(network: nn.Module) -> None:
+    before = copy.deepcopy(network.state_dict())
+    modules = dict(network.named_modules())
+    check_wings(network.train(), torch.rand(2, network_channels(network), 32, 32))
+    assert dict(network.named_modules()) == modules
+    assert network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def network_channels(network: nn.Module) -> int:
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
+    return int(first.in_channels)

@@ -185,8 +185,18 @@ def test_normalisation_is_never_guessed(plain: dict[str, Tensor]) -> None:
     )
     assert weight_files.normalization(bare, "none", (0.3,), (0.4,), "x") == ((0.0,), (1.0,), "none")
     inside = weight_files.match_names(WRAPPINGS["normalisation before it"](plain), fresh(), "x")
-    with pytest.raises(RiftError, match="contains its own normalisation; omit normalization: none"):
+    with pytest.raises(
+        RiftError, match="its own normalisation, and it is not none; omit normalization: none"
+    ):
         weight_files.normalization(inside, "none", (0.3,), (0.4,), "x")
+    assert inside.mean is not None
+    assert inside.std is not None
+    # A user may say what the file says.
+    assert weight_files.normalization(inside, "dataset", inside.mean, inside.std, "x") == (
+        inside.mean,
+        inside.std,
+        "file",
+    )
     with pytest.raises(RiftError, match=r"normalize\.mean is \(3,\) instead of \(1,\)"):
         weight_files.match_names(
             {**plain, "normalize.mean": torch.zeros(3), "normalize.std": torch.ones(3)},

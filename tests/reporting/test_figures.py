@@ -245,7 +245,7 @@ def test_results_that_do_not_exist_yet_are_omitted_and_counted(
         (
             "interpolation",
             "runs/**/sweep.csv",
-            r"seed0/rift/sweep\.csv: does not exist; run the stage that writes it",
+            r"seed0/rift/sweep\.csv: does not exist; check the path, or run the stage",
         ),
         ("criticality", "runs/**/criticality.csv", r"seed0/criticality\.csv: does not exist"),
         ("corruptions", "runs/**/ood.npz", r"seed0/evaluation/base/ood\.npz: does not exist"),

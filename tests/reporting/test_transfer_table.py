@@ -1,11 +1,12 @@
 """The table of transfers: what each row is compared with, and the sentences of the first page."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rift.config import Grid
+from rift.config import Grid, Transfer, TransferSettings, Twins
 from rift.errors import RiftError
 from rift.layout import Cell, Run
 from rift.reporting import overview
@@ -91,3 +92,28 @@ def test_a_grid_without_transfers_has_no_such_rows(folder: Path) -> None:
     runs: Grid = a_grid(("digits",))
     with pytest.raises(RiftError, match="no run of the grid is a transfer"):
         make_table("transfer", folder, runs)
+
+
+def test_notes_say_how_each_method_was_trained(tmp_path: Path) -> None:
+    settings = {
+        name: section.model_dump(mode="json")
+        for name, section in TransferSettings(
+            transfer=Transfer(images=5000, epochs=9, enlarge=224), twins=Twins(kl="published")
+        )
+    }
+    content = RunContent(
+        scopes=("rift",), autoattack=("base",), stage="transfer", settings=settings
+    )
+    for method, seed in product(METHODS, GRID.seeds):
+        run = Run(Cell(PAIR, RESNET50, method), seed)
+        write_run(tmp_path, run, content, np.random.default_rng(0))
+    notes = " ".join(make_table("transfer", tmp_path, GRID).notes)
+    shared = (
+        "trained for 9 epochs of the first 5000 images, learning rate 0.003 ÷10 after 30, 50,"
+        " weight decay 0.0002, PGD-10 from a uniform start (Linf, eps 0.03137)"
+    )
+    last = "images enlarged to 224 pixels by the network."
+    twins = "twins frozen_share 0.5, twins frozen_weight 0.3, twins kl published"
+    assert f"at (cifar10): {shared}, {last}" in notes
+    assert f"twins-at (cifar10): {shared}, {twins}, {last}" in notes
+    assert f"twins-trades (cifar10): {shared}, {twins}, trades beta 6, {last}" in notes

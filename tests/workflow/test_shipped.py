@@ -43,6 +43,15 @@ def test_the_demo_of_transfers_runs_every_stage_for_every_method(
     assert jobs["evaluate_standard"] == jobs["evaluate_ood"] == jobs["evaluate_adversarial"] == 10
 
 
+def test_the_experiment_of_twins_imports_a_base_and_transfers_it_to_five_targets(
+    repository: Path, tmp_path: Path
+) -> None:
+    jobs = Workflow(repository, tmp_path).jobs(shipped(repository, "transfer"))
+    assert (jobs["prepare"], jobs["import_base"], jobs["transfer"]) == (5, 3, 5 * 4 * 3)
+    assert jobs["train"] == 0
+    assert jobs["finetune"] == jobs["criticality"] == 60
+
+
 def test_figures_of_twins_wait_for_the_baseline_too(repository: Path, tmp_path: Path) -> None:
     answer = Workflow(repository, tmp_path)(shipped(repository, "transfer-demo"), "--dry-run")
     texts = (answer.stdout + answer.stderr).split("rule figure:")[1:]

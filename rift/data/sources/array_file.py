@@ -1,8 +1,10 @@
 """Data sets of users that are arrays in one file."""
 
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -30,10 +32,11 @@ def array_file(name: str) -> Dataset:
         given = arrays.get("classes", np.arange(count))
         classes = tuple(str(each) for each in given)
         if not 2 <= count == len(classes) == len(np.unique(labels)):
+            names = f", and {len(classes)} names" if "classes" in arrays else ""
             raise RiftError(
                 f"{path}: train_labels must contain every class from 0 to the last, at least two,"
-                f" and classes a name for each; found are {len(np.unique(labels))} labels up to"
-                f" {count - 1}, and {len(classes)} names"
+                f" and classes a name for each; found are {len(np.unique(labels))} labels from"
+                f" {labels.min()} to {count - 1}{names}"
             )
         checksums = {path.name: digest}
         if "test_images" not in arrays:
@@ -62,7 +65,7 @@ def _loaded(path: Path) -> tuple[dict[str, Array], str]:
             arrays: dict[str, Any] = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise RiftError(f"{path}: is missing; put the file there, or set data.root") from error
-    except (OSError, ValueError, AttributeError, EOFError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise RiftError(
             f"{path}: is no .npz file of plain arrays; write it with numpy.savez"
         ) from error
@@ -78,9 +81,12 @@ def _labels(path: Path, arrays: dict[str, Array], split: str) -> Array:
     labels, images = arrays[f"{split}_labels"], arrays[f"{split}_images"]
     wrong = labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels)
     if wrong or len(labels) != len(images) or labels.min() < 0:
+        found = f"{labels.dtype} of shape {labels.shape}"
+        if not wrong and labels.min() < 0:
+            found = f"the label {labels.min()}"
         raise RiftError(
             f"{path}: {split}_labels must be one whole number from 0 on for each of the"
-            f" {len(images)} images; found is {labels.dtype} of shape {labels.shape}"
+            f" {len(images)} images; found is {found}"
         )
     return labels.astype(np.int64)
 
@@ -100,7 +106,8 @@ def _images(path: Path, arrays: dict[str, Array], split: str) -> Array:
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     if images.dtype.kind != "f" or not np.isfinite(images).all():
-        raise RiftError(f"{what} must be uint8, or floats in [0, 1]; found is {images.dtype}")
+        found = "NaN or infinity" if images.dtype.kind == "f" else images.dtype
+        raise RiftError(f"{what} must be uint8, or floats in [0, 1]; found is {found}")
     scaled = images.astype(np.float64) * 255
     rounded = scaled.round()
     if rounded.min() < 0 or rounded.max() > 255 or np.abs(scaled - rounded).max() > 0.01:

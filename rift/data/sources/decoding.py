@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 50_000_000
 """Largest image that is decoded, in pixels."""
 
+MOST_ELONGATED = 50
+"""Largest ratio of the sides of an image; the longer side of a resized image grows with it."""
+
 
 def resized(image: "Image.Image", side: int) -> "Image.Image":
     """Resize the shorter side to 8/7 of ``side``, and return the middle, side × side pixels."""
@@ -69,6 +72,11 @@ def decode(paths: Sequence[Path], side: int, *, any_size: bool = False) -> tuple
             if any_size and width * height > MOST_PIXELS:
                 raise RiftError(
                     f"{path}: has {width} × {height} pixels, more than {MOST_PIXELS:,}; {again}"
+                )
+            if any_size and max(width, height) > MOST_ELONGATED * min(width, height):
+                raise RiftError(
+                    f"{path}: has {width} × {height} pixels; one side is more than"
+                    f" {MOST_ELONGATED} times the other; {again}"
                 )
             if image.mode.startswith(("I", "F")):
                 # Pillow would cut these values off at 255, and nearly all pixels would be white.

@@ -16,6 +16,9 @@ from rift.data.sources.source import Dataset, Source
 from rift.errors import RiftError
 
 ENDINGS = (".jpg", ".jpeg", ".png")
+OTHER_ENDINGS = (".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".ppm", ".npy")
+"""Endings of images that are not read; other files, such as notes, may lie beside the images."""
+_FORMATS = "JPEG or PNG"
 SPLIT_FILE = "split.csv"
 Listed = list[tuple[Path, str]]
 """Images with the names of their classes."""
@@ -54,7 +57,8 @@ def images_by_class(folder: Path) -> Listed:
     """Return the images of all class folders, sorted by class and name.
 
     Raises:
-        RiftError: the folder is missing, contains no class folder, or one has no image.
+        RiftError: the folder is missing, contains no class folder, or one has no image, images of
+            another format, or folders.
     """
     classes = [path for path in _visible(folder) if path.is_dir()] if folder.is_dir() else []
     if not classes:
@@ -69,6 +73,14 @@ def images_by_class(folder: Path) -> Listed:
                 f"{path}: contains no image ({', '.join(ENDINGS)}); add images, or remove the"
                 " folder"
             )
+        for other in _visible(path):
+            # Images that are left out without a word would be missing in every result.
+            if other.is_dir() or other.suffix.lower() in OTHER_ENDINGS:
+                what = "a folder inside a class" if other.is_dir() else f"no {_FORMATS} image"
+                raise RiftError(
+                    f"{other}: is {what}, which rift does not read; put its images into {path} as"
+                    f" {_FORMATS} files, or move it away"
+                )
         found += [(file, path.name) for file in files]
     return found
 
@@ -177,7 +189,7 @@ def _by_split_file(folder: Path) -> tuple[Listed, Listed]:
     known = {file.relative_to(folder).as_posix(): name for file, name in images_by_class(folder)}
     named: set[str] = set()
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # with or without Excel's mark
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RiftError(f"{path}: cannot be read ({error}); it must be a CSV file") from error

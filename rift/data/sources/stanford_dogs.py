@@ -29,10 +29,10 @@ def _listed(folder: Path, name: str) -> Listed:
     import scipy.io
 
     path = folder / name
+    if not path.is_file():  # scipy does not say so
+        raise missing(path, f"lists.tar of {URL}", path)
     try:
         names = [str(entry.item()) for entry in scipy.io.loadmat(path)["file_list"].ravel()]
-    except FileNotFoundError as error:
-        raise missing(path, f"lists.tar of {URL}", path) from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RiftError(f"{path}: is not the published list; unpack {URL} again") from error
     return [listed_image(folder / "Images", each, URL) for each in names]

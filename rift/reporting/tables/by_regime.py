@@ -3,6 +3,7 @@
 from rift.reporting.results import Results
 from rift.reporting.tables.comparisons import Comparison, compare, with_base
 from rift.reporting.tables.main_results import BEFORE_AND_AFTER, before_and_after
+from rift.reporting.tables.recipes import how_trained
 from rift.reporting.tables.table import PAPER, Table
 
 REGIMES = Comparison(
@@ -14,7 +15,7 @@ REGIMES = Comparison(
     entries=with_base(before_and_after),
     by_dataset=True,
     paper=True,
-    how_trained=True,
+    how_trained=how_trained,
 )
 
 

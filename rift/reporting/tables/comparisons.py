@@ -78,7 +78,7 @@ class Comparison:
         reference: description of the references, for the notes.
         paper: whether every block has lines of the paper, even where it prints nothing.
         averages: whether averages over data sets and architectures are added.
-        how_trained: whether notes describe the training of the bases.
+        how_trained: function that yields notes on the training; None for no such notes.
         published: note about the published numbers.
         about_paper: further note about the rows of the paper.
     """
@@ -91,7 +91,7 @@ class Comparison:
     reference: str = "the base"
     paper: bool = False
     averages: bool = False
-    how_trained: bool = False
+    how_trained: Callable[[Results], Iterable[str]] | None = None
     published: str = notes.PUBLISHED
     about_paper: str = ""
 
@@ -135,6 +135,8 @@ def compare(results: Results, definition: Comparison) -> Table:
     blocks = _blocks(definition, results.grid)
     entries = [entry for block in blocks for entry in block]
     rows = [row for block in blocks for row in measure(results, block)]
+    if not results.folder.is_dir():
+        raise RiftError(f"{results.folder}: is no folder; name one with results of rift")
     if all(math.isnan(row["mean"]) for row in rows):
         raise RiftError(
             f"{results.folder}: no run of the grid has been evaluated, so the table would be empty;"
@@ -273,12 +275,10 @@ def _notes(
         )
     lines += notes.reading(results.grid, definition.reference)
     lines += notes.not_run(results, compared, shown)
-    if definition.how_trained:
-        lines += notes.how_trained(results)
+    if definition.how_trained is not None:
+        lines += definition.how_trained(results)
     if published or definition.paper:
         lines.append(definition.published)
     if published and definition.about_paper:
         lines.append(definition.about_paper)
-    if definition.how_trained:
-        lines.append("The paper does not report its values of beta and gamma.")
     return [*lines, *notes.how_measured(results)]

@@ -11,11 +11,9 @@ from rift.config import (
     NORMS,
     PROTOCOLS,
     Grid,
-    RegimeName,
     SearchName,
     Variant,
     norm_of,
-    recipe_of,
 )
 from rift.config.values import leaves
 from rift.layout import Cell
@@ -131,48 +129,6 @@ def versions(results: Results) -> list[str]:
         for text, paths in files.items()
     )
     return [f"The results are of different versions: {'; '.join(counted)}."]
-
-
-def how_trained(results: Results) -> Iterator[str]:
-    """Yield how the bases were trained here: one note per recipe, with its data sets."""
-    grid = results.grid
-    for architecture, regime in product(grid.architectures, grid.regimes):
-        datasets: dict[str, dict[str, None]] = {}
-        for dataset in grid.datasets:
-            cell = Cell(dataset, architecture, regime)
-            for source in results.with_files(cell, layout.BASE).base_sources(cell):
-                if source.get("stage") == "train":
-                    recipe = _recipe(source["settings"], regime)
-                    datasets.setdefault(recipe, {})[dataset] = None
-        for recipe, names in datasets.items():
-            yield f"{architecture}, {regime} ({listed(names)}): {recipe}."
-
-
-def _recipe(settings: Mapping[str, Any], regime: RegimeName) -> str:
-    """Return the main settings of training."""
-    train = settings["train"]
-    given = {key: value for key, value in settings["inner"].items() if value}
-    inner = {**settings["attack"], **given}
-    schedule = f", {train['schedule']}"
-    if train["schedule"] == "step":
-        schedule = f" ÷10 after {listed(train['milestones'])}" if train["milestones"] else schedule
-    parts = [
-        f"{train['epochs']} epochs",
-        f"learning rate {train['learning_rate']:g}{schedule}",
-        f"weight decay {train['weight_decay']:g}",
-    ]
-    if regime != "standard":
-        name = inner["method"]
-        if name == "pgd":
-            name = f"PGD-{inner['steps']} from a {inner['start']} start"
-        parts.append(f"{name} ({threat(inner)})")
-    for section in recipe_of(regime).sections:
-        parts += [f"{section} {name} {value:g}" for name, value in settings[section].items()]
-    if train["averaging"]:
-        parts.append(f"weights averaged ({train['averaging']:g})")
-    if train["init"]:
-        parts.append(f"from {train['init']}")
-    return f"trained for {', '.join(parts)}"
 
 
 def how_measured(results: Results) -> list[str]:

@@ -7,6 +7,7 @@ from rift.config.transfer import BASELINES_OF_METHODS
 from rift.errors import RiftError
 from rift.reporting.results import Results, cells
 from rift.reporting.tables.comparisons import Comparison, Entry, Subject, compare
+from rift.reporting.tables.recipes import how_transferred
 from rift.reporting.tables.table import BASE, Table
 
 
@@ -39,6 +40,7 @@ TRANSFER = Comparison(
         "the reference of the row (for twins-at and twins-trades: at and trades, the same without"
         " the frozen wing; for a fine-tuned scope: the transfer that it starts from)"
     ),
+    how_trained=how_transferred,
     published=(
         "The published numbers of trades and twins-trades are those of AutoLoRa (Xu et al., ICLR"
         " 2024), which ran both again: a ResNet-50 from ImageNet, images of 224 pixels, accuracy"
