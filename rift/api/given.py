@@ -121,6 +121,9 @@ def check_usable(model: nn.Module, images: Images, argument: str) -> None:
     try:
         check_network(model, images.take(slice(0, PROBED)).floats(), images.labels)
     except RiftError as error:
+        # What is wrong with training images is wrong for all others, too: with the network.
+        if argument == "train":
+            raise
         raise RiftError(f"{argument}: {error}") from error
 
 

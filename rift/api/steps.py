@@ -134,10 +134,8 @@ def fine_tune(
         modules = least_critical_of(modules, 1, settings.finetune)
     names = [modules] if isinstance(modules, str) else list(modules)
     with network_of(model) as (network, device), shown("fine-tuning", progress) as tell:
-        images, selection = (
-            images_of(train, device, "train"),
-            images_of(validation, device, "validation"),
-        )
+        images = images_of(train, device, "train")
+        selection = images_of(validation, device, "validation")
         check_usable(network, selection, "validation")
         return finetuning.fine_tune(
             copied(network),  # training would drop the gradients of the original
