@@ -489,3 +489,25 @@ def test_the_package_lists_its_functions_and_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="module 'rift' has no attribute 'improves'"):
         _ = rift.improves
+
+
+def test_weights_of_another_network_and_positions_outside_are_refused(
+    base: nn.Module, splits: dict[str, Any]
+) -> None:
+    train, validation, _ = splits.values()
+    how: dict[str, Any] = {"finetune": {"epochs": 1}, "progress": False}
+    tuned = rift.fine_tune(base, train, validation, "linear", **how)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for call in (
+        lambda: rift.sweep(other, tuned, validation),
+        lambda: rift.interpolate(other, tuned, 1),
+    ):
+        with pytest.raises(RiftError, match=r"tuned: 1\.bias differs from that of the network"):
+            call()
+    for alpha in ("a", 5.0, float("nan"), -0.1, True):
+        with pytest.raises(RiftError, match=r"alpha: is .*a number from 0"):
+            rift.interpolate(base, tuned, alpha)  # type: ignore[arg-type]
+    with pytest.raises(RiftError, match="modules: is empty"):
+        rift.fine_tune(base, train, validation, [], **how)
+    with pytest.raises(RiftError, match="validation: network: cannot process images of shape"):
+        rift.sweep(base, tuned, (torch.rand(4, 3, 8, 8), torch.arange(4)), progress=False)

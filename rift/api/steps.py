@@ -3,12 +3,13 @@
 Every function leaves the network as it found it. Equal seeds give equal results.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import cast
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from rift import config, finetuning, interpolation
 from rift.api.given import (
@@ -133,6 +134,8 @@ def fine_tune(
     if isinstance(modules, pd.DataFrame):
         modules = least_critical_of(modules, 1, settings.finetune)
     names = [modules] if isinstance(modules, str) else list(modules)
+    if not names:
+        raise RiftError("modules: is empty; name at least one module of the network")
     with network_of(model) as (network, device), shown("fine-tuning", progress) as tell:
         images = images_of(train, device, "train")
         selection = images_of(validation, device, "validation")
@@ -182,9 +185,11 @@ def sweep(
     with network_of(model) as (network, device), shown("sweep", progress) as tell:
         images = images_of(validation, device, "validation")
         check_usable(network, images, "validation")
+        base = snapshot(network)
+        _check_same_network(base, tuned)
         points = interpolation.sweep(
             network,
-            snapshot(network),
+            base,
             tuned.state,
             images.first(settings.interpolate.images, "interpolate.images"),
             settings=settings.interpolate,
@@ -230,15 +235,35 @@ def interpolate(model: nn.Module, tuned: Trained, alpha: float) -> nn.Module:
     Args:
         model: the base.
         tuned: result of ``fine_tune``.
-        alpha: position between base (0) and fine-tuned weights (1).
+        alpha: position between base and fine-tuned weights: in 0 (base) … 1 (fine-tuned).
 
     Raises:
-        RiftError: the network cannot be copied.
+        RiftError: the network cannot be copied, the weights are of another one, or α is no number
+            from 0 to 1.
     """
+    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= alpha <= 1:
+        raise RiftError(f"alpha: is {alpha!r}; it must be a number from 0 (base) to 1 (fine-tuned)")
     with network_of(model) as (network, _):
         mixed = copied(network)
+    _check_same_network(snapshot(mixed), tuned)
     mixed.load_state_dict(interpolation.interpolate(snapshot(mixed), tuned.state, alpha))
     return mixed
+
+
+def _check_same_network(base: Mapping[str, Tensor], tuned: Trained) -> None:
+    """Check that the weights of a fine-tuning fit the network that is said to be its base.
+
+    Raises:
+        RiftError: names or shapes differ.
+    """
+    ours, theirs = (
+        {name: value.shape for name, value in state.items()} for state in (base, tuned.state)
+    )
+    if ours != theirs:
+        name = min(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+        raise RiftError(
+            f"tuned: {name} differs from that of the network; pass the network that was fine-tuned"
+        )
 
 
 def evaluate(

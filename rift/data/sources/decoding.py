@@ -91,7 +91,7 @@ def decode(paths: Sequence[Path], side: int, *, any_size: bool = False) -> tuple
             raise RiftError(f"{path}: is missing; {again}") from error
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise RiftError(
-                f"{path}: is damaged or not a {' or '.join(formats)} image ({error}); {again}"
+                f"{path}: is damaged or not a {' or '.join(formats)} image{_reason(error)}; {again}"
             ) from error
         if image.size != (side, side):
             raise RiftError(
@@ -104,3 +104,8 @@ def decode(paths: Sequence[Path], side: int, *, any_size: bool = False) -> tuple
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(read, range(len(paths)))
         return images, hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """Return why an image cannot be read, in parentheses; nothing if it only names an object."""
+    return "" if "BytesIO object" in str(error) else f" ({error})"
