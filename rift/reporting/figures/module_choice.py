@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from rift.config import LEAST_MODULES
 from rift.errors import RiftError
@@ -80,6 +81,11 @@ def _draw_statistic(axis: Axes, table: pd.DataFrame, column: str) -> None:
         hollow = values <= 0
         values = values.clip(lower=edge)
         axis.set_xscale("log")
+        # Labels of minor ticks would overlap where the values span less than a decade or two.
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        if values.max() < 30 * values.min():
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     chosen = set(table.groupby("seed")["mrc"].idxmin())
     for number, (_, rows) in enumerate(table.groupby("seed")):
         shade, kind = _look(number)
