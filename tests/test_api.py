@@ -504,9 +504,10 @@ def test_weights_of_another_network_and_positions_outside_are_refused(
     ):
         with pytest.raises(RiftError, match=r"tuned: 1\.bias differs from that of the network"):
             call()
-    for alpha in ("a", 5.0, float("nan"), -0.1, True):
+    outside: tuple[Any, ...] = ("a", 5.0, float("nan"), -0.1, True)
+    for alpha in outside:
         with pytest.raises(RiftError, match=r"alpha: is .*a number from 0"):
-            rift.interpolate(base, tuned, alpha)  # type: ignore[arg-type]
+            rift.interpolate(base, tuned, alpha)
     with pytest.raises(RiftError, match="modules: is empty"):
         rift.fine_tune(base, train, validation, [], **how)
     with pytest.raises(RiftError, match="validation: network: cannot process images of shape"):

@@ -218,7 +218,7 @@ def test_resized_crops_are_spread_over_the_image_and_half_are_mirrored() -> None
     parts = resized_crops(ramp, 0.25, flip=True, generator=torch.Generator().manual_seed(0))
     middles = parts[:, 0, 16, 15:17].mean(1)
     assert middles.mean() == pytest.approx(0.5, abs=0.01)
-    # Areas are uniform from 0.25 to 1: a mean of 5/8, and 14/24 · 2 = 7/9 for their roots' mean.
+    # Areas are uniform from 0.25 to 1, so the mean of their roots is 2/3 · (1 − 1/8) / (3/4) = 7/9.
     widths = (parts[:, 0, 16, 20] - parts[:, 0, 16, 10]).abs() * 31 / 10
     assert widths.mean() == pytest.approx(7 / 9, abs=0.02)
     assert ((parts[:, 0, 16, 20] < parts[:, 0, 16, 10]).float().mean()) == pytest.approx(
