@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,12 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
     ),
     "damaged": (
         lambda folder: (folder / "train/ant/0.png").write_bytes(b"no image"),
-        r"ant/0.png: is damaged or not a JPEG or PNG image .*; replace or remove the file",
+        # Pillow's own reason names an object in memory only, so none is given.
+        r"ant/0.png: is damaged or not a JPEG or PNG image; replace or remove the file",
+    ),
+    "cut off": (
+        lambda folder: os.truncate(folder / "train/ant/0.png", 50),
+        r"ant/0.png: is damaged or not a JPEG or PNG image \(.*\); replace or remove the file",
     ),
     "other format": (
         lambda folder: Image.new("RGB", (9, 9)).save(folder / "train/ant/0.png", format="GIF"),
