@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from rift import artifacts, config
+from rift.commands.roles import INPUT, NEUTRAL, OUTPUT, Input, Neutral
 from rift.config import Architecture, MethodName, RegimeName
 from rift.config.outside import code_digest, is_outside
 from rift.config.values import flag, flag_text, leaves
@@ -43,13 +44,6 @@ if TYPE_CHECKING:
     from rift.data.images import Images
     from rift.models.checkpoint import ModelSpec
     from rift.training.history import Trained
-
-T = TypeVar("T")
-INPUT, OUTPUT, NEUTRAL = "input", "output", "neutral"
-
-Input = Annotated[T, INPUT]
-Output = Annotated[T, OUTPUT]
-Neutral = Annotated[T, NEUTRAL]
 
 PreparedSet = Annotated[Input[Path], Field(description="Prepared data set (rift prepare).")]
 Seed = Annotated[config.Seed, Field(description="Seed of all random numbers: ≥ 0.")]

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rift import artifacts, config
 from rift.commands.command import (
     Command,
     Device,
-    Input,
-    Neutral,
-    Output,
     PreparedSet,
     Seed,
     Shard,
@@ -23,6 +20,7 @@ from rift.commands.command import (
     read_shard,
     say,
 )
+from rift.commands.roles import CsvOutput, Input, Neutral, Output, SafetensorsOutput, check_ending
 from rift.errors import RiftError
 from rift.progress import display
 
@@ -72,7 +70,9 @@ class Examples(_CriticalityInputs):
     stage = "examples"
     memory = "--criticality.images"
 
-    output: Output[Path] = Field(description="Output: adversarial examples (.safetensors).")
+    output: SafetensorsOutput[Path] = Field(
+        description="Output: adversarial examples (.safetensors)."
+    )
 
     def run(self) -> None:
         model, images, device = self.opened()
@@ -100,6 +100,12 @@ class Criticality(_CriticalityInputs):
         description="Output: the table (.csv), one row per module. With --shard: the raw"
         " measurement (.safetensors)."
     )
+
+    @model_validator(mode="after")
+    def _the_output_has_the_ending_of_its_content(self) -> "Criticality":
+        ending = ".csv" if self.shard is None else ".safetensors"
+        check_ending(self.output, ending, "--output: the name")
+        return self
 
     def run(self) -> None:
         from rift.criticality import criticality_table, measurable_modules, measure, shard
@@ -166,7 +172,7 @@ class MergeCriticality(Command):
     shards: Input[tuple[Path, ...]] = Field(
         min_length=1, description="Raw measurements (rift criticality --shard)."
     )
-    output: Output[Path] = Field(description="Output: the table (.csv), one row per module.")
+    output: CsvOutput[Path] = Field(description="Output: the table (.csv), one row per module.")
 
     def run(self) -> None:
         from rift.criticality import criticality_table, join

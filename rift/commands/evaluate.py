@@ -12,9 +12,6 @@ from rift.artifacts.resume import Work, resumable
 from rift.commands.command import (
     Command,
     Device,
-    Input,
-    Neutral,
-    Output,
     PreparedSet,
     Seed,
     Shard,
@@ -25,6 +22,15 @@ from rift.commands.command import (
     say,
 )
 from rift.commands.criticality import check_equal
+from rift.commands.roles import (
+    CsvOutput,
+    Input,
+    JsonOutput,
+    Neutral,
+    NpzOutput,
+    Output,
+    check_ending,
+)
 from rift.config import Section
 from rift.errors import RiftError
 from rift.progress import display
@@ -68,8 +74,8 @@ class EvaluateStandard(_Evaluation):
 
     evaluate: Evaluate = Evaluate()
     device: Device = "auto"
-    output: Output[Path] = Field(description="Output: the result (.json).")
-    outcomes: Output[Path] = Field(description="Output: outcome of every image (.npz).")
+    output: JsonOutput[Path] = Field(description="Output: the result (.json).")
+    outcomes: NpzOutput[Path] = Field(description="Output: outcome of every image (.npz).")
 
     def run(self) -> None:
         from rift.evaluation.accuracy import correct, refuse_non_finite
@@ -99,10 +105,10 @@ class EvaluateOod(_Evaluation):
     )
     evaluate: Evaluate = Evaluate()
     device: Device = "auto"
-    output: Output[Path] = Field(
+    output: CsvOutput[Path] = Field(
         description="Output: the table (.csv), one row per corruption and severity."
     )
-    outcomes: Output[Path] = Field(
+    outcomes: NpzOutput[Path] = Field(
         description="Output: outcome of every image (.npz), severities × images per corruption."
     )
 
@@ -205,7 +211,7 @@ class EvaluateAdversarial(_Evaluation):
         description="Output: the results (.json), or with --shard the raw results (.safetensors)."
         " While the job runs, OUTPUT.state contains its state."
     )
-    outcomes: Output[Path | None] = Field(
+    outcomes: NpzOutput[Path | None] = Field(
         None,
         description="Output: outcome of every image (.npz). Required without --shard, not allowed"
         " with it.",
@@ -220,6 +226,8 @@ class EvaluateAdversarial(_Evaluation):
                 else "is not allowed with --shard; rift merge adversarial writes it"
             )
             raise ValueError(f"--outcomes: {problem}")
+        ending = ".json" if self.shard is None else ".safetensors"
+        check_ending(self.output, ending, "--output: the name")
         return self
 
     def run(self) -> None:
@@ -277,8 +285,8 @@ class MergeAdversarial(Command):
     shards: Input[tuple[Path, ...]] = Field(
         min_length=1, description="Raw results (rift evaluate adversarial --shard)."
     )
-    output: Output[Path] = Field(description="Output: the results (.json).")
-    outcomes: Output[Path] = Field(description="Output: outcome of every image (.npz).")
+    output: JsonOutput[Path] = Field(description="Output: the results (.json).")
+    outcomes: NpzOutput[Path] = Field(description="Output: outcome of every image (.npz).")
 
     def run(self) -> None:
         from rift.evaluation.stages import join
@@ -309,7 +317,7 @@ class Crosscheck(_Evaluation):
     seed: Seed = 0
     attack: config.Attack = config.Attack()
     device: Device = "auto"
-    output: Output[Path] = Field(description="Output: the comparison (.json).")
+    output: JsonOutput[Path] = Field(description="Output: the comparison (.json).")
 
     def run(self) -> None:
         from rift.evaluation.accuracy import refuse_non_finite

@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from rift import artifacts, config
-from rift.commands.command import (
-    Command,
-    Device,
-    Input,
-    Output,
-    expected_spec,
-    opened_device,
-    say,
-)
+from rift.commands.command import Command, Device, expected_spec, opened_device, say
+from rift.commands.roles import Input, JsonOutput, Output, SafetensorsOutput
 from rift.config import Architecture, NormName
 from rift.config.names import ROBUSTBENCH, SourceName
 from rift.config.normalization import FileNormalization
@@ -56,8 +49,8 @@ class Import(Command):
     key: WeightsKey = None
     norm: NormName = Field("linf", description="Threat model of a RobustBench network: linf or l2.")
     device: Device = "auto"
-    output: Output[Path] = Field(description="Output: weights (.safetensors).")
-    manifest: Output[Path] = Field(
+    output: SafetensorsOutput[Path] = Field(description="Output: weights (.safetensors).")
+    manifest: JsonOutput[Path] = Field(
         description="Output: report of the import (.json): checksum, normalisation, accuracy."
     )
 

@@ -214,6 +214,6 @@ def _end_if_failed(status: int, until: float | None) -> None:
     if any(Path(".snakemake/locks").glob("*")):
         say(
             "the folder is locked; wait for the other run, or, if there is none, remove the"
-            " lock by: rift run --unlock true"
+            " lock by: rift run --unlock"
         )
     raise SystemExit(status)

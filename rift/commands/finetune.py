@@ -11,8 +11,6 @@ from rift.artifacts.resume import resumable
 from rift.commands.command import (
     Command,
     Device,
-    Input,
-    Output,
     PreparedSet,
     Seed,
     following_recipe,
@@ -24,6 +22,7 @@ from rift.commands.command import (
     refuse_sections,
     say,
 )
+from rift.commands.roles import CsvOutput, Input, JsonOutput, SafetensorsOutput
 from rift.commands.training import say_where_it_continues
 from rift.config import MethodName, NamedScope, RegimeName, Scope
 from rift.errors import RiftError
@@ -116,11 +115,11 @@ class Finetune(Command):
     score: config.Score = config.Score()
     awp: config.Awp = config.Awp()
     device: Device = "auto"
-    output: Output[Path] = Field(
+    output: SafetensorsOutput[Path] = Field(
         description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
         " state."
     )
-    history: Output[Path] = Field(
+    history: CsvOutput[Path] = Field(
         description="Output: fine-tuning history (.csv), one row per epoch."
     )
 
@@ -239,9 +238,13 @@ class Interpolate(Command):
     spend: config.Spend = config.Spend()
     attack: config.Attack = config.Attack()
     device: Device = "auto"
-    sweep: Output[Path] = Field(description="Output: the sweep (.csv), one row per value of alpha.")
-    output: Output[Path] = Field(description="Output: the selected weights (.safetensors).")
-    choice: Output[Path] = Field(description="Output: the selection (.json).")
+    sweep: CsvOutput[Path] = Field(
+        description="Output: the sweep (.csv), one row per value of alpha."
+    )
+    output: SafetensorsOutput[Path] = Field(
+        description="Output: the selected weights (.safetensors)."
+    )
+    choice: JsonOutput[Path] = Field(description="Output: the selection (.json).")
 
     @model_validator(mode="before")
     @classmethod

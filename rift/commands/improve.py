@@ -9,16 +9,9 @@ from pydantic import Field, model_validator
 
 from rift import artifacts, config
 from rift.artifacts import resumable
-from rift.commands.command import (
-    OUTPUT,
-    Command,
-    Device,
-    Neutral,
-    Seed,
-    opened_device,
-    say,
-)
+from rift.commands.command import Command, Device, Seed, opened_device, say
 from rift.commands.exchange import WeightsKey, import_checked, say_check, say_import
+from rift.commands.roles import OUTPUT, Neutral
 from rift.config import ROBUSTBENCH, Architecture, Dataset
 from rift.config.names import OutsideArchitecture
 from rift.config.normalization import FileNormalization

@@ -9,7 +9,8 @@ from pydantic import Field
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
 from rift import layout
-from rift.commands.command import Command, Output, say
+from rift.commands.command import Command, say
+from rift.commands.roles import Output
 from rift.errors import RiftError
 from rift.running import run_snakemake
 

@@ -22,7 +22,7 @@ from pydantic_settings import (
 from rift import artifacts, config
 from rift.artifacts.attempts import ADOPTED
 from rift.commands.attempts import logged_attempt
-from rift.commands.command import OUTPUT, Command, say
+from rift.commands.command import Command, say
 from rift.commands.criticality import Criticality, Examples, MergeCriticality
 from rift.commands.dealing import dealt_gpus
 from rift.commands.evaluate import (
@@ -40,6 +40,7 @@ from rift.commands.lineage import Archive, Show, Verify
 from rift.commands.parsing import parse
 from rift.commands.prepare import Corrupt, Prepare
 from rift.commands.report import Compare, Figure, Overview, Table
+from rift.commands.roles import OUTPUT
 from rift.commands.tools import Doctor, Schema
 from rift.commands.train import Train
 from rift.commands.transfer import Transfer

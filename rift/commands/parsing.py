@@ -4,7 +4,7 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
@@ -16,6 +16,9 @@ WIDTH = 80
 
 LONGEST = 30
 """Longest description of a flag's values beside its name."""
+
+BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0", "t", "f", "y", "n")
+"""Words that are true or false, as pydantic reads them."""
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
@@ -59,6 +62,9 @@ class _Narrow(argparse.HelpFormatter):
 def parse(settings: type[Settings], arguments: Sequence[str]) -> Settings:
     """Return the settings that command-line arguments describe.
 
+    A flag may be spelled with hyphens, and one that is true or false may come without a value:
+    ``--dry-run`` is ``--dry_run true``.
+
     Args:
         settings: class of the settings.
         arguments: words of the command line.
@@ -77,4 +83,27 @@ def parse(settings: type[Settings], arguments: Sequence[str]) -> Settings:
         version=f"rift {rift.__version__}",
         help="show the version of rift and exit",
     )
-    return CliApp.run(settings, cli_args=[*arguments], cli_settings_source=source)
+    words = [*_spelled_out(arguments, _actions(source.root_parser, arguments))]
+    return CliApp.run(settings, cli_args=words, cli_settings_source=source)
+
+
+def _actions(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[argparse.Action]:
+    """Return the arguments of the command that the first words name."""
+    actions = parser._actions
+    for action in actions:
+        if isinstance(action, argparse._SubParsersAction) and words and words[0] in action.choices:
+            return _actions(action.choices[words[0]], words[1:])
+    return actions
+
+
+def _spelled_out(words: Sequence[str], actions: Sequence[argparse.Action]) -> Iterator[str]:
+    """Yield the words of a command line, with flags as the parser expects them."""
+    flags = {flag: action.metavar for action in actions for flag in action.option_strings}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        underscored = f"--{flag[2:].replace('-', '_')}"
+        if flag.startswith("--") and flag not in flags and underscored in flags:
+            flag = underscored
+        yield f"{flag}{equals}{value}"
+        if flags.get(flag) == "bool" and not equals and following.lower() not in BOOLEANS:
+            yield "true"

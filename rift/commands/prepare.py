@@ -5,9 +5,9 @@ from pathlib import Path
 from pydantic import Field
 
 from rift import artifacts, config
-from rift.commands.command import Command, Neutral, Output, PreparedSet, say
+from rift.commands.command import Command, PreparedSet, say
+from rift.commands.roles import JsonOutput, Neutral, NpyOutput, SafetensorsOutput
 from rift.config import CorruptionName, Dataset
-from rift.errors import RiftError
 from rift.progress import display
 
 
@@ -22,8 +22,10 @@ class Prepare(Command):
         description="Name of the data set, or a range of its classes such as digits-0-4."
     )
     data: config.Data = config.Data()
-    output: Output[Path] = Field(description="Output: the prepared data set (.safetensors).")
-    manifest: Output[Path] = Field(
+    output: SafetensorsOutput[Path] = Field(
+        description="Output: the prepared data set (.safetensors)."
+    )
+    manifest: JsonOutput[Path] = Field(
         description="Output: the manifest (.json): checksums, counts, mean and standard deviation."
     )
 
@@ -60,7 +62,7 @@ class Corrupt(Command):
         None,
         description="Folder of the data sets. The default is $RIFT_DATA, or data if it is not set.",
     )
-    output: Output[Path] = Field(
+    output: NpyOutput[Path] = Field(
         description="Output: corrupted images (.npy) in the published layout. labels.npy is written"
         " to the same folder."
     )
@@ -70,11 +72,6 @@ class Corrupt(Command):
         from rift.data.corruptions import files
         from rift.data.raw import RawDigests, raw_corrupted_files
 
-        if self.output.suffix != ".npy":
-            raise RiftError(
-                f"--output: {self.output}: the name of corrupted images must end in .npy; change"
-                " its ending"
-            )
         prepared = load(self.data, ("test",))
         root = config.data_root(self.root)
         with display("download") as progress:

@@ -9,7 +9,8 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from rift import artifacts
-from rift.commands.command import Command, Neutral, Output
+from rift.commands.command import Command
+from rift.commands.roles import JsonOutput, Neutral, Output
 from rift.config import FigureName, Grid, TableName
 
 Folder = Annotated[Neutral[Path], Field(description="Folder of the experiment (results/NAME).")]
@@ -20,7 +21,7 @@ class _Report(Command):
 
     results: Folder
     grid: Grid
-    lineage: Output[Path | None] = Field(
+    lineage: JsonOutput[Path | None] = Field(
         None,
         description="Output: the lineage (.lineage.json): digests of the outputs, and of the"
         " artifacts that they show. rift show reads it if it is beside the outputs and has their"

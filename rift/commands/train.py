@@ -10,12 +10,12 @@ from rift import artifacts, config
 from rift.commands.command import (
     Command,
     Device,
-    Output,
     PreparedSet,
     Seed,
     expected_spec,
     following_recipe,
 )
+from rift.commands.roles import CsvOutput, SafetensorsOutput
 from rift.commands.training import MEMORY, run_training
 from rift.config import Architecture, RegimeName
 
@@ -53,11 +53,11 @@ class Train(Command):
     score: config.Score = config.Score()
     awp: config.Awp = config.Awp()
     device: Device = "auto"
-    output: Output[Path] = Field(
+    output: SafetensorsOutput[Path] = Field(
         description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
         " state."
     )
-    history: Output[Path] = Field(
+    history: CsvOutput[Path] = Field(
         description="Output: training history (.csv), one row per evaluated epoch."
     )
 

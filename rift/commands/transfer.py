@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PrivateAttr, model_validator
 
 from rift import config
-from rift.commands.command import (
-    Command,
-    Device,
-    Input,
-    Output,
-    PreparedSet,
-    Seed,
-    following_target,
-)
+from rift.commands.command import Command, Device, PreparedSet, Seed, following_target
+from rift.commands.roles import CsvOutput, Input, SafetensorsOutput
 from rift.commands.training import MEMORY, run_training
 from rift.config import MethodName
 from rift.errors import RiftError
@@ -49,11 +42,11 @@ class Transfer(Command):
     trades: config.Trades = config.Trades()
     twins: config.Twins = config.Twins()
     device: Device = "auto"
-    output: Output[Path] = Field(
+    output: SafetensorsOutput[Path] = Field(
         description="Output: weights (.safetensors). While the job runs, OUTPUT.state contains its"
         " state."
     )
-    history: Output[Path] = Field(
+    history: CsvOutput[Path] = Field(
         description="Output: training history (.csv), one row per evaluated epoch."
     )
 

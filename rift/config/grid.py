@@ -16,8 +16,10 @@ from rift.config.finetuning import CONTROLS_OF_SCOPES, sections_of_scope, start_
 from rift.config.names import (
     DATASET_FIGURES,
     MODULE_SCOPE,
+    NEEDS_BATCH_NORM,
     ROBUSTBENCH,
     TRANSFER_FIGURES,
+    WITHOUT_BATCH_NORM,
     Architecture,
     Dataset,
     FigureName,
@@ -113,6 +115,20 @@ class Grid(Section):
         continuing = [scope for scope in self.scopes if "regime" in sections_of_scope(scope)]
         for scope, method in product(continuing, self.methods if self.transfers else ()):
             check_continuation(method, scope)
+        return self
+
+    @model_validator(mode="after")
+    def _networks_have_the_batch_norm_that_is_used(self) -> "Grid":
+        # The job would refuse it too, but after hours of training.
+        without = [name for name in self.architectures if name in WITHOUT_BATCH_NORM]
+        parts = {"scopes": self.scopes, "methods": self.methods if self.transfers else ()}
+        for part, names in parts.items():
+            needing = [name for name in names if name in NEEDS_BATCH_NORM]
+            if without and needing:
+                raise ValueError(
+                    f"{part} contains {', '.join(needing)}, but {', '.join(without)} has no batch"
+                    f" norm; remove it from {part}, or the architecture"
+                )
         return self
 
     @property

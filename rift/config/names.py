@@ -36,6 +36,8 @@ ArchitectureName = Literal[
     "vit-small",
     "vit-w96",
 ]
+WITHOUT_BATCH_NORM: tuple[ArchitectureName, ...] = ("resnet18-w16-gn", "vit-small", "vit-w96")
+"""Architectures that the methods and scopes of ``NEEDS_BATCH_NORM`` cannot be used with."""
 RegimeName = Literal["standard", "pgd", "trades", "mart", "awp", "trades-awp", "score"]
 MethodName = Literal["at", "trades", "twins-at", "twins-trades"]
 SearchName = Literal["pga", "published", "gradient", "race"]
@@ -61,6 +63,12 @@ NamedScope = Literal[
     "earn-then-spend",
     "rift-then-spend",
 ]
+NEEDS_BATCH_NORM: tuple[MethodName | NamedScope, ...] = (
+    "twins-at",
+    "twins-trades",
+    "statistics",
+    "statistics-attacked",
+)
 CorruptionName = Literal[
     "gaussian_noise",
     "shot_noise",

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from rift.config.experiment import Experiment
 from rift.config.names import OPEN_NAMES
@@ -187,6 +185,7 @@ def describe(error: ValidationError, source: str, prefix: str = "", within: int 
 
 
 def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
+    paths: set[str] = set()
     for problem in error.errors(include_url=False):
         found = problem["input"]
         # The path of pydantic contains members of unions, which are no keys of the file.
@@ -213,10 +212,13 @@ def _problems(error: ValidationError, within: int) -> Iterator[tuple[str, str]]:
             case "model_type" | "model_attributes_type":
                 message = f"must be a section of keys (found {_shown(found)})"
             case "string_pattern_mismatch" if problem["ctx"]["pattern"] in OPEN_NAMES:
-                message = OPEN_NAMES[problem["ctx"]["pattern"]]
+                # After the names of a list, a form is one more possibility.
+                message = "" if path in paths else f"{_shown(found)} is not of the form "
+                message += OPEN_NAMES[problem["ctx"]["pattern"]]
             case _:
                 message = problem["msg"].removeprefix("Value error, ")
                 message += "" if isinstance(found, Mapping) else f" (found {_shown(found)})"
+        paths.add(path)
         yield path, message
 
 

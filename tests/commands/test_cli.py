@@ -27,6 +27,7 @@ from rift.artifacts.states import write_state
 from rift.commands import main as command_line
 from rift.commands.command import Command
 from rift.commands.doctor import examine
+from rift.commands.experiment import Run
 from rift.commands.train import Train
 from rift.config import data_root
 from rift.errors import RiftError
@@ -104,6 +105,30 @@ def test_help_names_the_choices_that_do_not_fit_beside_a_flag(
     text = " ".join(capsys.readouterr().out.split())
     for name in get_args(config.FigureName) + get_args(config.ArchitectureName):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--dry-run"],
+        ["--dry-run", "x.yaml"],
+        ["--dry_run", "yes"],
+        ["--dry-run=true"],
+        ["--dry_run"],
+    ],
+)
+def test_a_flag_may_have_hyphens_and_a_switch_no_value(words: list[str]) -> None:
+    command = parse_command("run", *words)
+    assert isinstance(command, Run)
+    assert command.dry_run
+    assert command.config == Path("x.yaml" if "x.yaml" in words else "config/config.yaml")
+
+
+def test_a_switch_can_be_switched_off_and_its_neighbours_keep_their_values() -> None:
+    options = "--dry-run --keep-going"
+    command = parse_command("run", "--raw", "false", f"--snakemake={options}", "--dry-run")
+    assert isinstance(command, Run)
+    assert (command.raw, command.snakemake, command.dry_run) == (False, options, True)
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,16 +210,17 @@ def test_wrong_flags_are_all_said_at_once(tmp_path: Path) -> None:
         "--attack.eps",
         "2",
         "--output",
-        tmp_path / "o",
+        "o",
         cwd=tmp_path,
     )
     assert answer.returncode == 2
     assert answer.stderr.splitlines() == [
-        "rift train: 4 problems",
+        "rift train: 5 problems",
         "  --architecture: is missing; add it",
         "  --train.epochs: Input should be greater than or equal to 1 (found '0')",
         "  --attack.eps: is 2, but pixel values are in [0, 1]; choose at most 1 for linf, such as"
         " 8/255, or set attack.norm to l2 (found '2')",
+        "  --output: the name must end in .safetensors; change its ending (found 'o')",
         "  --history: is missing; add it",
     ]
     assert list(tmp_path.iterdir()) == []
@@ -205,9 +231,9 @@ def test_settings_of_another_regime_are_refused(tmp_path: Path) -> None:
         "--data",
         "d",
         "--output",
-        tmp_path / "o",
+        tmp_path / "o.safetensors",
         "--history",
-        tmp_path / "h",
+        tmp_path / "h.csv",
         "--architecture",
         "resnet8",
     ]
@@ -235,6 +261,8 @@ def test_settings_of_another_regime_are_refused(tmp_path: Path) -> None:
         ["train", "--seed", "99999999999999999999999"],
         ["train", "--attack.eps", "1e999"],
         ["evaluate", "adversarial", "--attacks", "[]"],
+        ["criticality", "--base", "b", "--data", "d", "--output", "table.txt"],
+        ["criticality", "--base", "b", "--data", "d", "--output", "t.csv", "--shard", "1/2"],
     ],
 )
 def test_unknown_words_are_refused_without_a_traceback(words: list[str]) -> None:
@@ -380,7 +408,7 @@ def test_every_process_wants_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 
     def train(processes: int, device: str) -> None:
         words = ("train", "--data", "d", "--architecture", "resnet8")
-        outputs = ("--output", "o", "--history", "h")
+        outputs = ("--output", "o.safetensors", "--history", "h.csv")
         how = ("--train.processes", str(processes), "--device", device)
         parse_command(*words, *outputs, *how).run()
 
@@ -412,7 +440,16 @@ def test_every_process_wants_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_the_arguments_of_a_command_give_the_same_command(words: list[str]) -> None:
     """Training starts its processes with these arguments."""
-    paths = ["--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h"]
+    paths = [
+        "--data",
+        "d",
+        "--architecture",
+        "resnet8",
+        "--output",
+        "o.safetensors",
+        "--history",
+        "h.csv",
+    ]
     command = parse_command("train", *paths, *words)
     assert isinstance(command, Train)
     assert parse_command("train", *command.arguments()) == command
@@ -511,15 +548,19 @@ def test_an_output_never_replaces_an_input(link: bool, folder: Path, tmp_path: P
 
 
 def test_one_path_for_two_outputs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
     answer = rift(
-        "prepare", "--dataset", "digits", "--output", tmp_path / "x", "--manifest", tmp_path / "x"
+        *["table", "main", "--grid.datasets", "digits", "--grid.architectures", "resnet8"],
+        "--results",
+        tmp_path,
+        "--output",
+        f"{path},{path}",
     )
     assert answer.returncode == 1
-    assert (
-        answer.stderr
-        == f"rift: error: {tmp_path / 'x'}: is the path of two outputs; choose different paths\n"
+    assert answer.stderr == (
+        f"rift: error: {path}: is the path of two outputs; choose different paths\n"
     )
-    assert not (tmp_path / "x").exists()
+    assert not path.exists()
 
 
 def test_an_import_says_which_normalization_would_be_better(

@@ -12,7 +12,8 @@ import torch
 
 from rift import artifacts
 from rift.commands import main
-from rift.commands.command import Command, Output, Seed
+from rift.commands.command import Command, Seed
+from rift.commands.roles import Output
 from rift.errors import RiftError
 
 

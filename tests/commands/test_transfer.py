@@ -61,7 +61,8 @@ def test_the_recipe_is_that_of_the_target_in_the_prepared_set(base: Path) -> Non
 
 def test_the_continuation_of_a_transfer_follows_the_same_recipe(base: Path) -> None:
     cifar = prepared(base.parent, "cifar10")
-    files = {"base": base, "criticality": base, "data": cifar, "output": base, "history": base}
+    history = base.with_name("h.csv")
+    files = {"base": base, "criticality": base, "data": cifar, "output": base, "history": history}
     found = Finetune.model_validate({**files, "scope": "more-training", "method": "at"})
     assert found.transfer.weight_decay == 1e-5
 

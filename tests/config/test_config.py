@@ -40,8 +40,14 @@ from rift.training.regimes import REGIMES
 from tests.commands.parsing import parse_command
 
 GRID = {"datasets": ["digits"], "architectures": ["resnet8"]}
-FILES = ("base", "criticality", "data", "output", "history")
-FINETUNE = ["finetune", *(f"--{name}={name}" for name in FILES)]
+FILES = {
+    "base": "b.safetensors",
+    "criticality": "c.csv",
+    "data": "d.safetensors",
+    "output": "o.safetensors",
+    "history": "h.csv",
+}
+FINETUNE = ["finetune", *(f"--{name}={file}" for name, file in FILES.items())]
 REGIME_NAMES: tuple[config.RegimeName, ...] = get_args(config.RegimeName)
 
 
@@ -112,6 +118,11 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_paths(tmp_path: Path
             "grid: {datasets: [digits], architectures: [resnet8], scopes: [top2],"
             " autoattack: [rift]}",
             "grid: autoattack contains rift, but scopes does not",
+        ),
+        (
+            "grid: {datasets: [digits], architectures: [resnet8, resnet18-w16-gn],"
+            " scopes: [rift, statistics], autoattack: []}",
+            "grid: scopes contains statistics, but resnet18-w16-gn has no batch norm",
         ),
         (
             "grid: {datasets: [digits], architectures: [resnet8], seeds: [99999999999999999999]}",
@@ -266,13 +277,32 @@ def test_a_command_reads_the_flags_that_the_workflow_writes(
     flags = experiment(**{name: section.model_dump() for name, section in sections.items()}).flags(
         None, *sections
     )
-    given = ["--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h"]
+    given = [
+        "--data",
+        "d",
+        "--architecture",
+        "resnet8",
+        "--output",
+        "o.safetensors",
+        "--history",
+        "h.csv",
+    ]
     command = parse_command("train", *given, *flags.replace("'", "").split())
     assert isinstance(command, Train)
     assert (command.train, command.attack, command.augment) == (train, attack, augment)
 
 
-TRAIN = ("train", "--data", "d", "--architecture", "resnet8", "--output", "o", "--history", "h")
+TRAIN = (
+    "train",
+    "--data",
+    "d",
+    "--architecture",
+    "resnet8",
+    "--output",
+    "o.safetensors",
+    "--history",
+    "h.csv",
+)
 OF_TRAINING = ("train", "attack", "inner", "augment", "regime")
 
 
@@ -553,9 +583,9 @@ def test_corruptions_are_a_list_or_the_name_of_one_in_files_and_flags(
         "--corrupted",
         "c",
         "--output",
-        "o",
+        "o.csv",
         "--outcomes",
-        "p",
+        "p.npz",
     ]
     command = parse_command("evaluate", "ood", *files, *found.flags(None, "evaluate.ood").split())
     assert isinstance(command, EvaluateOod)
@@ -831,7 +861,16 @@ def test_pins_ranges_and_the_conda_environment_agree(repository: Path) -> None:
 @pytest.mark.parametrize("weights", ["-m.pth", "{m}.pth", "a'b\"c d.pth", "[m].pth", "modèle.pth"])
 def test_any_name_of_a_weight_file_survives_as_flags(weights: str) -> None:
     entry = experiment(base=[{"weights": weights, "normalization": "none"}]).base[0]
-    paths = ["--architecture", "resnet8", "--data", "d", "--output", "o", "--manifest", "m"]
+    paths = [
+        "--architecture",
+        "resnet8",
+        "--data",
+        "d",
+        "--output",
+        "o.safetensors",
+        "--manifest",
+        "m.json",
+    ]
     command = parse_command("import", *shlex.split(entry.flags), *paths)
     assert isinstance(command, Import)
     assert command.weights == weights

@@ -133,7 +133,7 @@ def test_flags_of_a_transfer_are_read_back_as_its_settings() -> None:
     found = experiment(twins={"frozen_weight": 0.45, "kl": "published"}, trades={"beta": 2})
     sections = ("transfer", "attack", "inner", "augment", "regime")
     words = shlex.split(found.flags(TWINS.name, *sections))
-    files = ["--base", "b", "--data", "d", "--output", "o", "--history", "h"]
+    files = ["--base", "b", "--data", "d", "--output", "o.safetensors", "--history", "h.csv"]
     read = parse_command("transfer", *files, "--method", "twins-trades", *words)
     assert isinstance(read, Transfer)
     chosen = found.settings_of(TWINS)
@@ -210,7 +210,7 @@ def test_a_source_without_images_needs_weights(base: list[dict[str, str]]) -> No
     ("grid", "problem"),
     [
         ({"datasets": ["imagenet"]}, "'imagenet' is not available"),
-        ({"transfers": ["digits"]}, "grid.transfers.0: SOURCE-to-TARGET, two data sets"),
+        ({"transfers": ["digits"]}, "grid.transfers.0: 'digits' is not of the form SOURCE-to"),
         ({"transfers": ["digits-0-4-to-digits-4-9"]}, "source and target share classes"),
         ({"transfers": ["digits-0-4-to-digits"]}, "source and target share classes"),
         ({"transfers": ["cifar10-to-digits"]}, "needs bases of cifar10; add cifar10 to grid"),
@@ -218,6 +218,10 @@ def test_a_source_without_images_needs_weights(base: list[dict[str, str]]) -> No
         ({"datasets": [], "transfers": []}, "datasets must not be empty"),
         ({"source_regime": "mart"}, "is mart, which grid.regimes does not contain"),
         ({"methods": ["twins"]}, "'twins' is not available; available: 'at'"),
+        (
+            {"architectures": ["resnet8", "vit-w96"]},
+            "methods contains twins-trades, but vit-w96 has no batch norm; remove it from methods",
+        ),
         ({"datasets": ["digits-a-b"]}, "or: NAME-FIRST-LAST for some classes of a data set"),
     ],
 )

@@ -473,14 +473,16 @@ def test_weights_that_are_not_finite_are_refused_by_every_evaluation(
         artifacts.provenance("test", {}),
     )
     read = {"weights": weights, "data": prepared_set, "device": "cpu"}
-    written = {"output": tmp_path / "out", "outcomes": tmp_path / "out.npz"}
+    outcomes = {"outcomes": tmp_path / "out.npz"}
+    written = {"output": tmp_path / "out.json", **outcomes}
     ood = {
+        "output": tmp_path / "out.csv",
         "corrupted": (tmp_path / "contrast.npy",),
         "evaluate": {"ood": {"corruptions": ("contrast",), "images": 20}},
     }
     for command in (
         EvaluateStandard(**read, **written),
-        EvaluateOod(**read, **written, **ood),
+        EvaluateOod(**read, **outcomes, **ood),
         EvaluateAdversarial(**read, **written, attacks=("pgd",)),
         EvaluateAdversarial(**read, **written, attacks=("autoattack",)),
     ):
@@ -608,8 +610,11 @@ def test_outcomes_are_for_a_whole_evaluation_alone(
         EvaluateAdversarial(**fields, shard="1/2")
     with pytest.raises(ValueError, match="is required without --shard"):
         EvaluateAdversarial(**{**fields, "outcomes": None})
+    part = {**fields, "outcomes": None, "shard": "3/2"}
+    with pytest.raises(ValueError, match=r"--output: the name must end in \.safetensors"):
+        EvaluateAdversarial(**part)
     with pytest.raises(RiftError, match="--shard 3/2: the number of a shard must be at most 2"):
-        EvaluateAdversarial(**{**fields, "outcomes": None, "shard": "3/2"}).run()
+        EvaluateAdversarial(**{**part, "output": tmp_path / "part.safetensors"}).run()
     assert Evaluate().adversarial.shards == 1
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from rift import models
 from rift.artifacts import provenance, write_weights
+from rift.config import WITHOUT_BATCH_NORM, ArchitectureName
 from rift.criticality import measured_modules
 from rift.criticality.choice import modules_of
 from rift.errors import RiftError
@@ -374,3 +375,10 @@ def test_a_file_whose_model_cannot_be_built_is_named(tmp_path: Path) -> None:
         match=rf"^{re.escape(str(path))}: describes its model by architecture, classes; it was",
     ):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_files_are_checked_by_which_networks_have_batch_norm(name: ArchitectureName) -> None:
+    network = ARCHITECTURES[name](10, 3, 32)
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert has_batch_norm == (name not in WITHOUT_BATCH_NORM)
