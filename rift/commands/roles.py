@@ -1,7 +1,7 @@
 """Roles of the fields of a command: files that it reads or writes, and what changes no result.
 
-The type of an output says the ending of its name. rift reads a file by its ending, so a file with
-another one could be written and not be read.
+The type of an output that rift reads again says the ending of its name. rift reads a file by its
+ending, so a file with another one could be written and not be read.
 """
 
 from pathlib import Path

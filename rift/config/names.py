@@ -69,6 +69,7 @@ NEEDS_BATCH_NORM: tuple[MethodName | NamedScope, ...] = (
     "statistics",
     "statistics-attacked",
 )
+"""Methods and scopes that do something to batch norm, and refuse a network without it."""
 CorruptionName = Literal[
     "gaussian_noise",
     "shot_noise",

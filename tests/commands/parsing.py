@@ -9,6 +9,12 @@ from rift.commands.command import Command
 from rift.commands.main import Rift
 from rift.commands.parsing import parse
 
+TRAIN_FILES = (
+    *("--data", "d", "--architecture", "resnet8"),
+    *("--output", "o.safetensors", "--history", "h.csv"),
+)
+"""Flags that every ``rift train`` needs; the files do not exist."""
+
 
 def parse_command(*words: str) -> Command:
     """Parse words into a command, without running it."""

@@ -33,7 +33,7 @@ from rift.config import data_root
 from rift.errors import RiftError
 from rift.models import checkpoint, export
 from rift.progress import display
-from tests.commands.parsing import parse_command
+from tests.commands.parsing import TRAIN_FILES, parse_command
 
 RIFT = (sys.executable, "-c", "from rift.commands.main import main; main()")
 
@@ -440,17 +440,7 @@ def test_every_process_wants_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_the_arguments_of_a_command_give_the_same_command(words: list[str]) -> None:
     """Training starts its processes with these arguments."""
-    paths = [
-        "--data",
-        "d",
-        "--architecture",
-        "resnet8",
-        "--output",
-        "o.safetensors",
-        "--history",
-        "h.csv",
-    ]
-    command = parse_command("train", *paths, *words)
+    command = parse_command("train", *TRAIN_FILES, *words)
     assert isinstance(command, Train)
     assert parse_command("train", *command.arguments()) == command
 

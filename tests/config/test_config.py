@@ -37,7 +37,7 @@ from rift.reporting.figures import FIGURES
 from rift.reporting.tables import TABLES
 from rift.training.methods import METHODS
 from rift.training.regimes import REGIMES
-from tests.commands.parsing import parse_command
+from tests.commands.parsing import TRAIN_FILES, parse_command
 
 GRID = {"datasets": ["digits"], "architectures": ["resnet8"]}
 FILES = {
@@ -277,37 +277,18 @@ def test_a_command_reads_the_flags_that_the_workflow_writes(
     flags = experiment(**{name: section.model_dump() for name, section in sections.items()}).flags(
         None, *sections
     )
-    given = [
-        "--data",
-        "d",
-        "--architecture",
-        "resnet8",
-        "--output",
-        "o.safetensors",
-        "--history",
-        "h.csv",
-    ]
-    command = parse_command("train", *given, *flags.replace("'", "").split())
+    command = parse_command("train", *TRAIN_FILES, *flags.replace("'", "").split())
     assert isinstance(command, Train)
     assert (command.train, command.attack, command.augment) == (train, attack, augment)
 
 
-TRAIN = (
-    "train",
-    "--data",
-    "d",
-    "--architecture",
-    "resnet8",
-    "--output",
-    "o.safetensors",
-    "--history",
-    "h.csv",
-)
 OF_TRAINING = ("train", "attack", "inner", "augment", "regime")
 
 
 def training_command(regime: str, flags: str = "") -> Train:
-    command = parse_command(*TRAIN, "--regime", regime, *flags.replace("'", "").split())
+    command = parse_command(
+        "train", *TRAIN_FILES, "--regime", regime, *flags.replace("'", "").split()
+    )
     assert isinstance(command, Train)
     return command
 
@@ -875,7 +856,7 @@ def test_any_name_of_a_weight_file_survives_as_flags(weights: str) -> None:
     assert isinstance(command, Import)
     assert command.weights == weights
     flags = experiment(train={"init": weights}).flags(None, "train")
-    train = parse_command(*TRAIN, *shlex.split(flags))
+    train = parse_command("train", *TRAIN_FILES, *shlex.split(flags))
     assert isinstance(train, Train)
     assert train.train.init == weights
     assert parse_command("train", *train.arguments()) == train
@@ -919,7 +900,9 @@ def test_a_normalization_is_a_name_or_numbers(given: object, text: str) -> None:
     entry = experiment(base=[{"weights": "x.pth", "normalization": given}]).base[0]
     assert f"--normalization {text}" in entry.flags
     # The command line reads the flags of the workflow back.
-    command = parse_command(*TRAIN, "--train.init", "x", "--train.init_normalization", text)
+    command = parse_command(
+        "train", *TRAIN_FILES, "--train.init", "x", "--train.init_normalization", text
+    )
     assert isinstance(command, Train)
     assert command.train.init_normalization == text
 

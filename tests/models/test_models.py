@@ -378,7 +378,7 @@ def test_a_file_whose_model_cannot_be_built_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_files_are_checked_by_which_networks_have_batch_norm(name: ArchitectureName) -> None:
+def test_the_list_of_networks_without_batch_norm_is_true(name: ArchitectureName) -> None:
     network = ARCHITECTURES[name](10, 3, 32)
     has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert has_batch_norm == (name not in WITHOUT_BATCH_NORM)
